@@ -1,0 +1,180 @@
+"""Reading settings: YAML and ``--set`` into frozen dataclasses, refusing what is not understood."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from t4g_tracker.errors import ConfigError
+
+Settings = TypeVar("Settings")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file of nested settings.
+
+    Raises:
+        ConfigError: If the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give an existing YAML file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not a text file; give a YAML file of settings") from error
+    return _parse(text, str(path))
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        parsed = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{where}:{line} is not valid YAML ({getattr(error, 'problem', error)})") from error
+    if parsed is None:
+        return {}
+    if not isinstance(parsed, dict):
+        raise ConfigError(f"{where}: must be a mapping of stages to settings, got {type(parsed).__name__}")
+    return parsed
+
+
+def read_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Turn ``["adaptation.steps=2000", ...]`` into nested settings; values are read as YAML.
+
+    Raises:
+        ConfigError: If an assignment is not of the form ``stage.setting=value``.
+    """
+    nested: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        parts = name.strip().split(".")
+        if not equals or not all(parts):
+            raise ConfigError(f"--set {assignment}: write stage.setting=value, as in adaptation.steps=2000")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment}: the value is not valid YAML") from error
+        level = nested
+        for part in parts[:-1]:
+            level = level.setdefault(part, {})
+            if not isinstance(level, dict):
+                raise ConfigError(f"--set {assignment}: {part} was given a value before; it is a stage")
+        level[parts[-1]] = parsed
+    return nested
+
+
+def apply_settings(base: Settings, changes: Mapping[str, Any], where: str, prefix: str = "") -> Settings:
+    """Return ``base`` with nested ``changes`` applied, checking every name and type.
+
+    Args:
+        base: A frozen dataclass, possibly of further frozen dataclasses.
+        changes: Nested mapping of setting names to new values.
+        where: File or flag the changes come from, for messages.
+        prefix: Dotted path of ``base`` within all settings, for messages.
+
+    Raises:
+        ConfigError: For an unknown name (the nearest is suggested), a value of another
+            type, or one that the dataclass itself refuses.
+    """
+    hints = typing.get_type_hints(type(base))
+    known = {field.name for field in dataclasses.fields(base)}  # type: ignore[arg-type]
+    updates: dict[str, Any] = {}
+    for key, value in changes.items():
+        dotted = f"{prefix}{key}"
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}?" if close else f"settings here are {', '.join(sorted(known))}"
+            raise ConfigError(f"{where}: {dotted} is not a setting; {hint}")
+        current = getattr(base, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: {dotted} is a group of settings, got {_said(value)}")
+            updates[key] = apply_settings(current, value, where, f"{dotted}.")
+        else:
+            updates[key] = _checked(value, hints[key], f"{where}: {dotted}")
+    try:
+        return dataclasses.replace(base, **updates)  # type: ignore[type-var]
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _checked(value: Any, hint: Any, name: str) -> Any:
+    """Return ``value`` as the type ``hint`` asks for, or say what to write instead."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        hint = next(arm for arm in typing.get_args(hint) if arm is not type(None))
+    if typing.get_origin(hint) is typing.Literal:
+        options = typing.get_args(hint)
+        if value in options:
+            return value
+        close = difflib.get_close_matches(str(value), [str(option) for option in options], n=1)
+        hint_text = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(
+            f"{name} must be one of {', '.join(map(str, options))}, got {_said(value)}{hint_text}"
+        )
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{name} must be a list, got {_said(value)}; write [a, b, ...]")
+        return tuple(_checked(entry, item, f"{name}[{index}]") for index, entry in enumerate(value))
+    if hint is bool:
+        if isinstance(value, bool):
+            return value
+        raise ConfigError(f"{name} must be true or false, got {_said(value)}")
+    if hint is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise ConfigError(f"{name} must be a whole number, got {_said(value)}")
+    if hint is float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        advice = ""
+        if isinstance(value, str):
+            try:
+                advice = f"; write {_as_yaml_float(float(value))}"
+            except ValueError:
+                pass
+        raise ConfigError(f"{name} must be a number, got {_said(value)}{advice}")
+    if hint is str:
+        if isinstance(value, str):
+            return value
+        raise ConfigError(f"{name} must be text, got {_said(value)}; put it in quotes")
+    raise TypeError(f"{name}: settings of type {hint} are not supported")
+
+
+def _as_yaml_float(number: float) -> str:
+    """A number as YAML 1.1 reads it: 1e-3 lacks the point it wants, 1.0e-3 has it."""
+    text = f"{number!r}"
+    if "e" in text and "." not in text:
+        mantissa, exponent = text.split("e")
+        return f"{mantissa}.0e{exponent}"
+    if "e" not in text and number != 0 and abs(number) < 1e-2:
+        mantissa, exponent = f"{number:e}".split("e")
+        return f"{float(mantissa)}e{int(exponent)}"
+    return text
+
+
+def _said(value: Any) -> str:
+    return f"the text {value!r}" if isinstance(value, str) else f"{value!r}"
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """Nested dataclasses as plain dicts and lists, ready for JSON or YAML."""
+    plain = dataclasses.asdict(settings)
+
+    def simple(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: simple(entry) for key, entry in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    result: dict[str, Any] = simple(plain)
+    return result

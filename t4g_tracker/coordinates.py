@@ -1,0 +1,139 @@
+"""Every change of grid: original pixels, working pixels, feature cells, raster fractions.
+
+All pixel grids here put whole numbers at pixel centres, so a frame of width W spans
+-0.5 .. W - 0.5. Resizing keeps those outer edges in place (``align_corners=False``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from t4g_tracker.errors import ConfigError
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkingSizeConfig:
+    """The size that features and flow are computed at."""
+
+    pixels: int = 320 * 576  # height times width to come near, aspect kept
+    multiple: int = 64  # both sides are multiples of this; SVD's UNet needs 64
+    height: int = 0  # 0: from pixels and aspect; otherwise this, and width must be given too
+    width: int = 0
+
+    def __post_init__(self) -> None:
+        if self.multiple < 8 or self.multiple % 8:
+            raise ConfigError(f"working_size.multiple must be 8, 16, 24, ..., got {self.multiple}")
+        if self.pixels < self.multiple**2:
+            raise ConfigError(
+                f"working_size.pixels must be at least multiple^2 = {self.multiple**2}, got {self.pixels}"
+            )
+        if (self.height > 0) != (self.width > 0):
+            raise ConfigError("working_size.height and working_size.width go together; set both or neither")
+        for name, side in (("height", self.height), ("width", self.width)):
+            if side < 0 or side % self.multiple:
+                raise ConfigError(
+                    f"working_size.{name} must be a multiple of {self.multiple} (or 0 for automatic), got {side}"
+                )
+
+
+def working_size(original: Size, config: WorkingSizeConfig) -> Size:
+    """Choose the (H, W) to work at: near the wanted pixel count, aspect as near as multiples allow.
+
+    Among all sizes whose sides are multiples of ``config.multiple``, the one with the
+    smallest sum of |log aspect error| and half the |log area error|; a 16:9 frame gives
+    the 320x576 that Track4Gen was trained at.
+
+    Args:
+        original: (H, W) of the video in pixels.
+        config: Wanted pixel count and multiple, or a fixed size.
+
+    Returns:
+        (H, W) in working pixels.
+    """
+    if config.height:
+        return config.height, config.width
+    height, width = original
+    m = config.multiple
+
+    def misfit(size: Size) -> float:
+        h, w = size
+        aspect = abs(math.log((w / h) / (width / height)))
+        return aspect + 0.5 * abs(math.log(h * w / config.pixels))
+
+    longest = max(1, config.pixels // (m * m))
+    sides = [m * i for i in range(1, longest + 1)]
+    sizes = [(h, w) for h in sides for w in sides if h * w <= 2 * config.pixels]
+    return min(sizes, key=misfit)
+
+
+def rescale(xy: Tensor, source: Size, target: Size) -> Tensor:
+    """Carry positions from a frame of one size to the same frame at another size.
+
+    Args:
+        xy: (..., 2) pixels of ``source``.
+        source: (H, W) the positions are in.
+        target: (H, W) the positions are wanted in.
+
+    Returns:
+        (..., 2) pixels of ``target``. ``rescale`` back returns the same point.
+    """
+    factor = xy.new_tensor([target[1] / source[1], target[0] / source[0]])
+    return (xy + 0.5) * factor - 0.5
+
+
+def pixels_to_cells(xy: Tensor, stride_px: float, offset_px: float) -> Tensor:
+    """Working pixels (..., 2) to feature cells, whole numbers at cell centres."""
+    return (xy - offset_px) / stride_px
+
+
+def cells_to_pixels(cells: Tensor, stride_px: float, offset_px: float) -> Tensor:
+    """Feature cells (..., 2) to working pixels; the inverse of ``pixels_to_cells``."""
+    return cells * stride_px + offset_px
+
+
+def centred_offset(stride_px: float) -> float:
+    """Offset of cell 0 when the cells tile the frame from edge to edge, in working pixels."""
+    return (stride_px - 1) / 2
+
+
+def fractions_to_pixels(fractions: Tensor, size: Size) -> Tensor:
+    """TAP-Vid's raster fractions (..., 2) of width and height to pixels of ``size`` (H, W).
+
+    TAP-Vid puts the centre of pixel i at (i + 0.5) / width; arXiv:2211.03726.
+    """
+    return fractions * fractions.new_tensor([size[1], size[0]]) - 0.5
+
+
+def pixels_to_fractions(xy: Tensor, size: Size) -> Tensor:
+    """The inverse of ``fractions_to_pixels``."""
+    return (xy + 0.5) / xy.new_tensor([size[1], size[0]])
+
+
+def to_sample_grid(xy: Tensor, size: Size) -> Tensor:
+    """Positions (..., 2) in cells or pixels of a (H, W) grid to ``grid_sample``'s -1..1.
+
+    For ``grid_sample(..., align_corners=False)``.
+    """
+    extent = xy.new_tensor([size[1], size[0]])
+    return (xy + 0.5) * (2 / extent) - 1
+
+
+def inside(xy: Tensor, size: Size) -> Tensor:
+    """Which positions (..., 2) lie within the outer edges of a frame of ``size`` (H, W)."""
+    x, y = xy.unbind(-1)
+    return (x >= -0.5) & (x <= size[1] - 0.5) & (y >= -0.5) & (y <= size[0] - 0.5)
+
+
+def resize_frames(frames: Tensor, size: Size) -> Tensor:
+    """Resize (T, 3, H, W) float images to ``size`` with anti-aliasing, outer edges in place."""
+    if tuple(frames.shape[-2:]) == size:
+        return frames
+    return torch.nn.functional.interpolate(
+        frames, size=size, mode="bilinear", align_corners=False, antialias=True
+    )
