@@ -1,0 +1,224 @@
+"""RAFT optical flow with torchvision's model, encoding every frame once instead of once a pair.
+
+Source: Teed and Deng, RAFT, arXiv:2003.12039.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlparse
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models.optical_flow import (
+    RAFT,
+    Raft_Large_Weights,
+    Raft_Small_Weights,
+    raft_large,
+    raft_small,
+)
+
+from t4g_tracker.datatypes import FlowSequence
+from t4g_tracker.errors import WeightsError
+
+Progress = Callable[[int, int], None]
+Variant = Literal["raft-small", "raft-large"]
+
+STRIDE_PX = 8  # RAFT's encoders halve three times
+SMALLEST_SIDE_PX = 128  # below, the last level of its correlation pyramid is a single cell
+
+_BUILDERS = {
+    "raft-small": (raft_small, Raft_Small_Weights.DEFAULT),
+    "raft-large": (raft_large, Raft_Large_Weights.DEFAULT),
+}
+
+
+def load_raft(variant: Variant, weights: str, device: torch.device) -> RAFT:
+    """Build torchvision's RAFT with its weights, in evaluation mode.
+
+    Args:
+        variant: Which of the two published sizes.
+        weights: Path to a ``.safetensors`` or ``.pth`` state dict of that model. Empty for
+            torchvision's published weights, from PyTorch's cache or its download host.
+        device: Where it runs.
+
+    Returns:
+        The model, frozen.
+
+    Raises:
+        WeightsError: If the weights cannot be had or do not fit the model exactly.
+    """
+    build, published = _BUILDERS[variant]
+    model = build(weights=None)
+    state = _read_state(Path(weights)) if weights else _published_state(published)
+    try:
+        model.load_state_dict(state, strict=True)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        source = weights or published.url
+        raise WeightsError(
+            f"{source}: does not hold the weights of torchvision's {variant.replace('-', '_')}"
+            f" ({_one_line(error)}); choose flow.method to fit them"
+        ) from error
+    return model.eval().requires_grad_(False).to(device)
+
+
+def raft_flow_pairs(
+    model: RAFT,
+    frames: Tensor,
+    pairs: list[tuple[int, int]],
+    updates: int,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Flow for a list of frame pairs.
+
+    RAFT encodes an image without looking at its partner, so each frame is encoded once
+    however many pairs it takes part in, and torchvision's own forward pass is run on what
+    was encoded: the flows are those of calling the model on each pair. Pairs are taken in
+    the order of their later frame, and a frame's encoding is dropped after its last pair, so
+    neighbouring pairs keep two of them at a time, whatever the length of the video.
+
+    Frames whose sides are not multiples of 8, or less than 128 pixels, have their edges
+    repeated to the right and below; the flow there is cut off.
+
+    Args:
+        model: From ``load_raft``, on ``device``.
+        frames: (T, 3, H, W) uint8 RGB at the working size.
+        pairs: P pairs (from, to) of frame indices.
+        updates: Recurrent updates a pair. At least 1; torchvision's default is 12.
+        device: Where the model is.
+        progress: Called with (pairs done, pairs in all).
+
+    Returns:
+        (P, 2, H, W) float16 on the CPU, displacement (dx, dy) in working pixels.
+
+    Raises:
+        ValueError: If ``frames`` is not (T, 3, H, W) uint8.
+    """
+    if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8:
+        raise ValueError(f"frames must be (T, 3, H, W) uint8, got {tuple(frames.shape)} {frames.dtype}")
+    height, width = frames.shape[-2:]
+    flows = torch.empty(len(pairs), 2, height, width, dtype=torch.float16)
+    order = sorted(range(len(pairs)), key=lambda index: max(pairs[index]))
+    last_use = {frame: turn for turn, index in enumerate(order) for frame in pairs[index]}
+    encoded: dict[int, _Encoding] = {}
+    with torch.inference_mode():
+        for turn, index in enumerate(order):
+            first, second = pairs[index]
+            for frame in (first, second):
+                if frame not in encoded:
+                    encoded[frame] = _Encoding(model, _prepared(frames[frame], device))
+            flow = encoded[first].flow_to(encoded[second], updates)
+            flows[index] = flow[0, :, :height, :width].cpu()
+            for frame in {first, second}:
+                if last_use[frame] == turn:
+                    del encoded[frame]
+            if progress is not None:
+                progress(turn + 1, len(pairs))
+    return flows
+
+
+def estimate(
+    model: RAFT,
+    frames: Tensor,
+    updates: int,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> FlowSequence:
+    """Flow between all neighbouring frames, forward and backward.
+
+    Args, errors: as ``raft_flow_pairs``.
+
+    Returns:
+        ``FlowSequence`` of T - 1 steps in working pixels.
+    """
+    steps = len(frames) - 1
+    pairs = [(t, t + 1) for t in range(steps)] + [(t + 1, t) for t in range(steps)]
+    flows = raft_flow_pairs(model, frames, pairs, updates, device, progress)
+    return FlowSequence(flows[:steps], flows[steps:])
+
+
+class _Encoding:
+    """What RAFT's two encoders make of one frame."""
+
+    def __init__(self, model: RAFT, image: Tensor) -> None:
+        self.model = model
+        self.image = image
+        self.features: Tensor = model.feature_encoder(image)
+        self.context: Tensor = model.context_encoder(image)
+
+    def flow_to(self, other: _Encoding, updates: int) -> Tensor:
+        """Flow (1, 2, H, W) from this frame to ``other``."""
+        pair = RAFT(
+            feature_encoder=_Known(torch.cat([self.features, other.features])),
+            context_encoder=_Known(self.context),
+            corr_block=self.model.corr_block,
+            update_block=self.model.update_block,
+            mask_predictor=self.model.mask_predictor,
+        )
+        flow: Tensor = pair(self.image, other.image, num_flow_updates=updates)[-1]
+        return flow
+
+
+class _Known(nn.Module):
+    """An encoder whose answer is known."""
+
+    def __init__(self, answer: Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.answer
+
+
+def _prepared(frame: Tensor, device: torch.device) -> Tensor:
+    """A uint8 frame as RAFT takes it: a batch of one in -1..1, sides as its pyramid needs them."""
+    image = frame.to(device).float()[None] / 127.5 - 1
+    padding = [max(SMALLEST_SIDE_PX, -(-side // STRIDE_PX) * STRIDE_PX) - side for side in frame.shape[-2:]]
+    if any(padding):
+        image = nn.functional.pad(image, (0, padding[1], 0, padding[0]), mode="replicate")
+    return image
+
+
+def _published_state(published: Raft_Small_Weights | Raft_Large_Weights) -> dict[str, Tensor]:
+    """torchvision's published weights, from PyTorch's cache or else its download host."""
+    place = urlparse(published.url)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(place.path).name
+    if cached.exists():
+        return _read_state(cached)
+    try:
+        state: dict[str, Tensor] = published.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"RAFT's weights could not be downloaded from {place.netloc} ({_one_line(error)}); fetch"
+            f" {published.url} elsewhere and put it at {cached}, or name it with --set flow.weights=FILE,"
+            f" or use --set flow.method=dis"
+        ) from error
+    return state
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, refusing what is not one."""
+    if not path.is_file():
+        raise WeightsError(f"flow.weights: {path}: no such file; give a .safetensors or .pth state dict")
+    try:
+        if path.suffix == ".safetensors":
+            state: dict[str, Tensor] = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        raise WeightsError(
+            f"{path}: cannot be read as weights ({_one_line(error)}); delete it and fetch it again"
+        ) from error
+    return state
+
+
+def _one_line(error: BaseException) -> str:
+    """The first words of an error message, on one line."""
+    words = " ".join(str(error).split())
+    return words if len(words) <= 160 else f"{words[:157]}..."
