@@ -1,0 +1,206 @@
+"""Choosing the points to follow: from a file, as a grid over a frame, or as a grid inside a mask."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from t4g_tracker.coordinates import inside
+from t4g_tracker.datatypes import QueryPoints, Video
+from t4g_tracker.errors import QueryError
+from t4g_tracker.query_formats import FORMATS, QueryRow
+from t4g_tracker.video import IMAGE_ERRORS
+
+
+def read_queries(path: str | Path, video: Video) -> QueryPoints:
+    """Read query points from a JSON, CSV, npy or npz file.
+
+    Everything is checked against the video here, before any work is done. JSON holds
+    ``{"queries": [{"frame": 0, "x": 12.5, "y": 40, "name": "nose"}, ...]}``, or the list
+    alone, or a list of ``[frame, x, y]``. CSV (UTF-8) has the columns frame, x, y and
+    perhaps name, in any order under a header, or in this order without one. npy holds
+    an (N, 3) array of frame, x, y; npz holds it as ``queries``, perhaps with ``names``,
+    as in the tracks.npz that we write.
+
+    Args:
+        path: The file; its extension says which of the four it is.
+        video: Gives the number of frames and the size that points must lie in.
+
+    Returns:
+        N >= 1 query points in the order of the file, positions in original pixels, at
+        most half a pixel outside the border pixels' centres. A point without a name is
+        called point-0, point-1, ... after its place in the file; where that name is
+        taken, after the first free number from N on.
+
+    Raises:
+        QueryError: If the file cannot be read or is malformed, if a field is missing,
+            unknown or not a finite number, if a point lies outside the frames, if two
+            points share a name, or if there are no points.
+    """
+    path = Path(path)
+    rows_of = FORMATS.get(path.suffix.lower())
+    if rows_of is None:
+        said = f"the extension {path.suffix}" if path.suffix else "no extension"
+        raise QueryError(f"{path}: has {said}; give query points as {', '.join(FORMATS)}")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise QueryError(f"{path}: cannot be read ({error.strerror}); give an existing file") from error
+    if not data.strip(b" \t\r\n\xef\xbb\xbf"):
+        raise QueryError(f"{path}: is empty; give at least one query point as frame, x, y")
+    try:
+        rows = rows_of(data)
+        _check_in_video(rows, video)
+        names = _complete_names(rows)
+    except QueryError as error:
+        raise QueryError(f"{path}: {error}") from error
+    return QueryPoints(
+        frame=torch.tensor([int(row.frame) for row in rows]),
+        xy=torch.tensor([(row.x, row.y) for row in rows], dtype=torch.float32),
+        names=names,
+    )
+
+
+def grid_queries(video: Video, across: int, frame: int = 0, mask: np.ndarray | None = None) -> QueryPoints:
+    """Spread query points evenly over one frame, or over an object in it.
+
+    The spacing is square: the width, shared by ``across`` points, and as many rows of
+    the same spacing as fit the height. What is left over is split between the margins.
+
+    Args:
+        video: Gives the number of frames and their size.
+        across: Points in a full row, 1 to the width in pixels; with a mask, across its
+            bounding box and 1 to the width of that.
+        frame: The frame that the points are in, 0-based.
+        mask: (H, W) bool, the size of the video; only points on true pixels are kept.
+
+    Returns:
+        N >= 1 query points row by row, named point-0, point-1, ...
+
+    Raises:
+        QueryError: If ``across`` or ``frame`` is out of range, or the mask is of another
+            size, has nothing inside, or is missed by every point.
+    """
+    if not 0 <= frame < video.frame_count:
+        raise QueryError(f"{video.source}: the grid asks for frame {frame}, but {_said_frames(video)}")
+    if mask is None:
+        mask = np.ones(video.size, dtype=bool)
+    _check_mask(mask, video, f"{video.source}: the mask")
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, left = rows[0], columns[0]
+    box_height, box_width = rows[-1] - top + 1, columns[-1] - left + 1
+    if not 1 <= across <= box_width:
+        raise QueryError(
+            f"{video.source}: a grid here has 1 to {box_width} points across, got {across}; "
+            "more would be under a pixel apart"
+        )
+    spacing_px = box_width / across
+    down = max(1, int(box_height / spacing_px + 1e-9))
+    x = left - 0.5 + box_width / 2 + spacing_px * (np.arange(across) - (across - 1) / 2)
+    y = top - 0.5 + box_height / 2 + spacing_px * (np.arange(down) - (down - 1) / 2)
+    xy = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    pixel = np.floor(xy + 0.5).astype(np.int64)
+    xy = xy[mask[pixel[:, 1], pixel[:, 0]]]
+    if len(xy) == 0:
+        raise QueryError(
+            f"{video.source}: no grid point lies inside the mask; ask for more than {across} across"
+        )
+    return QueryPoints(
+        frame=torch.full((len(xy),), frame),
+        xy=torch.from_numpy(xy.astype(np.float32)),
+        names=tuple(f"point-{index}" for index in range(len(xy))),
+    )
+
+
+def read_mask(path: str | Path, video: Video) -> np.ndarray:
+    """Read which pixels belong to an object.
+
+    Any image will do: a pixel is inside where it is not zero. In a palette image, as
+    DAVIS has them, the index counts and not its colour. An alpha channel must be more
+    than zero as well. JPEG smears its zeros, so there the limit is half brightness.
+
+    Args:
+        path: The image.
+        video: Gives the size that the mask must have.
+
+    Returns:
+        (H, W) bool, original pixels, true inside; at least one pixel is.
+
+    Raises:
+        QueryError: If the image is missing or unreadable, has another size than the
+            video, or has nothing inside.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as opened:
+            lossy = opened.format in ("JPEG", "MPO")
+            values = np.asarray(ImageOps.exif_transpose(opened))
+            has_alpha = opened.mode in ("RGBA", "LA")
+    except FileNotFoundError as error:
+        raise QueryError(f"{path}: no such file; give an image of the mask") from error
+    except IMAGE_ERRORS as error:
+        raise QueryError(f"{path}: is not an image that can be read; save the mask as png") from error
+    mask = values >= 128 if lossy else values != 0
+    if mask.ndim == 3:
+        colour, alpha = (mask[..., :-1], mask[..., -1]) if has_alpha else (mask, np.True_)
+        mask = colour.any(axis=-1) & alpha
+    _check_mask(mask, video, str(path))
+    return mask
+
+
+def _check_mask(mask: np.ndarray, video: Video, where: str) -> None:
+    if mask.shape != video.size:
+        height, width = video.size
+        got = "x".join(str(side) for side in mask.shape[::-1])
+        raise QueryError(f"{where}: is {got} pixels, but {video.source} is {width}x{height}; make them equal")
+    if not mask.any():
+        raise QueryError(f"{where}: has nothing inside; paint the object with anything but 0")
+
+
+def _said_frames(video: Video) -> str:
+    return f"{video.source} has {video.frame_count} frames (0-{video.frame_count - 1})"
+
+
+def _check_in_video(rows: Sequence[QueryRow], video: Video) -> None:
+    """Refuse points that are not in a frame of the video."""
+    if not rows:
+        raise QueryError("holds no query points; give at least one as frame, x, y")
+    for row in rows:
+        for field, value in (("frame", row.frame), ("x", row.x), ("y", row.y)):
+            if not math.isfinite(value):
+                raise QueryError(f"{row.where}: {field} must be a finite number, got {value}")
+        if row.frame != int(row.frame):
+            raise QueryError(f"{row.where}: frame must be a whole number, got {row.frame}")
+        if not 0 <= row.frame < video.frame_count:
+            raise QueryError(f"{row.where} asks for frame {row.frame:.10g}, but {_said_frames(video)}")
+    xy = torch.tensor([(row.x, row.y) for row in rows], dtype=torch.float64)
+    for row, is_inside in zip(rows, inside(xy, video.size).tolist(), strict=True):
+        if not is_inside:
+            height, width = video.size
+            raise QueryError(
+                f"{row.where} is at x = {row.x:.10g}, y = {row.y:.10g}, outside {video.source}; "
+                f"x must be 0 to {width - 1} and y 0 to {height - 1}, give or take half a pixel"
+            )
+
+
+def _complete_names(rows: Sequence[QueryRow]) -> tuple[str, ...]:
+    """Every point's name, those missing filled in, none twice."""
+    owner: dict[str, QueryRow] = {}
+    for row in rows:
+        if row.name is None:
+            continue
+        if row.name in owner:
+            raise QueryError(f"{row.where} has the same name as {owner[row.name].where}; give each its own")
+        owner[row.name] = row
+    names, spare = [], len(rows)
+    for index, row in enumerate(rows):
+        name = row.name or f"point-{index}"
+        while row.name is None and name in owner:
+            name, spare = f"point-{spare}", spare + 1
+        names.append(name)
+    return tuple(names)
