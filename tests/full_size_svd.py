@@ -1,9 +1,10 @@
 """Measure feature extraction with a full-size Stable Video Diffusion of random weights.
 
 Random weights cost the same time and memory as the published ones, so this tells what a machine
-needs before anything is downloaded. Run by hand, from the repository:
+needs before anything is downloaded: on two cores (AMD EPYC, bfloat16) 122 s and 6.1 GiB for 14
+frames of 320x576. Run by hand, with the project installed:
 
-    python tests/full_size_svd.py build /tmp/svd_full     # 5 GB on disk, half a minute
+    python tests/full_size_svd.py build /tmp/svd_full     # 4.3 GB on disk, a minute
     python tests/full_size_svd.py measure /tmp/svd_full   # seconds and peak memory
     python tests/full_size_svd.py measure /tmp/svd_full --device cuda --frames 28
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import logging
 import resource
-import sys
 import time
 from pathlib import Path
 
@@ -25,8 +25,6 @@ from diffusers import (
 )
 from tiny_models import svd_scheduler
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from t4g_tracker.features.diffusion import DiffusionConfig, extract
 from t4g_tracker.features.refiner import Refiner
@@ -64,24 +62,22 @@ def build(folder: Path) -> None:
     Refiner(channels=640).save_pretrained(folder / "refiner")
 
 
-def measure(
-    folder: Path, device: torch.device, frame_count: int, height: int, width: int, half: bool
-) -> None:
+def measure(folder: Path, device: torch.device, frame_count: int, size: list[int], half: bool) -> None:
     """Extract the features of random frames and log what it took."""
-    frames = torch.randint(0, 256, (frame_count, 3, height, width), dtype=torch.uint8)
+    frames = torch.randint(0, 256, (frame_count, 3, *size), dtype=torch.uint8)
     config = DiffusionConfig(model=str(folder), half=half)
     began = time.monotonic()
-    grid = extract(frames, config, kind="track4gen", device=device, seed=0, progress=_report(began))
+
+    def report(done: int, total: int) -> None:
+        log.info("%d of %d frames, %.1f s", done, total, time.monotonic() - began)
+
+    grid = extract(frames, config, kind="track4gen", device=device, seed=0, progress=report)
     seconds = time.monotonic() - began
     log.info("%s features, stride %g px, offset %g px", grid.shape, grid.stride_px, grid.offset_px)
     log.info("%.1f s with loading", seconds)
     log.info("%.1f GiB peak memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
     if device.type == "cuda":
         log.info("%.1f GiB peak on the GPU", torch.cuda.max_memory_allocated(device) / 2**30)
-
-
-def _report(began: float):  # type: ignore[no-untyped-def]
-    return lambda done, total: log.info("%d of %d frames, %.1f s", done, total, time.monotonic() - began)
 
 
 def main() -> None:
@@ -99,9 +95,8 @@ def main() -> None:
     if options.action == "build":
         build(options.folder)
     else:
-        measure(
-            options.folder, torch.device(options.device), options.frames, *options.size, not options.float32
-        )
+        device = torch.device(options.device)
+        measure(options.folder, device, options.frames, options.size, not options.float32)
 
 
 if __name__ == "__main__":

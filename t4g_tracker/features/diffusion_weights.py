@@ -65,7 +65,7 @@ def find_folder(model: str, need_refiner: bool) -> Path:
     except (OSError, HfHubHTTPError, ValueError) as error:
         raise WeightsError(
             f"{SETTING}: {model} is no folder here, and the model hub cannot be reached or does not have it"
-            f" ({_one_line(error)}); download it on a connected machine and pass its folder with"
+            f" ({_first_line(error)}); download it on a connected machine and pass its folder with"
             f" --set {SETTING}=FOLDER"
         ) from error
 
@@ -184,3 +184,7 @@ def _one_line(error: BaseException) -> str:
     """The first words of an error message, on one line."""
     words = " ".join(str(error).split())
     return words if len(words) <= 160 else f"{words[:157]}..."
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
