@@ -34,9 +34,9 @@ SVD_MODEL = "stabilityai/stable-video-diffusion-img2vid"
 class DiffusionConfig:
     """Which video diffusion model is read, where, and what it is told about the video.
 
-    ``noise_sigma`` is our choice: SVD sees such clean latents in about one training example of
-    a hundred, so they are not foreign to it, and the noise hides little of the frame.
-    The last step of a 25-step generation, 0.002, is far outside of what it was trained on.
+    ``noise_sigma`` is our choice, not tuned on published weights: it hides little of the frame,
+    and lies between the fourth and the third step from the end of a 25-step generation with
+    SVD's schedule, whose last step is 0.002.
     """
 
     model: str = ""  # diffusers folder or hub name; empty is SVD's hub name, for svd only
