@@ -1,0 +1,131 @@
+"""Dots, rings, trails and text, drawn to a fraction of a pixel on uint8 pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from t4g_tracker.coordinates import Size, rescale
+
+SHIFT = 4  # OpenCV takes positions in 1/16 pixel
+PAPER = (17, 19, 23)  # behind and between pictures
+INK = (232, 234, 237)
+SOFT_INK = (154, 160, 168)
+
+
+def dimmed(frame: np.ndarray, brightness: float) -> np.ndarray:
+    """A frame (H, W, 3) uint8 made darker and half grey, so that bright marks stand out.
+
+    Args:
+        frame: RGB.
+        brightness: Factor in 0..1.
+
+    Returns:
+        (H, W, 3) uint8, a copy.
+    """
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    mixed: np.ndarray = cv2.addWeighted(frame, 0.5 * brightness, cv2.merge([grey] * 3), 0.5 * brightness, 0)
+    return mixed
+
+
+def resized(frame: np.ndarray, size: Size) -> np.ndarray:
+    """A frame at another size (H, W), outer edges in place."""
+    if frame.shape[:2] == size:
+        return frame
+    method = cv2.INTER_AREA if size[0] <= frame.shape[0] else cv2.INTER_CUBIC
+    scaled: np.ndarray = cv2.resize(frame, size[::-1], interpolation=method)
+    return scaled
+
+
+def positions(xy: torch.Tensor, source: Size, target: Size) -> np.ndarray:
+    """Positions (..., 2) of a frame of one size, in pixels of its picture at another; float64."""
+    return rescale(xy.detach().cpu().double(), source, target).numpy()
+
+
+def dot_radius(size: Size, count: int) -> float:
+    """Radius in pixels of a dot: larger in larger pictures, smaller when there are many."""
+    base = 1.2 + 0.0075 * min(size)
+    room = 0.28 * float(np.sqrt(size[0] * size[1] / max(count, 1)))
+    return max(1.2, min(base, room))
+
+
+def draw_points(
+    picture: np.ndarray, xy: np.ndarray, visible: np.ndarray, colours: np.ndarray, radius: float
+) -> None:
+    """Draw points in place: a filled dot with a dark rim where visible, a hollow ring where hidden.
+
+    Args:
+        picture: (H, W, 3) uint8, drawn on.
+        xy: (N, 2) pixels of ``picture``; what is outside or not finite is left out.
+        visible: (N,) bool.
+        colours: (N, 3) uint8.
+        radius: Of the dots, in pixels.
+    """
+    height, width = picture.shape[:2]
+    near = np.isfinite(xy).all(axis=1)
+    near[near] = (np.abs(xy[near] * 2 + 1 - (width, height)) < np.array([width, height]) + 2 * radius).all(1)
+    ring = max(1, round(radius / 2.6))
+    for index in sorted(np.flatnonzero(near), key=lambda index: bool(visible[index])):
+        colour = tuple(int(value) for value in colours[index])
+        if visible[index]:
+            _circle(picture, xy[index], radius + 0.9, (12, 12, 14), cv2.FILLED)
+            _circle(picture, xy[index], radius, colour, cv2.FILLED)
+        else:
+            _circle(picture, xy[index], radius + 0.5, colour, ring)
+
+
+def _circle(
+    picture: np.ndarray, xy: np.ndarray, radius: float, colour: Sequence[int], thickness: int
+) -> None:
+    cv2.circle(picture, fixed(xy), round(radius * 2**SHIFT), colour, thickness, cv2.LINE_AA, SHIFT)
+
+
+def fixed(xy: np.ndarray) -> tuple[int, int]:
+    """A position in the whole numbers that OpenCV wants with ``SHIFT``."""
+    x, y = np.clip(np.rint(np.asarray(xy) * 2**SHIFT), -(2**24), 2**24).astype(int).tolist()
+    return x, y
+
+
+def line(picture: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Sequence[int], width: int) -> None:
+    """Draw a smooth line in place; nothing if an end is not finite."""
+    if np.isfinite(start).all() and np.isfinite(end).all():
+        cv2.line(picture, fixed(start), fixed(end), colour, width, cv2.LINE_AA, SHIFT)
+
+
+@lru_cache
+def _font(height_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(height_px)
+
+
+def write_text(
+    picture: np.ndarray,
+    text: str,
+    xy: tuple[float, float],
+    height_px: int,
+    colour: tuple[int, int, int] = INK,
+    anchor: str = "lm",
+    width_px: float | None = None,
+) -> None:
+    """Write one line of text in place, smaller if it would be wider than ``width_px``.
+
+    Args:
+        picture: (H, W, 3) uint8, drawn on.
+        text: What to write.
+        xy: Where the anchor goes, in pixels.
+        height_px: Size of the letters.
+        colour: Red, green, blue.
+        anchor: Pillow's two letters; "lm" is left middle, "mm" the middle.
+        width_px: Room for the text; None for any.
+    """
+    font = _font(height_px)
+    while width_px is not None and height_px > 7 and font.getlength(text) > width_px:
+        height_px -= 1
+        font = _font(height_px)
+    image = Image.fromarray(picture)
+    ImageDraw.Draw(image).text(xy, text, fill=colour, font=font, anchor=anchor)
+    picture[:] = np.asarray(image)
