@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import types
@@ -139,10 +140,8 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
             return float(value)
         advice = ""
         if isinstance(value, str):
-            try:
+            with contextlib.suppress(ValueError):
                 advice = f"; write {_as_yaml_float(float(value))}"
-            except ValueError:
-                pass
         raise ConfigError(f"{name} must be a number, got {_said(value)}{advice}")
     if hint is str:
         if isinstance(value, str):

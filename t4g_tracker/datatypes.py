@@ -25,12 +25,12 @@ class Video:
 
     @property
     def frame_count(self) -> int:
-        return self.frames.shape[0]
+        return len(self.frames)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in original pixels."""
-        return self.frames.shape[1], self.frames.shape[2]
+        return int(self.frames.shape[1]), int(self.frames.shape[2])
 
 
 @dataclass(frozen=True)

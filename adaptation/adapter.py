@@ -1,0 +1,203 @@
+"""Residual adapters: small networks on the RGB frame that correct the frozen features.
+
+Every adapter returns ``aligned frozen features + residual`` with a last layer that starts
+at zero, so an untrained adapter changes nothing, exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, interpolate, normalize, pad, pixel_unshuffle, relu
+
+from t4g_tracker.coordinates import centred_offset
+from t4g_tracker.datatypes import FeatureGrid
+
+AdapterKind = Literal["lite", "delta-cnn"]
+
+
+class Adapter(Protocol):
+    """What the loop needs of an adapter."""
+
+    stride_px: int
+
+    def __call__(self, frames: Tensor, frozen: Tensor) -> Tensor: ...
+
+
+def unit_length(frozen: Tensor) -> Tensor:
+    """Scale every cell of (T, C, h, w) to unit length, half precision.
+
+    Residuals of any extractor then start on the same scale. Cosine similarity does not
+    see it.
+    """
+    return normalize(frozen.float(), dim=1, eps=1e-6).half()
+
+
+def align(frozen: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring frozen features (B, C, h, w) to another grid (h', w') that tiles the same frame."""
+    if frozen.shape[-2:] == size:
+        return frozen
+    return interpolate(frozen, size=size, mode="bilinear", align_corners=False)
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions with group norm around a shortcut."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = _conv(width, width), _conv(width, width)
+        self.norm = nn.GroupNorm(8, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(relu(self.norm(self.first(x))))
+
+
+class LiteAdapter(nn.Module):
+    """The default adapter: most layers at strides 8 to 32, residual at stride 4.
+
+    A U-shape reads the frame at stride 4, spends its operations on coarse grids where
+    they are cheap and context is wide, and adds detail back at stride 4 from the first
+    layer. The frozen features enter at stride 8, so the residual can depend on them.
+
+    Args:
+        channels: C of the frozen features.
+        width: Channels at stride 8; the other levels follow from it.
+    """
+
+    stride_px = 4
+
+    def __init__(self, channels: int, width: int = 64) -> None:
+        super().__init__()
+        fine, deep = width // 2, width * 2
+        self.stem = _conv(48, fine)
+        self.frozen = _conv(channels, width, kernel=1)
+        self.down8 = _conv(fine, width, 2)
+        self.block8 = _Block(width)
+        self.down16 = _conv(width, deep, 2)
+        self.block16 = _Block(deep)
+        self.down32 = _conv(deep, deep, 2)
+        self.block32 = _Block(deep)
+        self.up16 = _conv(deep, deep, kernel=1)
+        self.up8 = _conv(deep, width, kernel=1)
+        self.merge8 = _Block(width)
+        self.detail = _conv(fine, fine)
+        self.last8 = _conv(width, channels, kernel=1)
+        self.last4 = _conv(fine, channels, kernel=1)
+        for layer in (self.last8, self.last4):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, frames: Tensor, frozen: Tensor) -> Tensor:
+        """Frames (B, 3, H, W) in -1..1 and frozen (B, C, h, w) to adapted (B, C, H/4, W/4)."""
+        x4 = relu(self.stem(pixel_unshuffle(frames, 4)))
+        x8 = self.down8(x4)
+        x8 = self.block8(x8 + self.frozen(align(frozen, x8.shape[-2:])))
+        x16 = self.block16(self.down16(relu(x8)))
+        x32 = self.block32(self.down32(relu(x16)))
+        x16 = x16 + self.up16(interpolate(x32, size=x16.shape[-2:], mode="bilinear", align_corners=False))
+        x8 = x8 + self.up8(interpolate(relu(x16), size=x8.shape[-2:], mode="bilinear", align_corners=False))
+        x8 = relu(self.merge8(x8))
+        size = x4.shape[-2:]
+        coarse = interpolate(self.last8(x8), size=size, mode="bilinear", align_corners=False)
+        residual = coarse + self.last4(relu(self.detail(x4)))
+        return align(frozen, size) + residual
+
+
+class DeltaCnnAdapter(nn.Module):
+    """The published adapter shape: channels 3-64-128-256-C, kernel 5, dilations 1, 1, 1, 2.
+
+    Three anti-aliased down-samplings by 2 bring the residual to stride 8; it is added on
+    the frozen features' own grid.
+
+    Args:
+        channels: C of the frozen features.
+
+    Source: "Delta-DINO" of DINO-Tracker, arXiv:2403.14548. The blur is the 3-tap
+    binomial filter of Zhang, arXiv:1904.11486.
+    """
+
+    stride_px = 8
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        widths, dilations = (3, 64, 128, 256, channels), (1, 1, 1, 2)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(widths[i], widths[i + 1], 5, padding=2 * dilations[i], dilation=dilations[i])
+            for i in range(4)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:4])
+        nn.init.zeros_(self.convs[3].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.convs[3].bias)  # type: ignore[arg-type]
+
+    def forward(self, frames: Tensor, frozen: Tensor) -> Tensor:
+        """Frames (B, 3, H, W) in -1..1 and frozen (B, C, h, w) to adapted (B, C, H/8, W/8)."""
+        x = frames
+        for conv, norm in zip(self.convs, self.norms, strict=False):
+            x = blur_halve(relu(norm(conv(x))))
+        residual = self.convs[3](x)
+        return align(frozen, residual.shape[-2:]) + residual
+
+
+def blur_halve(x: Tensor) -> Tensor:
+    """Halve (B, C, H, W) after a binomial blur, edges repeated; output cells tile the frame.
+
+    Taps 1-3-3-1 are even in number, so each output is centred between two inputs and the
+    grid keeps the frame's outer edges.
+    """
+    taps = x.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    kernel = (taps[:, None] * taps[None]).expand(x.shape[1], 1, 4, 4)
+    return conv2d(pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=x.shape[1])
+
+
+def build_adapter(kind: AdapterKind, channels: int, width: int, seed: int) -> LiteAdapter | DeltaCnnAdapter:
+    """Make an untrained adapter whose hidden layers depend on ``seed`` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LiteAdapter(channels, width) if kind == "lite" else DeltaCnnAdapter(channels)
+
+
+def normalise_frames(frames: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8 to float32 in -1..1."""
+    return frames.float() / 127.5 - 1
+
+
+@torch.no_grad()
+def apply_adapter(
+    adapter: nn.Module,
+    features: FeatureGrid,
+    frames: Tensor,
+    device: torch.device,
+    precision: torch.dtype = torch.float32,
+    batch: int = 4,
+) -> FeatureGrid:
+    """Run a fitted adapter over the whole video.
+
+    Args:
+        adapter: From ``build_adapter``.
+        features: Frozen features of T frames.
+        frames: (T, 3, H, W) uint8 at the working size.
+        device: Where to compute.
+        precision: Autocast type; float32 for none.
+        batch: Frames at a time, which bounds memory.
+
+    Returns:
+        The adapted grid, half precision, on the CPU.
+    """
+    was_training = adapter.training
+    adapter.eval()
+    parts = []
+    for begin in range(0, len(frames), batch):
+        part = slice(begin, begin + batch)
+        frozen = unit_length(features.values[part].to(device)).to(precision)
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            adapted = adapter(normalise_frames(frames[part].to(device)), frozen)
+        parts.append(adapted.half().cpu())
+    adapter.train(was_training)
+    stride = adapter.stride_px
+    return FeatureGrid(torch.cat(parts), stride, centred_offset(stride), features.working_size)

@@ -1,0 +1,143 @@
+"""What one optimisation step minimises: pairs to cost maps to weighted losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, normalize
+
+from adaptation.losses import cell_cross_entropy, huber, prior, window_cross_entropy
+from adaptation.sampling import PairBatch
+from t4g_tracker.coordinates import cells_to_pixels, centred_offset, pixels_to_cells
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.matching import sample_vectors, vote, window_offsets
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the losses (0 drops one) and the shape of the cost maps they see."""
+
+    huber: float = 8.0  # soft-argmax position; the published flow loss
+    cross_entropy: float = 1.0  # classification over the whole frame at stride 8
+    window_cross_entropy: float = 1.0  # classification within the window at the adapter's own stride
+    prior: float = 0.0  # norm and angle near the frozen features
+    temperature: float = 0.05  # of the cost maps in every loss above
+    window_radius_px: float = 16.0  # reach of the soft-argmax and of the window, working pixels
+
+    def __post_init__(self) -> None:
+        for name in ("huber", "cross_entropy", "window_cross_entropy", "prior"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"adaptation.losses.{name} must be 0 or more, got {getattr(self, name)}")
+        if self.temperature <= 0 or self.window_radius_px <= 0:
+            raise ConfigError("adaptation.losses: temperature and window_radius_px must be positive")
+
+
+@dataclass(frozen=True)
+class CostMaps:
+    """Similarity of each pair's source point to every coarse cell of its target frame."""
+
+    queries: Tensor  # (P, C) unit vectors of the source points
+    similarity: Tensor  # (P, h * w)
+    size: tuple[int, int]  # (h, w)
+    stride_px: int
+
+    def best_px(self) -> Tensor:
+        """Centre (P, 2) of each map's best cell, working pixels."""
+        best = self.similarity.detach().argmax(1)
+        cells = torch.stack([best % self.size[1], best // self.size[1]], -1)
+        return cells_to_pixels(cells, self.stride_px, centred_offset(self.stride_px))
+
+
+def cost_maps(adapted: Tensor, batch: PairBatch, stride_px: int) -> CostMaps:
+    """Search the whole target frame of every pair, at stride 8 or coarser.
+
+    A finer grid is pooled to stride 8 first: the whole frame at stride 4 would cost
+    sixteen times the window that refines it.
+    """
+    cells = pixels_to_cells(batch.source_xy, stride_px, centred_offset(stride_px))
+    queries = sample_vectors(adapted.permute(0, 2, 3, 1), batch.source, cells)
+    pool = max(1, 8 // stride_px)
+    coarse = normalize(avg_pool2d(adapted, pool).float(), dim=1, eps=1e-6)
+    groups, channels, height, width = coarse.shape
+    similarity = torch.bmm(queries.view(groups, -1, channels), coarse.flatten(2))
+    return CostMaps(queries, similarity.view(-1, height * width), (height, width), stride_px * pool)
+
+
+def window_maps(adapted: Tensor, queries: Tensor, centre: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """Similarity of each pair's source point to the cells around ``centre`` in its target frame.
+
+    Args:
+        adapted: (F, C, h, w).
+        queries: (F * P, C) unit vectors, grouped by target frame.
+        centre: (F * P, 2) int64 cells.
+        radius: Reach of the window in cells.
+
+    Returns:
+        (F * P, K) similarity, -inf outside the frame, and (F * P, K, 2) cells.
+    """
+    groups, channels, height, width = adapted.shape
+    cells = centre[:, None] + window_offsets(radius, adapted.device)
+    x, y = cells.unbind(-1)
+    valid = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    group = torch.arange(groups, device=adapted.device).repeat_interleave(len(queries) // groups)
+    row = (group[:, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
+    flat = adapted.permute(0, 2, 3, 1).reshape(-1, channels)
+    around = flat.index_select(0, row.flatten()).float().view(*row.shape, channels)
+    similarity = torch.bmm(normalize(around, dim=-1, eps=1e-6), queries[:, :, None]).squeeze(2)
+    return similarity.masked_fill(~valid, float("-inf")), cells
+
+
+def batch_losses(
+    adapted: Tensor, frozen: Tensor, batch: PairBatch, stride_px: int, config: LossConfig
+) -> dict[str, Tensor]:
+    """Unweighted losses of a batch, each a scalar mean.
+
+    Windows are centred on the best coarse cell, as when tracking. One that would miss the
+    target is centred on the target instead: it could teach nothing about the position
+    within it, and the whole-frame loss is the one that moves the peak.
+
+    Args:
+        adapted: (F, C, h, w) adapted features of the batch's frames.
+        frozen: (F, C, h, w) aligned frozen features; only read by the prior.
+        batch: Pairs, working pixels.
+        stride_px: Of ``adapted``.
+        config: Which losses and cost-map shape.
+
+    Returns:
+        Name to scalar, for the losses whose weight is not 0.
+    """
+    maps = cost_maps(adapted, batch, stride_px)
+    losses: dict[str, Tensor] = {}
+    if config.cross_entropy:
+        target = pixels_to_cells(batch.target_xy, maps.stride_px, centred_offset(maps.stride_px))
+        losses["cross_entropy"] = cell_cross_entropy(
+            maps.similarity, target, maps.size, config.temperature
+        ).mean()
+    if config.huber or config.window_cross_entropy:
+        target = pixels_to_cells(batch.target_xy, stride_px, centred_offset(stride_px))
+        best = pixels_to_cells(maps.best_px(), stride_px, centred_offset(stride_px))
+        radius = config.window_radius_px / stride_px
+        near = (best - target).norm(dim=-1, keepdim=True) <= max(radius - 1, 1)
+        centre = torch.where(near, best, target).round().long()
+        similarity, cells = window_maps(adapted, maps.queries, centre, radius)
+        if config.window_cross_entropy:
+            losses["window_cross_entropy"] = window_cross_entropy(
+                similarity, cells, target, config.temperature
+            ).mean()
+        if config.huber:
+            size = (adapted.shape[2], adapted.shape[3])
+            losses["huber"] = huber(vote(similarity, cells, config.temperature), target, size).mean()
+    if config.prior:
+        losses["prior"] = prior(adapted, frozen).mean()
+    return losses
+
+
+def found_positions(adapted: Tensor, batch: PairBatch, stride_px: int, config: LossConfig) -> Tensor:
+    """Where matching finds each pair's source point in its target frame, (F * P, 2) working pixels."""
+    maps = cost_maps(adapted, batch, stride_px)
+    offset_px = centred_offset(stride_px)
+    centre = pixels_to_cells(maps.best_px(), stride_px, offset_px).round().long()
+    similarity, cells = window_maps(adapted, maps.queries, centre, config.window_radius_px / stride_px)
+    return cells_to_pixels(vote(similarity, cells, config.temperature), stride_px, offset_px)

@@ -1,0 +1,144 @@
+"""Drawing training pairs from trajectories, and setting some aside to measure progress on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from t4g_tracker.coordinates import Size
+from t4g_tracker.datatypes import Trajectories
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Pairs of positions of the same physical point in two frames of the batch.
+
+    Pairs are grouped by target frame: rows ``g * P .. (g + 1) * P - 1`` are to be found
+    in ``frames[g]``, so one matrix product per target frame makes their cost maps.
+    """
+
+    frames: Tensor  # (F,) int64 distinct frame indices of the video
+    source: Tensor  # (F * P,) int64 index into ``frames`` of the frame a point comes from
+    source_xy: Tensor  # (F * P, 2) working pixels
+    target_xy: Tensor  # (F * P, 2) working pixels, in frame ``frames[g]``
+
+    def to(self, device: torch.device) -> PairBatch:
+        """The same batch with its tensors on ``device``."""
+        return PairBatch(
+            self.frames.to(device),
+            self.source.to(device),
+            self.source_xy.to(device),
+            self.target_xy.to(device),
+        )
+
+
+def hold_back(
+    trajectories: Trajectories, size: Size, share: float, generator: torch.Generator, block_px: int = 48
+) -> tuple[Trajectories, Trajectories]:
+    """Split off the trajectories that start in randomly chosen blocks of the frame.
+
+    Whole blocks, because a trajectory 4 px away from one that was trained on says little
+    about points that were not.
+
+    Args:
+        trajectories: All of them.
+        size: (H, W) in working pixels.
+        share: Share of blocks to hold back, 0..1.
+        generator: For the choice.
+        block_px: Side of a block, working pixels.
+
+    Returns:
+        Trajectories to train on, and those held back. Either keeps at least one.
+    """
+    across = -(-size[1] // block_px)
+    blocks = across * -(-size[0] // block_px)
+    chosen = torch.zeros(blocks, dtype=torch.bool)
+    chosen[torch.randperm(blocks, generator=generator)[: max(1, round(share * blocks))]] = share > 0
+    begin = trajectories.xy[trajectories.first].clamp_min(0)
+    column, row = (begin / block_px).long().unbind(-1)
+    held = chosen[(row * across + column).clamp_max(blocks - 1)]
+    if share > 0 and (held.all() or not held.any()):
+        held = torch.zeros(len(trajectories), dtype=torch.bool)
+        held[:: max(2, round(1 / share))] = True
+    return trajectories.subset(~held), trajectories.subset(held)
+
+
+def draw_frames(frame_count: int, count: int, generator: torch.Generator) -> Tensor:
+    """Draw ``count`` distinct frames, spread over a stretch of random length.
+
+    Stretches from ``count`` frames up to the whole video are equally likely, so pairs of
+    neighbouring and of far frames both occur.
+
+    Returns:
+        (min(count, frame_count),) int64, ascending.
+    """
+    count = min(count, frame_count)
+    stretch = int(torch.randint(count, frame_count + 1, (), generator=generator))
+    begin = int(torch.randint(0, frame_count - stretch + 1, (), generator=generator))
+    chosen = torch.randperm(stretch, generator=generator)[:count]
+    return begin + chosen.sort().values
+
+
+def draw_pairs(
+    trajectories: Trajectories,
+    frame_count: int,
+    frames_per_step: int,
+    pairs_per_frame: int,
+    generator: torch.Generator,
+    foreground: Tensor | None = None,
+    attempts: int = 100,
+) -> PairBatch:
+    """Draw frames, and for each the same number of pairs that end in it.
+
+    Args:
+        trajectories: What to draw from.
+        frame_count: T of the video.
+        frames_per_step: F, at least 2.
+        pairs_per_frame: P pairs to find in each frame.
+        generator: For every choice.
+        foreground: (M,) bool; when given, half of the pairs come from these trajectories
+            (where there are any).
+        attempts: Draws of frames before giving up.
+
+    Returns:
+        A batch of F * P pairs.
+
+    Raises:
+        ValueError: If no drawn set of frames shares trajectories in every frame.
+    """
+    end = trajectories.start + trajectories.length
+    for _ in range(attempts):
+        frames = draw_frames(frame_count, frames_per_step, generator)
+        alive = (trajectories.start[:, None] <= frames) & (end[:, None] > frames)
+        usable = alive & (alive.sum(1, keepdim=True) >= 2)
+        if not bool(usable.any(0).all()):
+            continue
+        source, source_xy, target_xy = [], [], []
+        for g in range(len(frames)):
+            which = _draw_trajectories(usable[:, g], pairs_per_frame, generator, foreground)
+            others = alive[which].clone()
+            others[:, g] = False
+            chance = torch.rand(others.shape, generator=generator).masked_fill(~others, -1)
+            origin = chance.argmax(1)
+            source.append(origin)
+            source_xy.append(trajectories.at(which, frames[origin]))
+            target_xy.append(trajectories.at(which, frames[g].expand_as(which)))
+        return PairBatch(frames, torch.cat(source), torch.cat(source_xy), torch.cat(target_xy))
+    raise ValueError("the trajectories are too short to pair frames; lower trajectories.minimum_frames")
+
+
+def _draw_trajectories(
+    usable: Tensor, count: int, generator: torch.Generator, foreground: Tensor | None
+) -> Tensor:
+    """Draw ``count`` indices with replacement among usable ones, half of them in the foreground."""
+
+    def draw(mask: Tensor, wanted: int) -> Tensor:
+        candidates = mask.nonzero().squeeze(1)
+        return candidates[torch.randint(len(candidates), (wanted,), generator=generator)]
+
+    if foreground is None or not bool((usable & foreground).any()):
+        return draw(usable, count)
+    front = draw(usable & foreground, count // 2)
+    return torch.cat([front, draw(usable, count - len(front))])

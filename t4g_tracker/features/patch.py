@@ -1,0 +1,66 @@
+"""Pixel patches under a fixed random projection: no weights, the honest floor for features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from t4g_tracker.coordinates import centred_offset
+from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchConfig:
+    """Random projections of the pixels around each cell."""
+
+    channels: int = 64
+    window_px: int = 16  # side of the square of pixels that a cell sees, even
+    stride_px: int = 8
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.stride_px < 1:
+            raise ConfigError("features.patch: channels and stride_px must be at least 1")
+        if self.window_px < self.stride_px or (self.window_px - self.stride_px) % 2:
+            raise ConfigError("features.patch.window_px must be stride_px plus an even number")
+
+
+def extract_patch(
+    frames: Tensor,
+    config: PatchConfig,
+    device: torch.device,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> FeatureGrid:
+    """Describe each cell by its window of pixels, mean colour removed, randomly projected.
+
+    A Gaussian projection keeps angles between windows on average (Johnson and
+    Lindenstrauss, 1984), so cosine similarity approximates normalised cross-correlation.
+
+    Args:
+        frames: (T, 3, H, W) uint8 at the working size.
+        config: Window, stride and number of projections.
+        device: Where to compute.
+        seed: Seed of the projection.
+        progress: Called with (frames done, frames in all).
+
+    Returns:
+        (T, channels, H / stride, W / stride) half precision on the CPU.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    side, stride = config.window_px, config.stride_px
+    kernel = torch.randn(config.channels, 3, side, side, generator=generator) / side
+    kernel = (kernel - kernel.mean((2, 3), keepdim=True)).to(device)
+    margin = (side - stride) // 2
+    parts = []
+    for index, frame in enumerate(frames):
+        pixels = pad(frame[None].to(device).float() / 255, (margin,) * 4, mode="replicate")
+        parts.append(conv2d(pixels, kernel, stride=stride).half().cpu())
+        if progress is not None:
+            progress(index + 1, len(frames))
+    size = (int(frames.shape[-2]), int(frames.shape[-1]))
+    return FeatureGrid(torch.cat(parts), stride, centred_offset(stride), size)

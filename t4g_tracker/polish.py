@@ -1,0 +1,85 @@
+"""Sub-pixel polish: Lucas-Kanade on the original frames, started from the matched position.
+
+Feature matching is right to a fraction of a cell; a cell is several pixels. Comparing
+the pixels around the query point with those around each match takes it the rest of the
+way, where the two still look alike.
+
+Source: Lucas and Kanade, 1981; pyramids after Bouguet, 2001, as OpenCV has them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from t4g_tracker.datatypes import QueryPoints, Video
+
+
+def polish(
+    video: Video,
+    queries: QueryPoints,
+    xy: Tensor,
+    reach_px: float,
+    window_px: int,
+    pixels: int = 480 * 854,
+) -> Tensor:
+    """Refine matched positions against the query frame's pixels.
+
+    A refined position is taken when the way back ends within a pixel of the query
+    point and the move is at most ``reach_px``; otherwise the match stays.
+
+    Args:
+        video: The original frames.
+        queries: N query points, original pixels.
+        xy: (N, T, 2) matched positions, original pixels.
+        reach_px: Longest accepted move, in pixels of a frame of ``pixels`` pixels.
+        window_px: Side of the square that is compared, likewise.
+        pixels: Frame size that the two lengths above are for; larger frames start on a
+            pyramid level of about this size.
+
+    Returns:
+        (N, T, 2) positions, original pixels; query frames are left as they are.
+    """
+    height, width = video.size
+    scale = max(1.0, (height * width / pixels) ** 0.5)
+    levels = 1 + round(math.log2(scale))
+    window = (window_px, window_px)
+    pyramids = [
+        cv2.buildOpticalFlowPyramid(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), window, levels)[1]
+        for frame in video.frames
+    ]
+    result = xy.clone()
+    for frame in queries.frame.unique().tolist():
+        rows = (queries.frame == frame).nonzero().squeeze(1)
+        begin = queries.xy[rows].float().numpy().reshape(-1, 1, 2)
+        for t in range(video.frame_count):
+            if t != frame:
+                guess = xy[rows, t].numpy().reshape(-1, 1, 2)
+                result[rows, t] = _polish_frame(
+                    pyramids[frame], pyramids[t], begin, guess, reach_px * scale, scale, window, levels
+                )
+    return result
+
+
+def _polish_frame(
+    first: list[np.ndarray],
+    second: list[np.ndarray],
+    begin: np.ndarray,
+    guess: np.ndarray,
+    reach_px: float,
+    return_px: float,
+    window: tuple[int, int],
+    levels: int,
+) -> Tensor:
+    """Refine all points of one query frame in one other frame, (P, 2)."""
+    options = {"winSize": window, "maxLevel": levels, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
+    there, found, _ = cv2.calcOpticalFlowPyrLK(first, second, begin, guess.copy(), **options)
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(second, first, there, begin.copy(), **options)
+    moved = np.linalg.norm(there - guess, axis=2)
+    missed = np.linalg.norm(back - begin, axis=2)
+    good = (found == 1) & (found_back == 1) & (moved <= reach_px) & (missed <= return_px)
+    return torch.from_numpy(np.where(good[..., None], there, guess)[:, 0])

@@ -1,0 +1,269 @@
+"""Trajectories: optical flow chained from frame to frame, checked both ways, kept compactly.
+
+Source: supplement 1.1 of Track4Gen, arXiv:2412.06016; the compact storage is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from t4g_tracker.coordinates import inside, to_sample_grid
+from t4g_tracker.datatypes import FlowSequence, QueryPoints, Tracks, Trajectories
+from t4g_tracker.errors import ConfigError, TrackerError
+
+REFERENCE_PIXELS = 320 * 576  # the published thresholds are for this size
+PairFlow = Callable[[list[tuple[int, int]]], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoriesConfig:
+    """How flow is chained into training targets."""
+
+    cycle_threshold_px: float = 1.5  # at 320x576: a step whose round trip misses by more ends the trajectory
+    direct_threshold_px: float = 2.0  # at 320x576: chained and consistent direct flow may differ by this much
+    direct_gaps: tuple[int, ...] = (
+        4,
+        8,
+        16,
+    )  # frames between the ends of a direct flow; empty: no direct test
+    direct_pairs: int = 48  # most frame pairs that get a direct flow
+    spacing_px: int = 4  # a new trajectory starts in every tile of this side that no living one is in
+    minimum_frames: int = 3  # shorter trajectories are dropped
+
+    def __post_init__(self) -> None:
+        if self.cycle_threshold_px <= 0 or self.direct_threshold_px <= 0:
+            raise ConfigError("trajectories: thresholds must be positive pixels")
+        if self.spacing_px < 1:
+            raise ConfigError(f"trajectories.spacing_px must be at least 1, got {self.spacing_px}")
+        if self.minimum_frames < 2:
+            raise ConfigError(f"trajectories.minimum_frames must be at least 2, got {self.minimum_frames}")
+        if any(gap < 2 for gap in self.direct_gaps):
+            raise ConfigError("trajectories.direct_gaps must be 2 frames or more")
+
+
+def sample_flow(flow: Tensor, xy: Tensor) -> Tensor:
+    """Displacement at positions between pixels.
+
+    Args:
+        flow: (2, H, W) pixels, any floating dtype.
+        xy: (P, 2) pixels of the same grid; outside positions take the border's flow.
+
+    Returns:
+        (P, 2) float32 (dx, dy).
+    """
+    grid = to_sample_grid(xy.float(), (flow.shape[1], flow.shape[2]))
+    found = grid_sample(
+        flow[None].float(), grid[None, None], mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return found[0, :, 0].T
+
+
+def follow(flow: Tensor, reverse: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
+    """Move points along one flow field and measure how far the way back misses.
+
+    Args:
+        flow: (2, H, W) displacement from this frame to the next, pixels.
+        reverse: (2, H, W) displacement from the next frame to this one.
+        xy: (P, 2) pixels in this frame.
+
+    Returns:
+        (P, 2) positions in the next frame, and (P,) round-trip error in pixels.
+    """
+    there = xy + sample_flow(flow, xy)
+    back = there + sample_flow(reverse, there)
+    return there, (back - xy).norm(dim=-1)
+
+
+def chain_flow(
+    flow: FlowSequence, config: TrajectoriesConfig, direct_flow: PairFlow | None = None
+) -> Trajectories:
+    """Chain flow into trajectories that start wherever no living trajectory passes.
+
+    A trajectory ends where it leaves the frame or a step fails the cycle check. Then
+    direct flow over larger gaps looks for drift: where it is cycle-consistent itself and
+    disagrees with the chained point, the trajectory is cut, so that no training pair
+    spans the drift.
+
+    Args:
+        flow: Neighbouring flows, working pixels.
+        config: Thresholds, scaled here from 320x576 to the size of ``flow``.
+        direct_flow: Takes P frame pairs and returns (P, 2, H, W); None skips the direct test.
+
+    Returns:
+        Trajectories of at least ``config.minimum_frames`` frames.
+
+    Raises:
+        TrackerError: If nothing survives.
+
+    Source: supplement 1.1 of Track4Gen, arXiv:2412.06016.
+    """
+    height, width = flow.forward.shape[-2:]
+    scale = (height * width / REFERENCE_PIXELS) ** 0.5
+    chained = _chain(flow, config.cycle_threshold_px * scale, config.spacing_px)
+    if direct_flow is not None and config.direct_gaps and config.direct_pairs:
+        pairs = _direct_pairs(flow.forward.shape[0] + 1, config)
+        chained = _cut_drift(
+            chained,
+            pairs,
+            direct_flow,
+            cycle_px=config.cycle_threshold_px * scale,
+            direct_px=config.direct_threshold_px * scale,
+        )
+    chained = chained.subset(chained.length >= config.minimum_frames)
+    if not len(chained):
+        raise TrackerError(
+            "no point of the video survives the flow's cycle check, so there is nothing to adapt to; "
+            "raise trajectories.cycle_threshold_px, or set adaptation.steps=0 to track with frozen features"
+        )
+    return chained
+
+
+def _chain(flow: FlowSequence, cycle_px: float, spacing_px: int) -> Trajectories:
+    steps, _, height, width = flow.forward.shape
+    size = (height, width)
+    seeds = _tile_centres(size, spacing_px)
+    tiles_across = -(-width // spacing_px)
+    ids, xy = torch.arange(len(seeds)), seeds.clone()
+    started = len(seeds)
+    log_ids, log_frames, log_xy = [ids], [torch.zeros_like(ids)], [xy]
+    for t in range(steps):
+        there, miss = follow(flow.forward[t], flow.backward[t], xy)
+        alive = (miss <= cycle_px) & inside(there, size)
+        ids, xy = ids[alive], there[alive]
+        tile = (xy.round().long().clamp_min(0) // spacing_px) @ torch.tensor([1, tiles_across])
+        free = torch.ones(len(seeds), dtype=torch.bool)
+        free[tile.clamp_max(len(seeds) - 1)] = False
+        fresh = seeds[free]
+        ids = torch.cat([ids, torch.arange(started, started + len(fresh))])
+        xy = torch.cat([xy, fresh])
+        started += len(fresh)
+        log_ids.append(ids)
+        log_frames.append(torch.full_like(ids, t + 1))
+        log_xy.append(xy)
+    return _from_log(torch.cat(log_ids), torch.cat(log_frames), torch.cat(log_xy), started)
+
+
+def _tile_centres(size: tuple[int, int], spacing_px: int) -> Tensor:
+    """(S, 2) seed positions, one in the middle of each tile, row by row."""
+    middle = (spacing_px - 1) / 2
+    y = (torch.arange(0, size[0], spacing_px) + middle).clamp_max(size[0] - 1)
+    x = (torch.arange(0, size[1], spacing_px) + middle).clamp_max(size[1] - 1)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
+
+
+def _from_log(ids: Tensor, frames: Tensor, xy: Tensor, count: int) -> Trajectories:
+    """Sort (id, frame, position) entries, in frame order per id, into trajectories."""
+    order = torch.argsort(ids, stable=True)
+    length = torch.bincount(ids, minlength=count)
+    first = torch.cumsum(length, 0) - length
+    return Trajectories(frames[order][first], length, first, xy[order])
+
+
+def _direct_pairs(frame_count: int, config: TrajectoriesConfig) -> list[tuple[int, int]]:
+    """Frame pairs that get a direct flow: every gap, evenly spread, at most ``direct_pairs``."""
+    gaps = [gap for gap in config.direct_gaps if gap < frame_count]
+    pairs = [(t, t + gap) for gap in gaps for t in range(0, frame_count - gap, max(1, gap // 2))]
+    if len(pairs) > config.direct_pairs:
+        chosen = torch.linspace(0, len(pairs) - 1, config.direct_pairs).round().long().tolist()
+        pairs = [pairs[index] for index in chosen]
+    return pairs
+
+
+def _cut_drift(
+    trajectories: Trajectories,
+    pairs: list[tuple[int, int]],
+    direct_flow: PairFlow,
+    cycle_px: float,
+    direct_px: float,
+) -> Trajectories:
+    """Cut trajectories before frame j where the direct flow i -> j contradicts them."""
+    cut_before = torch.zeros(trajectories.xy.shape[0], dtype=torch.bool)
+    end = trajectories.start + trajectories.length
+    for first, second in pairs:
+        there, back = direct_flow([(first, second), (second, first)])
+        which = ((trajectories.start <= first) & (end > second)).nonzero().squeeze(1)
+        begin = trajectories.at(which, torch.full_like(which, first))
+        chained = trajectories.at(which, torch.full_like(which, second))
+        direct, miss = follow(there, back, begin)
+        drifted = which[(miss <= cycle_px) & ((direct - chained).norm(dim=-1) >= direct_px)]
+        cut_before[trajectories.first[drifted] + second - trajectories.start[drifted]] = True
+    return _split(trajectories, cut_before)
+
+
+def _split(trajectories: Trajectories, cut_before: Tensor) -> Trajectories:
+    """Start a new trajectory at every marked row of ``xy``."""
+    begins = cut_before.clone()
+    begins[trajectories.first] = True
+    ids = torch.cumsum(begins, 0) - 1
+    owner = torch.repeat_interleave(torch.arange(len(trajectories)), trajectories.length)
+    frames = torch.arange(len(ids)) - trajectories.first[owner] + trajectories.start[owner]
+    return _from_log(ids, frames, trajectories.xy, int(begins.sum()))
+
+
+def chain_queries(queries: QueryPoints, flow: FlowSequence, cycle_threshold_px: float) -> Tracks:
+    """Track query points by chaining flow alone: the baseline that adaptation has to beat.
+
+    A point counts as visible until a step fails the cycle check or leaves the frame;
+    its position goes on along the flow all the same.
+
+    Args:
+        queries: N points, in working pixels.
+        flow: T - 1 steps at the working size.
+        cycle_threshold_px: Round trips that miss by more hide the point, working pixels.
+
+    Returns:
+        Tracks in working pixels; confidence is 1 where visible, else 0.
+    """
+    frame_count = flow.forward.shape[0] + 1
+    size = (flow.forward.shape[-2], flow.forward.shape[-1])
+    xy = torch.zeros(len(queries), frame_count, 2)
+    visibility = torch.zeros(len(queries), frame_count, dtype=torch.bool)
+    rows = torch.arange(len(queries))
+    xy[rows, queries.frame], visibility[rows, queries.frame] = queries.xy.float(), True
+    for t in range(frame_count - 1):
+        _chain_step(
+            xy,
+            visibility,
+            queries.frame <= t,
+            t,
+            t + 1,
+            flow.forward[t],
+            flow.backward[t],
+            size,
+            cycle_threshold_px,
+        )
+    for t in range(frame_count - 1, 0, -1):
+        _chain_step(
+            xy,
+            visibility,
+            queries.frame >= t,
+            t,
+            t - 1,
+            flow.backward[t - 1],
+            flow.forward[t - 1],
+            size,
+            cycle_threshold_px,
+        )
+    return Tracks(xy, visibility, visibility.float())
+
+
+def _chain_step(
+    xy: Tensor,
+    visibility: Tensor,
+    who: Tensor,
+    now: int,
+    then: int,
+    flow: Tensor,
+    reverse: Tensor,
+    size: tuple[int, int],
+    cycle_px: float,
+) -> None:
+    """Fill in frame ``then`` from frame ``now`` for the points that the mask selects."""
+    there, miss = follow(flow, reverse, xy[who, now])
+    xy[who, then] = there
+    visibility[who, then] = visibility[who, now] & (miss <= cycle_px) & inside(there, size)

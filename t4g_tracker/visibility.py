@@ -1,0 +1,48 @@
+"""When a tracked point counts as seen, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from t4g_tracker.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisibilityConfig:
+    """A point is seen where its match looks alike and leads back to it."""
+
+    cycle_threshold_px: float = 8.0  # the way back may miss the query point by this, working pixels
+    similarity_threshold: float = 0.5  # cosine similarity that a match must reach
+
+    def __post_init__(self) -> None:
+        if self.cycle_threshold_px <= 0:
+            raise ConfigError(
+                f"visibility.cycle_threshold_px must be positive, got {self.cycle_threshold_px}"
+            )
+        if not -1 <= self.similarity_threshold < 1:
+            raise ConfigError(
+                f"visibility.similarity_threshold must be in -1..1, got {self.similarity_threshold}"
+            )
+
+
+def judge(similarity: Tensor, miss_px: Tensor, config: VisibilityConfig) -> tuple[Tensor, Tensor]:
+    """Tell seen from hidden.
+
+    Confidence multiplies two ramps: similarity from -1 to 1 mapped so that the threshold
+    gives one half, and the round trip so that a miss of the threshold gives one half.
+
+    Args:
+        similarity: (N, T) cosine similarity of each match.
+        miss_px: (N, T) round-trip error, working pixels.
+        config: Thresholds.
+
+    Returns:
+        Visibility (N, T) bool, and confidence (N, T) in 0..1, above one quarter wherever visible.
+    """
+    seen = (miss_px <= config.cycle_threshold_px) & (similarity >= config.similarity_threshold)
+    above = (similarity - config.similarity_threshold) / (1 - config.similarity_threshold)
+    alike = (0.5 + 0.5 * above).clamp(0, 1)
+    returns = 1 / (1 + (miss_px / config.cycle_threshold_px).square())
+    return seen, alike * returns
