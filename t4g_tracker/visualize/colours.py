@@ -32,7 +32,7 @@ def point_colours(queries: QueryPoints) -> np.ndarray:
         return _to_rgb([(hue, 0.78, 1.0) for hue in hues])
     low, high = queries.xy.amin(dim=0), queries.xy.amax(dim=0)
     place = ((queries.xy - low) / (high - low).clamp(min=1e-6)).to(torch.float64)
-    return _to_rgb([(0.86 * x, 0.95 - 0.45 * y, 1.0 - 0.12 * (1 - y)) for x, y in place.tolist()])
+    return _to_rgb([(0.78 * x, 0.95 - 0.45 * y, 1.0 - 0.12 * (1 - y)) for x, y in place.tolist()])
 
 
 def _to_rgb(colours: list[tuple[float, float, float]]) -> np.ndarray:

@@ -50,7 +50,7 @@ def positions(xy: torch.Tensor, source: Size, target: Size) -> np.ndarray:
 def dot_radius(size: Size, count: int) -> float:
     """Radius in pixels of a dot: larger in larger pictures, smaller when there are many."""
     base = 1.2 + 0.0075 * min(size)
-    room = 0.28 * float(np.sqrt(size[0] * size[1] / max(count, 1)))
+    room = 0.2 * float(np.sqrt(size[0] * size[1] / max(count, 1)))
     return max(1.2, min(base, room))
 
 
@@ -69,11 +69,11 @@ def draw_points(
     height, width = picture.shape[:2]
     near = np.isfinite(xy).all(axis=1)
     near[near] = (np.abs(xy[near] * 2 + 1 - (width, height)) < np.array([width, height]) + 2 * radius).all(1)
-    ring = max(1, round(radius / 2.6))
+    ring = max(1, round(radius / 3.2))
     for index in sorted(np.flatnonzero(near), key=lambda index: bool(visible[index])):
         colour = tuple(int(value) for value in colours[index])
         if visible[index]:
-            _circle(picture, xy[index], radius + 0.9, (12, 12, 14), cv2.FILLED)
+            _circle(picture, xy[index], radius + min(0.9, 0.3 * radius), (12, 12, 14), cv2.FILLED)
             _circle(picture, xy[index], radius, colour, cv2.FILLED)
         else:
             _circle(picture, xy[index], radius + 0.5, colour, ring)

@@ -1,0 +1,226 @@
+"""Outputs: what is written can be read back, and a failed write leaves no trace."""
+
+import csv
+import errno
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from t4g_tracker.datatypes import QueryPoints, Tracks
+from t4g_tracker.errors import OutputError, QueryError
+from t4g_tracker.outputs import (
+    atomic_write,
+    prepare_output_folder,
+    read_tracks_npz,
+    write_run_json,
+    write_tracks_csv,
+    write_tracks_npz,
+)
+
+QUERIES = QueryPoints(
+    torch.tensor([0, 2, 1]),
+    torch.tensor([[1.25, 2.5], [30.0, 4.0], [7.0, 8.0]]),
+    ("nose", "tail, left", "眼"),
+)
+SIZE, FPS = (36, 64), 29.97
+
+
+def some_tracks(frames=4):
+    generator = torch.Generator().manual_seed(0)
+    xy = torch.rand(3, frames, 2, generator=generator) * 30
+    return Tracks(
+        xy, torch.rand(3, frames, generator=generator) > 0.4, torch.rand(3, frames, generator=generator)
+    )
+
+
+def write_arrays(path, **changes):
+    """A tracks.npz with some arrays replaced, or left out where None."""
+    write_tracks_npz(path, some_tracks(), QUERIES, SIZE, FPS)
+    arrays = dict(np.load(path)) | changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+def test_tracks_survive_the_npz(tmp_path):
+    tracks = some_tracks()
+    write_tracks_npz(tmp_path / "tracks.npz", tracks, QUERIES, SIZE, FPS)
+    found, queries, size, fps = read_tracks_npz(tmp_path / "tracks.npz")
+    assert torch.equal(found.xy, tracks.xy)
+    assert torch.equal(found.visibility, tracks.visibility)
+    assert torch.equal(found.confidence, tracks.confidence)
+    assert torch.equal(queries.frame, QUERIES.frame)
+    assert torch.equal(queries.xy, QUERIES.xy)
+    assert (queries.names, size, fps) == (QUERIES.names, SIZE, FPS)
+
+
+def test_the_npz_has_the_arrays_and_types_that_its_readers_expect(tmp_path):
+    write_tracks_npz(tmp_path / "tracks.npz", some_tracks(), QUERIES, SIZE, FPS)
+    stored = np.load(tmp_path / "tracks.npz", allow_pickle=False)
+    said = {name: (stored[name].dtype.kind, stored[name].shape) for name in stored}
+    assert said == {
+        "tracks": ("f", (3, 4, 2)),
+        "visibility": ("b", (3, 4)),
+        "confidence": ("f", (3, 4)),
+        "queries": ("f", (3, 3)),
+        "names": ("U", (3,)),
+        "size": ("i", (2,)),
+        "fps": ("f", ()),
+    }
+    assert stored["queries"][1].tolist() == [2.0, 30.0, 4.0]
+    assert stored["tracks"].dtype == np.float32
+
+
+def test_the_same_tracks_make_the_same_bytes_at_any_time(tmp_path, monkeypatch):
+    write_tracks_npz(tmp_path / "a.npz", some_tracks(), QUERIES, SIZE, FPS)
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 3, 33, 20, 2, 138, 0))
+    write_tracks_npz(tmp_path / "b.npz", some_tracks(), QUERIES, SIZE, FPS)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    stamps = {entry.date_time for entry in zipfile.ZipFile(tmp_path / "a.npz").infolist()}
+    assert stamps == {(1980, 1, 1, 0, 0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"visibility": None, "fps": None}, "lacks the array visibility, fps; a tracks.npz holds"),
+        ({"tracks": np.zeros((3, 4, 3))}, "tracks must be (points, frames, 2), got (3, 4, 3)"),
+        ({"visibility": np.zeros((3, 5), bool)}, "visibility must be (3, 4) to go with tracks (3, 4, 2)"),
+        ({"visibility": np.zeros((3, 4))}, "visibility must be bool, got float64"),
+        ({"names": np.array(["a", "b"])}, "names must be (3,)"),
+        ({"size": np.array(["a", "b"])}, "size must hold numbers"),
+        (
+            {"queries": np.array([[0, 1, 1], [4, 1, 1], [0, 1, 1.0]])},
+            "query point 1 asks for frame 4, but tracks",
+        ),
+        ({"queries": np.array([[0.5, 1, 1], [0, 1, 1], [0, 1, 1]])}, "query point 0 asks for frame 0.5"),
+        (
+            {"tracks": np.full((3, 4, 2), np.nan), "visibility": np.ones((3, 4), bool)},
+            "not finite where visibility is true",
+        ),
+        ({"names": np.array([{}, {}, {}], dtype=object)}, "not a readable npz of plain arrays"),
+    ],
+)
+def test_a_malformed_npz_is_refused_in_one_line(tmp_path, changes, message):
+    path = write_arrays(tmp_path / "gt.npz", **changes)
+    with pytest.raises(QueryError) as caught:
+        read_tracks_npz(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 cut", None, "npy"])
+def test_a_file_that_is_no_npz_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "gt.npz"
+    if content == "npy":
+        np.save(path.open("wb"), np.zeros((3, 4, 2)))
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(QueryError, match=r"gt\.npz: (is not a readable npz|no such file)"):
+        read_tracks_npz(path)
+
+
+def test_csv_has_a_row_for_each_point_and_frame_to_a_thousandth_of_a_pixel(tmp_path):
+    tracks = some_tracks()
+    write_tracks_csv(tmp_path / "tracks.csv", tracks, QUERIES)
+    with (tmp_path / "tracks.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["name", "point", "frame", "x", "y", "visible", "confidence"]
+    assert [(row["name"], row["point"], row["frame"]) for row in rows] == [
+        (name, str(point), str(frame)) for point, name in enumerate(QUERIES.names) for frame in range(4)
+    ]
+    xy = torch.tensor([[float(row["x"]), float(row["y"])] for row in rows]).reshape(3, 4, 2)
+    torch.testing.assert_close(xy, tracks.xy, atol=0.00051, rtol=0)
+    assert [row["visible"] == "1" for row in rows] == tracks.visibility.flatten().tolist()
+    assert all(len(row["x"].partition(".")[2]) == 3 for row in rows)
+
+
+def test_run_json_is_valid_json_whatever_the_numbers(tmp_path):
+    run = {"score": float("nan"), "path": Path("a/b"), "list": (1, np.float32(0.5), np.int64(2)), "名": True}
+    write_run_json(tmp_path / "run.json", run)
+    text = (tmp_path / "run.json").read_text(encoding="utf-8")
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    stored = json.loads(text, parse_constant=refuse)
+    assert stored == {"score": None, "path": "a/b", "list": [1, 0.5, 2], "名": True}
+
+
+def break_off(path, error):
+    """Begin to write ``path`` and fail."""
+    with atomic_write(path) as passing:
+        passing.write_text("half of the n")
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space"),
+        (errno.EACCES, "permission denied; choose a folder"),
+    ],
+)
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, number, remedy):
+    path = tmp_path / "tracks.csv"
+    path.write_text("old")
+    with pytest.raises(OutputError) as caught:
+        break_off(path, OSError(number, "no"))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    assert str(caught.value).startswith(f"{path}: cannot be written, {remedy}")
+    assert "\n" not in str(caught.value)
+
+
+def test_our_own_mistake_while_writing_leaves_no_trace_and_stays_what_it_is(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        break_off(tmp_path / "a.txt", ZeroDivisionError())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_has_its_name_only_once_it_is_whole(tmp_path):
+    path = tmp_path / "a.png"
+    with atomic_write(path) as passing:
+        passing.write_text("new")
+        assert not path.exists()
+        assert (passing.parent, passing.suffix) == (tmp_path, ".png")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writing_into_a_missing_folder_says_so(tmp_path):
+    with pytest.raises(OutputError, match="its folder does not exist; create it first"):
+        write_run_json(tmp_path / "none" / "run.json", {})
+
+
+def test_the_output_folder_is_made_and_left_empty(tmp_path):
+    folder = prepare_output_folder(tmp_path / "a" / "b", needed_mb=0.001)
+    assert folder.is_dir()
+    assert list(folder.iterdir()) == []
+    assert prepare_output_folder(folder, needed_mb=0.001) == folder
+
+
+@pytest.mark.parametrize("inner", ["", "deeper"])
+def test_a_file_in_the_way_of_the_output_folder_is_named(tmp_path, inner):
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(OutputError, match="a file is in the way"):
+        prepare_output_folder(tmp_path / "taken" / inner)
+
+
+def test_too_little_space_is_said_before_any_work(tmp_path):
+    with pytest.raises(OutputError, match=r"only \d+ MB are free and 1000000000000 MB may be needed"):
+        prepare_output_folder(tmp_path / "out", needed_mb=1e12)
+
+
+def test_a_folder_that_refuses_files_is_refused(tmp_path, monkeypatch):
+    def refuse(self, data):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(OutputError, match="permission denied; choose a folder you may write to"):
+        prepare_output_folder(tmp_path / "out")
