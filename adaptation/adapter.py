@@ -6,7 +6,8 @@ at zero, so an untrained adapter changes nothing, exactly.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +19,6 @@ from t4g_tracker.datatypes import FeatureGrid
 AdapterKind = Literal["lite", "delta-cnn"]
 
 
-class Adapter(Protocol):
-    """What the loop needs of an adapter."""
-
-    stride_px: int
-
-    def __call__(self, frames: Tensor, frozen: Tensor) -> Tensor: ...
-
-
 def unit_length(frozen: Tensor) -> Tensor:
     """Scale every cell of (T, C, h, w) to unit length, half precision.
 
@@ -35,11 +28,11 @@ def unit_length(frozen: Tensor) -> Tensor:
     return normalize(frozen.float(), dim=1, eps=1e-6).half()
 
 
-def align(frozen: Tensor, size: tuple[int, int]) -> Tensor:
+def align(frozen: Tensor, size: Sequence[int]) -> Tensor:
     """Bring frozen features (B, C, h, w) to another grid (h', w') that tiles the same frame."""
-    if frozen.shape[-2:] == size:
+    if list(frozen.shape[-2:]) == list(size):
         return frozen
-    return interpolate(frozen, size=size, mode="bilinear", align_corners=False)
+    return interpolate(frozen, size=list(size), mode="bilinear", align_corners=False)
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Conv2d:
@@ -169,7 +162,7 @@ def normalise_frames(frames: Tensor) -> Tensor:
 
 @torch.no_grad()
 def apply_adapter(
-    adapter: nn.Module,
+    adapter: LiteAdapter | DeltaCnnAdapter,
     features: FeatureGrid,
     frames: Tensor,
     device: torch.device,

@@ -11,7 +11,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from adaptation.adapter import AdapterKind, align, build_adapter, normalise_frames, unit_length
+from adaptation.adapter import (
+    AdapterKind,
+    DeltaCnnAdapter,
+    LiteAdapter,
+    align,
+    build_adapter,
+    normalise_frames,
+    unit_length,
+)
 from adaptation.objective import LossConfig, batch_losses, found_positions
 from adaptation.sampling import PairBatch, draw_pairs, hold_back
 from t4g_tracker.datatypes import FeatureGrid, Trajectories
@@ -63,7 +71,6 @@ class AdaptationConfig:
 class Adaptation:
     """A fitted adapter: its weights at the end and at chosen steps, and how it got there."""
 
-    adapter: nn.Module
     snapshots: dict[int, Weights]  # step to weights; always holds 0 and the last step
     history: list[dict[str, Any]]  # step, loss, losses, held_back_2px
     seconds_per_step: float  # median
@@ -74,7 +81,7 @@ class LoopState:
     """Everything that an interrupted optimisation needs to go on as if it had not stopped."""
 
     step: int
-    adapter: nn.Module
+    adapter: LiteAdapter | DeltaCnnAdapter
     optimiser: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     generator: torch.Generator
@@ -117,7 +124,7 @@ class Interrupted(KeyboardInterrupt):
 def adapt(
     features: FeatureGrid,
     frames: Tensor,
-    trajectories: Trajectories,
+    trajectories: Trajectories | None,
     config: AdaptationConfig,
     *,
     seed: int,
@@ -135,6 +142,7 @@ def adapt(
         features: Frozen features of T frames.
         frames: (T, 3, H, W) uint8 at the working size.
         trajectories: Training targets in working pixels; some are held back to measure on.
+            None, with 0 steps, gives the untrained adapter.
         config: Steps, adapter, losses.
         seed: Of the adapter's first weights and of every draw.
         device: Where to optimise.
@@ -157,6 +165,9 @@ def adapt(
     docs/design.md.
     """
     generator = torch.Generator().manual_seed(seed)
+    if trajectories is None:
+        state = _start(features, config, seed, device, generator)
+        return Adaptation({0: _weights(state.adapter)}, [], 0.0)
     training, held = hold_back(trajectories, features.working_size, config.held_back, generator)
     probe = _probe_batches(held if len(held) else training, len(frames), config, generator)
     inside = None if foreground is None else _begins_inside(training, foreground)
@@ -194,7 +205,7 @@ def adapt(
             raise Interrupted(f"stopped after step {state.step} of {config.steps}")
     seconds = sorted(state.step_seconds)
     median = seconds[len(seconds) // 2] if seconds else 0.0
-    return Adaptation(state.adapter, state.snapshots, state.history, median)
+    return Adaptation(state.snapshots, state.history, median)
 
 
 class _Stepper:
@@ -202,7 +213,7 @@ class _Stepper:
 
     def __init__(
         self,
-        adapter: nn.Module,
+        adapter: LiteAdapter | DeltaCnnAdapter,
         frozen: Tensor,
         frames: Tensor,
         config: AdaptationConfig,
@@ -235,7 +246,7 @@ class _Stepper:
 
     @torch.no_grad()
     def share_within(self, probe: list[PairBatch], within_px: float = 2.0) -> float:
-        """Percent of the probe's pairs that matching finds within ``within_px`` working pixels."""
+        """Share of the probe's pairs that matching finds within ``within_px`` working pixels."""
         self.adapter.eval()
         hits = []
         for batch in probe:
@@ -243,11 +254,11 @@ class _Stepper:
             found = found_positions(adapted, batch.to(self.device), self._stride, self._losses)
             hits.append((found.cpu() - batch.target_xy).norm(dim=-1) <= within_px)
         self.adapter.train()
-        return 100 * torch.cat(hits).float().mean().item()
+        return torch.cat(hits).float().mean().item()
 
     @property
     def _stride(self) -> int:
-        return int(self.adapter.stride_px)
+        return self.adapter.stride_px
 
     @property
     def _losses(self) -> LossConfig:

@@ -38,7 +38,7 @@ class WorkingSizeConfig:
         for name, side in (("height", self.height), ("width", self.width)):
             if side < 0 or side % self.multiple:
                 raise ConfigError(
-                    f"working_size.{name} must be a multiple of {self.multiple}, or 0 for automatic; got {side}"
+                    f"working_size.{name} must be 0 or a multiple of {self.multiple}, got {side}"
                 )
 
 

@@ -10,6 +10,7 @@ Source: Lucas and Kanade, 1981; pyramids after Bouguet, 2001, as OpenCV has them
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,8 +67,8 @@ def polish(
 
 
 def _polish_frame(
-    first: list[np.ndarray],
-    second: list[np.ndarray],
+    first: Any,
+    second: Any,
     begin: np.ndarray,
     guess: np.ndarray,
     reach_px: float,
@@ -76,7 +77,7 @@ def _polish_frame(
     levels: int,
 ) -> Tensor:
     """Refine all points of one query frame in one other frame, (P, 2)."""
-    options = {"winSize": window, "maxLevel": levels, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
+    options: dict[str, Any] = {"winSize": window, "maxLevel": levels, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
     there, found, _ = cv2.calcOpticalFlowPyrLK(first, second, begin, guess.copy(), **options)
     back, found_back, _ = cv2.calcOpticalFlowPyrLK(second, first, there, begin.copy(), **options)
     moved = np.linalg.norm(there - guess, axis=2)

@@ -121,9 +121,7 @@ def match_frames(
     return torch.stack(positions, 1), torch.stack(similarities, 1)
 
 
-def find(
-    queries: Tensor, image: Tensor, stride_px: float, config: TrackingConfig
-) -> tuple[Tensor, Tensor]:
+def find(queries: Tensor, image: Tensor, stride_px: float, config: TrackingConfig) -> tuple[Tensor, Tensor]:
     """Find query vectors (P, C) in one frame (h, w, C): positions (P, 2) and similarity (P,)."""
     radius = config.window_radius_px / stride_px
     parts = [

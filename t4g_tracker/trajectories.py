@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from t4g_tracker.coordinates import inside, to_sample_grid
+from t4g_tracker.coordinates import Size, inside, rescale, to_sample_grid
 from t4g_tracker.datatypes import FlowSequence, QueryPoints, Tracks, Trajectories
 from t4g_tracker.errors import ConfigError, TrackerError
 
@@ -31,7 +31,7 @@ class TrajectoriesConfig:
         8,
         16,
     )  # frames between the ends of a direct flow; empty: no direct test
-    direct_pairs: int = 48  # most frame pairs that get a direct flow
+    direct_pairs: int = 24  # most frame pairs that get a direct flow
     spacing_px: int = 4  # a new trajectory starts in every tile of this side that no living one is in
     minimum_frames: int = 3  # shorter trajectories are dropped
 
@@ -80,7 +80,11 @@ def follow(flow: Tensor, reverse: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def chain_flow(
-    flow: FlowSequence, config: TrajectoriesConfig, direct_flow: PairFlow | None = None
+    flow: FlowSequence,
+    config: TrajectoriesConfig,
+    working_size: Size,
+    direct_flow: PairFlow | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Trajectories:
     """Chain flow into trajectories that start wherever no living trajectory passes.
 
@@ -90,12 +94,14 @@ def chain_flow(
     spans the drift.
 
     Args:
-        flow: Neighbouring flows, working pixels.
-        config: Thresholds, scaled here from 320x576 to the size of ``flow``.
+        flow: Neighbouring flows, in pixels of their own size.
+        config: Lengths at 320x576, scaled here to the size of ``flow``.
+        working_size: (H, W) the trajectories are wanted in.
         direct_flow: Takes P frame pairs and returns (P, 2, H, W); None skips the direct test.
+        progress: Called with (direct flows done, in all).
 
     Returns:
-        Trajectories of at least ``config.minimum_frames`` frames.
+        Trajectories of at least ``config.minimum_frames`` frames, in working pixels.
 
     Raises:
         TrackerError: If nothing survives.
@@ -104,7 +110,7 @@ def chain_flow(
     """
     height, width = flow.forward.shape[-2:]
     scale = (height * width / REFERENCE_PIXELS) ** 0.5
-    chained = _chain(flow, config.cycle_threshold_px * scale, config.spacing_px)
+    chained = _chain(flow, config.cycle_threshold_px * scale, max(1, round(config.spacing_px * scale)))
     if direct_flow is not None and config.direct_gaps and config.direct_pairs:
         pairs = _direct_pairs(flow.forward.shape[0] + 1, config)
         chained = _cut_drift(
@@ -113,6 +119,7 @@ def chain_flow(
             direct_flow,
             cycle_px=config.cycle_threshold_px * scale,
             direct_px=config.direct_threshold_px * scale,
+            progress=progress,
         )
     chained = chained.subset(chained.length >= config.minimum_frames)
     if not len(chained):
@@ -120,7 +127,8 @@ def chain_flow(
             "no point of the video survives the flow's cycle check, so there is nothing to adapt to; "
             "raise trajectories.cycle_threshold_px, or set adaptation.steps=0 to track with frozen features"
         )
-    return chained
+    xy = rescale(chained.xy, (height, width), working_size)
+    return Trajectories(chained.start, chained.length, chained.first, xy)
 
 
 def _chain(flow: FlowSequence, cycle_px: float, spacing_px: int) -> Trajectories:
@@ -180,11 +188,12 @@ def _cut_drift(
     direct_flow: PairFlow,
     cycle_px: float,
     direct_px: float,
+    progress: Callable[[int, int], None] | None,
 ) -> Trajectories:
     """Cut trajectories before frame j where the direct flow i -> j contradicts them."""
     cut_before = torch.zeros(trajectories.xy.shape[0], dtype=torch.bool)
     end = trajectories.start + trajectories.length
-    for first, second in pairs:
+    for done, (first, second) in enumerate(pairs):
         there, back = direct_flow([(first, second), (second, first)])
         which = ((trajectories.start <= first) & (end > second)).nonzero().squeeze(1)
         begin = trajectories.at(which, torch.full_like(which, first))
@@ -192,6 +201,8 @@ def _cut_drift(
         direct, miss = follow(there, back, begin)
         drifted = which[(miss <= cycle_px) & ((direct - chained).norm(dim=-1) >= direct_px)]
         cut_before[trajectories.first[drifted] + second - trajectories.start[drifted]] = True
+        if progress is not None:
+            progress(done + 1, len(pairs))
     return _split(trajectories, cut_before)
 
 
@@ -205,26 +216,33 @@ def _split(trajectories: Trajectories, cut_before: Tensor) -> Trajectories:
     return _from_log(ids, frames, trajectories.xy, int(begins.sum()))
 
 
-def chain_queries(queries: QueryPoints, flow: FlowSequence, cycle_threshold_px: float) -> Tracks:
+def chain_query_points(
+    queries: QueryPoints, flow: FlowSequence, video_size: Size, config: TrajectoriesConfig
+) -> Tracks:
     """Track query points by chaining flow alone: the baseline that adaptation has to beat.
 
     A point counts as visible until a step fails the cycle check or leaves the frame;
     its position goes on along the flow all the same.
 
     Args:
-        queries: N points, in working pixels.
-        flow: T - 1 steps at the working size.
-        cycle_threshold_px: Round trips that miss by more hide the point, working pixels.
+        queries: N points, original pixels.
+        flow: T - 1 steps, in pixels of their own size.
+        video_size: (H, W) of the original frames.
+        config: For the cycle check.
 
     Returns:
-        Tracks in working pixels; confidence is 1 where visible, else 0.
+        Tracks in original pixels; confidence is 1 where visible, else 0.
     """
-    frame_count = flow.forward.shape[0] + 1
     size = (flow.forward.shape[-2], flow.forward.shape[-1])
+    cycle_threshold_px = config.cycle_threshold_px * (size[0] * size[1] / REFERENCE_PIXELS) ** 0.5
+    frame_count = flow.forward.shape[0] + 1
     xy = torch.zeros(len(queries), frame_count, 2)
     visibility = torch.zeros(len(queries), frame_count, dtype=torch.bool)
     rows = torch.arange(len(queries))
-    xy[rows, queries.frame], visibility[rows, queries.frame] = queries.xy.float(), True
+    xy[rows, queries.frame], visibility[rows, queries.frame] = (
+        rescale(queries.xy.float(), video_size, size),
+        True,
+    )
     for t in range(frame_count - 1):
         _chain_step(
             xy,
@@ -249,7 +267,7 @@ def chain_queries(queries: QueryPoints, flow: FlowSequence, cycle_threshold_px: 
             size,
             cycle_threshold_px,
         )
-    return Tracks(xy, visibility, visibility.float())
+    return Tracks(rescale(xy, size, video_size), visibility, visibility.float())
 
 
 def _chain_step(

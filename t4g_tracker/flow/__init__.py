@@ -61,9 +61,7 @@ class FlowEstimator:
 
             self._raft = load_raft(config.method, config.weights, device)
 
-    def pairs(
-        self, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress | None = None
-    ) -> Tensor:
+    def pairs(self, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress | None = None) -> Tensor:
         """Flow for a list of frame pairs.
 
         Args:

@@ -25,7 +25,7 @@ def dis_flow(first: Tensor, second: Tensor, finest_scale: int = 0) -> Tensor:
     Returns:
         (2, H, W) float32 displacement (dx, dy) in pixels of the frames.
     """
-    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     estimator.setFinestScale(finest_scale)
     flow = estimator.calc(_grey(first), _grey(second), None)
     return torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1)))

@@ -1,0 +1,320 @@
+#!/usr/bin/env python
+"""Track points through a video: python run_tracker.py --video x.mp4 --queries q.json
+
+The stages in order, each kept between runs. The mathematics is two calls down: frozen
+features in t4g_tracker/features, the optimisation in adaptation/loop.py, matching in
+t4g_tracker/tracking.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from adaptation.adapter import apply_adapter, build_adapter
+from adaptation.loop import Adaptation, AdaptationConfig, adapt, pick_precision
+from t4g_tracker.cache import Cache, make_key, pack, unpack
+from t4g_tracker.command_line import (
+    guarded,
+    parse_track,
+    pick_device,
+    read_settings,
+    request_queries,
+    request_truth,
+    stop_on_interrupt,
+)
+from t4g_tracker.config import as_dict
+from t4g_tracker.coordinates import WorkingSizeConfig, working_size
+from t4g_tracker.datasets.bench import Outcome, parse_bench, run_bench
+from t4g_tracker.datasets.frames_and_tracks import AnnotatedClip
+from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Trajectories, Video
+from t4g_tracker.features import FeaturesConfig, check_features, extract_features
+from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size
+from t4g_tracker.masks import read_foreground
+from t4g_tracker.outputs import prepare_output_folder
+from t4g_tracker.report import OutputsConfig, closing_lines, describe, write_results, write_run
+from t4g_tracker.stages import StageLog, progress_bar
+from t4g_tracker.tracking import TrackingConfig, track
+from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow, chain_query_points
+from t4g_tracker.video import content_hash, read_video, working_frames
+from t4g_tracker.visibility import VisibilityConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Every setting of a run, stage by stage; configs/default.yaml lists them."""
+
+    working_size: WorkingSizeConfig = field(default_factory=WorkingSizeConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    trajectories: TrajectoriesConfig = field(default_factory=TrajectoriesConfig)
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    visibility: VisibilityConfig = field(default_factory=VisibilityConfig)
+    outputs: OutputsConfig = field(default_factory=OutputsConfig)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video made ready to work on, and where its intermediate results are kept."""
+
+    video: Video
+    frames: Tensor  # (T, 3, H, W) uint8 at the working size
+    content: str  # digest of the original frames
+    cache: Cache
+    device: torch.device
+    seed: int
+    foreground: Tensor | None = None  # (T, H, W) bool at the working size
+    quiet: bool = False
+    log: StageLog = field(default_factory=StageLog)
+
+
+def track_video(clip: Clip, queries: QueryPoints, config: Config) -> dict[int, Tracks]:
+    """Fit an adapter to the video and follow the query points with it.
+
+    Returns:
+        Step of the optimisation to the tracks its features give: 0 for the frozen
+        features, then the snapshots, last the finished adaptation.
+    """
+    features = frozen_features(clip, config)
+    fitted = fit_adapter(clip, config, features)
+    return track_snapshots(clip, queries, config, features, fitted)
+
+
+def open_clip(
+    video: Video,
+    config: Config,
+    cache: Cache | None = None,
+    device: torch.device | None = None,
+    seed: int = 0,
+    foreground: Tensor | None = None,
+    quiet: bool = False,
+) -> Clip:
+    """Bring a video to the working size and give it a place in the cache."""
+    content = content_hash(video)
+    cache = cache or Cache()
+    frames = working_frames(video, working_size(video.size, config.working_size))
+    return Clip(
+        video, frames, content, cache.of(content), device or torch.device("cpu"), seed, foreground, quiet
+    )
+
+
+def frozen_features(clip: Clip, config: Config) -> FeatureGrid:
+    """Stage 1: frozen features of every frame."""
+    key = _features_key(clip, config)
+    with clip.log.stage("features"), progress_bar("features", "frame", clip.quiet) as report:
+        kept = clip.cache.load("features", key)
+        if kept is not None:
+            return unpack(FeatureGrid, kept)
+        features = extract_features(clip.frames, config.features, clip.device, clip.seed, report)
+        clip.cache.save("features", key, pack(features))
+        return features
+
+
+def optical_flow(clip: Clip, config: Config) -> FlowSequence:
+    """Stage 2: optical flow between neighbouring frames, both ways."""
+    key = make_key(stage="flow", flow=asdict(config.flow))
+    with clip.log.stage("flow"), progress_bar("flow", "pair", clip.quiet) as report:
+        kept = clip.cache.load("flow", key)
+        if kept is not None:
+            return unpack(FlowSequence, kept)
+        frames = working_frames(clip.video, flow_size(clip.video.size, config.flow))
+        flow = FlowEstimator(config.flow, clip.device).neighbours(frames, report)
+        clip.cache.save("flow", key, pack(flow))
+        return flow
+
+
+def training_trajectories(clip: Clip, config: Config) -> Trajectories:
+    """Stage 3: flow chained into trajectories, checked against direct flow over larger gaps."""
+    key = _trajectories_key(clip, config)
+    kept = clip.cache.load("trajectories", key)
+    if kept is not None:
+        return unpack(Trajectories, kept)
+    flow = optical_flow(clip, config)
+    with clip.log.stage("trajectories"), progress_bar("trajectories", "check", clip.quiet) as report:
+        frames = working_frames(clip.video, flow_size(clip.video.size, config.flow))
+        direct = FlowEstimator(config.flow, clip.device)
+        trajectories = chain_flow(
+            flow, config.trajectories, _size(clip), lambda pairs: direct.pairs(frames, pairs), report
+        )
+        clip.cache.save("trajectories", key, pack(trajectories))
+        return trajectories
+
+
+def fit_adapter(clip: Clip, config: Config, features: FeatureGrid) -> Adaptation:
+    """Stage 4: the optimisation; interrupted runs go on from their checkpoint."""
+    key = _adaptation_key(clip, config)
+    kept = clip.cache.load("adaptation", key)
+    if kept is not None:
+        return unpack(Adaptation, kept)
+    trajectories = training_trajectories(clip, config) if config.adaptation.steps else None
+    with (
+        clip.log.stage("adaptation"),
+        progress_bar("adaptation", "step", clip.quiet) as report,
+        stop_on_interrupt() as stop,
+    ):
+        fitted = adapt(
+            features,
+            clip.frames,
+            trajectories,
+            config.adaptation,
+            seed=clip.seed,
+            device=clip.device,
+            resume=clip.cache.load("checkpoint", key),
+            keep=lambda state: clip.cache.save("checkpoint", key, state),
+            report=lambda step, row: report(step, config.adaptation.steps, f"loss {row['loss']:.2f}"),
+            stop=stop,
+            foreground=clip.foreground,
+        )
+    clip.cache.save("adaptation", key, pack(fitted))
+    clip.cache.remove("checkpoint", key)
+    return fitted
+
+
+def adapted_features(
+    clip: Clip, config: Config, features: FeatureGrid, fitted: Adaptation, step: int
+) -> FeatureGrid:
+    """Frozen features corrected by the adapter as it was after ``step`` steps."""
+    adapter = build_adapter(config.adaptation.adapter, features.shape[1], config.adaptation.width, clip.seed)
+    adapter.load_state_dict(fitted.snapshots[step])
+    precision = pick_precision(config.adaptation.precision, clip.device)
+    return apply_adapter(adapter.to(clip.device), features, clip.frames, clip.device, precision)
+
+
+def track_snapshots(
+    clip: Clip, queries: QueryPoints, config: Config, features: FeatureGrid, fitted: Adaptation
+) -> dict[int, Tracks]:
+    """Stage 5: the query points, followed with the features of every snapshot."""
+    rows = {}
+    with clip.log.stage("tracking"), progress_bar("tracking", "snapshot", clip.quiet) as report:
+        for step in sorted(fitted.snapshots):
+            adapted = adapted_features(clip, config, features, fitted, step)
+            rows[step] = track(queries, adapted, clip.video, config.tracking, config.visibility, clip.device)
+            report(len(rows), len(fitted.snapshots))
+    return rows
+
+
+def chained_flow_tracks(clip: Clip, queries: QueryPoints, config: Config) -> Tracks:
+    """The baseline without any features: the query points carried along by flow alone."""
+    return chain_query_points(queries, optical_flow(clip, config), clip.video.size, config.trajectories)
+
+
+def _size(clip: Clip) -> tuple[int, int]:
+    return int(clip.frames.shape[-2]), int(clip.frames.shape[-1])
+
+
+def _features_key(clip: Clip, config: Config) -> str:
+    weights = check_features(config.features)
+    return make_key(
+        stage="features", features=asdict(config.features), weights=weights, size=_size(clip), seed=clip.seed
+    )
+
+
+def _trajectories_key(clip: Clip, config: Config) -> str:
+    return make_key(
+        stage="trajectories",
+        flow=asdict(config.flow),
+        trajectories=asdict(config.trajectories),
+        size=_size(clip),
+    )
+
+
+def _adaptation_key(clip: Clip, config: Config) -> str:
+    masked = "" if clip.foreground is None else str(clip.foreground.nonzero().sum(0).tolist())
+    return make_key(
+        stage="adaptation",
+        features=_features_key(clip, config),
+        trajectories=_trajectories_key(clip, config) if config.adaptation.steps else "",
+        adaptation=asdict(config.adaptation),
+        device=clip.device.type,
+        foreground=masked,
+        seed=clip.seed,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``t4g track``: returns the exit code."""
+    return guarded(_track_command, argv)
+
+
+def _track_command(argv: list[str] | None) -> int:
+    request = parse_track(argv)
+    config = read_settings(Config(), request.config, request.assignments)
+    device = pick_device(request.device)
+    video = read_video(request.video)
+    queries = request_queries(request, video)
+    truth = request_truth(request, video, queries)
+    foreground = None
+    if request.foreground is not None:
+        foreground = read_foreground(request.foreground, video, working_size(video.size, config.working_size))
+    folder = prepare_output_folder(request.out or f"outputs/{video.name}")
+    check_features(config.features)
+    cache = Cache(request.cache, request.fresh)
+
+    clip = open_clip(video, config, cache, device, request.seed, foreground, request.quiet)
+    print(describe(video, queries, _size(clip), device))
+    features = frozen_features(clip, config)
+    fitted = fit_adapter(clip, config, features)
+    rows = track_snapshots(clip, queries, config, features, fitted)
+    with clip.log.stage("outputs"), progress_bar("outputs", "file", request.quiet) as report:
+        scores = write_results(folder, video, queries, rows, fitted.history, truth, config.outputs, report)
+    write_run(
+        folder,
+        arguments={name: str(value) for name, value in vars(request).items()},
+        settings=as_dict(config),
+        stages=clip.log.stages,
+        scores=scores,
+        seed=request.seed,
+        device=device,
+        seconds_per_step=fitted.seconds_per_step,
+    )
+    print("\n".join(closing_lines(folder, scores, clip.log.stages)))
+    return 0
+
+
+def bench(argv: list[str] | None = None) -> int:
+    """``t4g bench``: returns the exit code."""
+    return guarded(_bench_command, argv)
+
+
+def _bench_command(argv: list[str] | None) -> int:
+    request = parse_bench(argv)
+    base = read_settings(Config(), request.config, request.assignments)
+    configs = {file.stem: read_settings(base, file, request.assignments) for file in request.configs}
+    configs = configs or {request.config.stem if request.config else "default": base}
+    for config in configs.values():
+        check_features(config.features)
+    device = pick_device(request.device)
+    cache = Cache(request.cache, request.fresh)
+
+    def track_clip(annotated: AnnotatedClip, queries: QueryPoints) -> Iterator[Outcome]:
+        for name, config in configs.items():
+            clip = open_clip(annotated.video, config, cache, device, request.seed, quiet=request.quiet)
+            yield from bench_methods(clip, queries, config, name)
+
+    print("\n".join(run_bench(request, track_clip)))
+    return 0
+
+
+def bench_methods(clip: Clip, queries: QueryPoints, config: Config, name: str) -> Iterator[Outcome]:
+    """Both baselines and the adapted tracker on one clip, each with what it took."""
+    with clip.log.stage("chain"):
+        chained = chained_flow_tracks(clip, queries, config)
+    yield Outcome(f"chained {config.flow.method}", chained, *clip.log.spent("flow", "chain"))
+    features = frozen_features(clip, config)
+    frozen = fit_adapter(clip, replace(config, adaptation=replace(config.adaptation, steps=0)), features)
+    tracks = track_snapshots(clip, queries, config, features, frozen)
+    yield Outcome(f"frozen {config.features.extractor}", tracks[0], *clip.log.spent("features", "tracking"))
+    fitted = fit_adapter(clip, config, features)
+    last = replace(fitted, snapshots={config.adaptation.steps: fitted.snapshots[config.adaptation.steps]})
+    tracks = track_snapshots(clip, queries, config, features, last)
+    spent = clip.log.spent("features", "flow", "trajectories", "adaptation", "tracking")
+    yield Outcome(f"adapted ({name})", tracks[config.adaptation.steps], *spent)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Results kept between runs, found by the content of the video and the settings that matter.
+
+An entry is written to a temporary file and renamed, so a killed run leaves either a
+whole entry or none. Each entry carries its own key; a file that is cut short or belongs
+to other settings is refused by name, never believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from t4g_tracker.errors import CacheError
+from t4g_tracker.outputs import atomic_write, prepare_output_folder
+
+FORMAT = 1  # raise when what an entry holds, or how it is computed, changes
+
+
+def default_cache_folder() -> Path:
+    """``$T4G_CACHE``, or ``t4g-tracker`` in the user's cache folder."""
+    if "T4G_CACHE" in os.environ:
+        return Path(os.environ["T4G_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t4g-tracker"
+
+
+def make_key(**parts: Any) -> str:
+    """A short digest of everything an entry depends on; parts must be plain JSON values."""
+    text = json.dumps({"format": FORMAT, **parts}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of entries."""
+
+    folder: Path = field(default_factory=default_cache_folder)
+    fresh: bool = False  # find nothing that an earlier run left
+
+    def of(self, content: str) -> Cache:
+        """The part of the cache that belongs to the video with this digest."""
+        return Cache(self.folder / content[:24], self.fresh)
+
+    def path(self, kind: str, key: str) -> Path:
+        return self.folder / f"{kind}-{key}.pt"
+
+    def load(self, kind: str, key: str) -> Any | None:
+        """The entry's payload, or None when there is none.
+
+        Raises:
+            CacheError: If the file is cut short, unreadable or made with other settings.
+        """
+        path = self.path(kind, key)
+        if self.fresh or not path.exists():
+            return None
+        try:
+            entry = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise CacheError(
+                f"{path}: cache entry is cut short or damaged; delete it or run with --fresh"
+            ) from error
+        if not isinstance(entry, dict) or entry.get("key") != key or entry.get("kind") != kind:
+            raise CacheError(
+                f"{path}: cache entry was made with other settings; delete it or run with --fresh"
+            )
+        return entry["payload"]
+
+    def save(self, kind: str, key: str, payload: Any) -> None:
+        """Write an entry whole or not at all.
+
+        Raises:
+            OutputError: If the folder cannot be written or the disk is full.
+        """
+        prepare_output_folder(self.folder)
+        with atomic_write(self.path(kind, key)) as temporary:
+            torch.save({"kind": kind, "key": key, "payload": payload}, temporary)
+
+    def remove(self, kind: str, key: str) -> None:
+        self.path(kind, key).unlink(missing_ok=True)
+
+
+Value = TypeVar("Value")
+
+
+def pack(value: Any) -> dict[str, Any]:
+    """A dataclass of tensors and plain values as a dict."""
+    return {entry.name: getattr(value, entry.name) for entry in fields(value)}
+
+
+def unpack(kind: type[Value], packed: dict[str, Any]) -> Value:
+    """The inverse of ``pack``.
+
+    Raises:
+        CacheError: If the fields are not those of ``kind``.
+    """
+    try:
+        return kind(**packed)
+    except TypeError as error:
+        raise CacheError(f"a cache entry does not hold a {kind.__name__}; run with --fresh") from error

@@ -1,0 +1,29 @@
+"""The ``t4g`` command: each subcommand is named here and imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "track": ("run_tracker:main", "track points through a video (the same as run_tracker.py)"),
+    "bench": ("run_tracker:bench", "measure accuracy and time on annotated clips"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Hand the arguments after the subcommand to its function; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments and arguments[0] in COMMANDS:
+        module, function = COMMANDS[arguments[0]][0].split(":")
+        code: int = getattr(importlib.import_module(module), function)(arguments[1:])
+        return code
+    print("usage: t4g COMMAND [options]\n")
+    for name, (_, what) in COMMANDS.items():
+        print(f"  t4g {name:<8} {what}")
+    print("\nt4g COMMAND --help lists the options.")
+    return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""The track command's arguments, and what every command does about errors and Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from t4g_tracker.cache import default_cache_folder
+from t4g_tracker.config import apply_settings, read_assignments, read_yaml
+from t4g_tracker.datatypes import QueryPoints, Tracks, Video
+from t4g_tracker.errors import ConfigError, QueryError, TrackerError
+from t4g_tracker.outputs import read_tracks_npz
+from t4g_tracker.queries import grid_queries, read_mask, read_queries
+
+Settings = TypeVar("Settings")
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class TrackRequest:
+    """What the user asked ``t4g track`` for."""
+
+    video: Path
+    queries: Path | None
+    grid: int | None
+    grid_frame: int
+    mask: Path | None
+    truth: Path | None
+    foreground: Path | None
+    out: Path | None
+    cache: Path
+    config: Path | None
+    assignments: list[str]
+    device: str
+    seed: int
+    fresh: bool
+    quiet: bool
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that every command which runs the tracker takes."""
+    parser.add_argument("--config", type=Path, help="YAML file of settings, e.g. configs/fast.yaml")
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="STAGE.SETTING=VALUE",
+        help="change single settings, e.g. adaptation.steps=2000 (configs/default.yaml lists all)",
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same tracks (default 0)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=default_cache_folder(),
+        help="where features, flow and adapted weights are kept between runs (default: %(default)s)",
+    )
+    parser.add_argument("--fresh", action="store_true", help="compute everything anew, ignoring kept results")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def parse_track(argv: list[str] | None) -> TrackRequest:
+    """Read the arguments of ``run_tracker.py``; exits with code 2 on wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="run_tracker.py",
+        description="Track points through a video, before and after their query frame. Fits a residual "
+        "adapter to the video first; asking again about the same video answers in seconds.",
+        epilog="More: t4g bench --help (accuracy on annotated clips).",
+    )
+    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
+    points = parser.add_mutually_exclusive_group()
+    points.add_argument("--queries", type=Path, help="query points: .json, .csv, .npy or .npz")
+    points.add_argument("--grid", type=int, metavar="N", help="instead: a grid of N points across one frame")
+    parser.add_argument(
+        "--grid-frame", type=int, default=0, metavar="F", help="frame of the grid (default 0)"
+    )
+    parser.add_argument("--mask", type=Path, help="image; the grid is laid inside its non-zero pixels")
+    parser.add_argument(
+        "--gt",
+        dest="truth",
+        type=Path,
+        help="tracks.npz with the true tracks of the same query points: accuracy is measured",
+    )
+    parser.add_argument(
+        "--foreground",
+        type=Path,
+        help="folder of one mask image per frame: half of the training pairs come from inside",
+    )
+    parser.add_argument("--out", type=Path, help="folder for results (default outputs/<clip>)")
+    add_common_arguments(parser)
+    request = TrackRequest(**vars(parser.parse_args(argv)))
+    if request.queries is None and request.grid is None:
+        if request.mask is None:
+            parser.error("say which points to follow: --queries FILE, or --grid N")
+        parser.error("--mask wants --grid N as well: how many points across the masked part")
+    if request.mask is not None and request.grid is None:
+        parser.error("--mask goes with --grid, not with --queries")
+    return request
+
+
+def request_queries(request: TrackRequest, video: Video) -> QueryPoints:
+    """The query points a request asks for, from a file or as a grid."""
+    if request.queries is not None:
+        return read_queries(request.queries, video)
+    assert request.grid is not None
+    mask = None if request.mask is None else read_mask(request.mask, video)
+    return grid_queries(video, request.grid, request.grid_frame, mask)
+
+
+def request_truth(request: TrackRequest, video: Video, queries: QueryPoints) -> Tracks | None:
+    """The true tracks a request gives, checked to be of the same points and video.
+
+    Raises:
+        QueryError: If they are not.
+    """
+    if request.truth is None:
+        return None
+    truth, asked, size, _ = read_tracks_npz(request.truth)
+    if size != video.size or truth.xy.shape[1] != video.frame_count:
+        raise QueryError(
+            f"{request.truth}: true tracks are of {truth.xy.shape[1]} frames of {size[1]}x{size[0]}, but "
+            f"{video.source} has {video.frame_count} of {video.size[1]}x{video.size[0]}; give the clip's own"
+        )
+    same = len(asked) == len(queries) and bool(
+        ((asked.frame == queries.frame) & ((asked.xy - queries.xy).norm(dim=1) < 0.5)).all()
+    )
+    if not same:
+        raise QueryError(
+            f"{request.truth}: its query points are not those asked for, in the same order; "
+            "give this file itself as --queries, or drop --gt"
+        )
+    return truth
+
+
+def read_settings(base: Settings, file: Path | None, assignments: list[str]) -> Settings:
+    """Settings from the defaults, then a YAML file, then ``--set``; each checked."""
+    if file is not None:
+        base = apply_settings(base, read_yaml(_find_config(file)), str(file))
+    return apply_settings(base, read_assignments(assignments), "--set")
+
+
+def _find_config(file: Path) -> Path:
+    """The file as given, or of that name in the project's own configs folder."""
+    shipped = Path(__file__).parents[1] / "configs" / file.name
+    return shipped if not file.exists() and shipped.exists() else file
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device to compute on; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ConfigError: If the device is not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if wanted == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ConfigError(
+            f"--device {wanted}: is not a device; write auto, cpu, cuda, cuda:1 or mps"
+        ) from None
+    there = {"cpu": True, "cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps}
+    if not there.get(device.type, False):
+        others = ", ".join(name for name, ok in (("cpu", True), ("cuda", cuda), ("mps", mps)) if ok)
+        raise ConfigError(f"--device {wanted}: is not on this machine; it has {others}")
+    return device
+
+
+def guarded(command: Callable[[list[str] | None], int], argv: list[str] | None) -> int:
+    """Run a command; a bad input becomes one line on standard error and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for noisy in ("httpx", "huggingface_hub", "diffusers", "transformers", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        return command(argv)
+    except TrackerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt as interrupt:
+        print(
+            f"\n{str(interrupt) or 'interrupted'}; the same command goes on from what is kept",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+
+
+@contextlib.contextmanager
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a flag that a loop asks for between steps; a second one interrupts."""
+    asked = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: signals go elsewhere
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,70 @@
+"""Seconds and peak memory of each stage, and the progress bars shown meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+
+@dataclass
+class StageLog:
+    """What each stage took, in the order they ran."""
+
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the enclosed work; peaks are of the stage where the system can tell them apart."""
+        _reset_peak()
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            entry = {"seconds": round(time.perf_counter() - begin, 3), "peak_memory_mb": round(_peak_mb())}
+            if torch.cuda.is_available():
+                entry["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+            self.stages[name] = entry
+
+    def spent(self, *names: str) -> tuple[float, float]:
+        """Seconds in all and the highest peak, in MB, of those named stages that ran."""
+        ran = [self.stages[name] for name in names if name in self.stages]
+        return sum(entry["seconds"] for entry in ran), max(entry["peak_memory_mb"] for entry in ran)
+
+
+def _reset_peak() -> None:
+    """Forget the process's memory peak (Linux), so that the next stage gets its own."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_mb() -> float:
+    """Peak resident memory since the last reset; of the whole process where it cannot be reset."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return float(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, unit: str, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """A tqdm bar with time left, as a callback that takes (done, in all) and perhaps a note."""
+    with tqdm(desc=f"{title:<12}", unit=unit, disable=quiet, dynamic_ncols=True) as bar:
+
+        def update(done: int, total: int, note: str = "") -> None:
+            bar.total = total
+            if note:
+                bar.set_postfix_str(note, refresh=False)
+            bar.update(done - bar.n)
+
+        yield update
