@@ -78,7 +78,7 @@ class LiteAdapter(nn.Module):
         self.block32 = _Block(deep)
         self.up16 = _conv(deep, deep, kernel=1)
         self.up8 = _conv(deep, width, kernel=1)
-        self.merge8 = _Block(width)
+        self.merge8 = _conv(width, width)
         self.detail = _conv(fine, fine)
         self.last8 = _conv(width, channels, kernel=1)
         self.last4 = _conv(fine, channels, kernel=1)
@@ -90,16 +90,15 @@ class LiteAdapter(nn.Module):
         """Frames (B, 3, H, W) in -1..1 and frozen (B, C, h, w) to adapted (B, C, H/4, W/4)."""
         x4 = relu(self.stem(pixel_unshuffle(frames, 4)))
         x8 = self.down8(x4)
-        x8 = self.block8(x8 + self.frozen(align(frozen, x8.shape[-2:])))
+        aligned = align(frozen, x8.shape[-2:])
+        x8 = self.block8(x8 + self.frozen(aligned))
         x16 = self.block16(self.down16(relu(x8)))
         x32 = self.block32(self.down32(relu(x16)))
         x16 = x16 + self.up16(interpolate(x32, size=x16.shape[-2:], mode="bilinear", align_corners=False))
         x8 = x8 + self.up8(interpolate(relu(x16), size=x8.shape[-2:], mode="bilinear", align_corners=False))
         x8 = relu(self.merge8(x8))
-        size = x4.shape[-2:]
-        coarse = interpolate(self.last8(x8), size=size, mode="bilinear", align_corners=False)
-        residual = coarse + self.last4(relu(self.detail(x4)))
-        return align(frozen, size) + residual
+        corrected = aligned + self.last8(x8)
+        return align(corrected, x4.shape[-2:]) + self.last4(relu(self.detail(x4)))
 
 
 class DeltaCnnAdapter(nn.Module):

@@ -15,7 +15,6 @@ from adaptation.adapter import (
     AdapterKind,
     DeltaCnnAdapter,
     LiteAdapter,
-    align,
     build_adapter,
     normalise_frames,
     unit_length,
@@ -224,7 +223,7 @@ class _Stepper:
         self.config, self.device, self.precision = config, device, precision
 
     def adapted(self, which: Tensor) -> tuple[Tensor, Tensor]:
-        """Adapted and aligned frozen features of the frames ``which`` (F,)."""
+        """Adapted and frozen features of the frames ``which`` (F,)."""
         frozen = self.frozen[which].to(self.device, self.precision)
         frames = normalise_frames(self.frames[which].to(self.device))
         frames = frames.contiguous(memory_format=torch.channels_last)
@@ -236,7 +235,7 @@ class _Stepper:
         """Take one optimisation step; returns the loss and its unweighted parts."""
         adapted, frozen = self.adapted(batch.frames)
         batch = batch.to(self.device)
-        losses = batch_losses(adapted, align(frozen, adapted.shape[-2:]), batch, self._stride, self._losses)
+        losses = batch_losses(adapted, frozen, batch, self._stride, self._losses)
         total = torch.stack([getattr(self._losses, name) * value for name, value in losses.items()]).sum()
         optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -276,7 +275,10 @@ def _start(
     adapter = build_adapter(config.adapter, features.shape[1], config.width, seed)
     adapter = adapter.to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(
-        adapter.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        adapter.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
     )
     scheduler: torch.optim.lr_scheduler.LRScheduler
     if config.schedule == "one-cycle":

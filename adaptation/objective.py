@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
+from adaptation.adapter import align
 from adaptation.losses import cell_cross_entropy, huber, prior, window_cross_entropy
 from adaptation.sampling import PairBatch
 from t4g_tracker.coordinates import cells_to_pixels, centred_offset, pixels_to_cells
@@ -100,7 +101,7 @@ def batch_losses(
 
     Args:
         adapted: (F, C, h, w) adapted features of the batch's frames.
-        frozen: (F, C, h, w) aligned frozen features; only read by the prior.
+        frozen: (F, C, h', w') frozen features of unit length; only read by the prior.
         batch: Pairs, working pixels.
         stride_px: Of ``adapted``.
         config: Which losses and cost-map shape.
@@ -130,7 +131,7 @@ def batch_losses(
             size = (adapted.shape[2], adapted.shape[3])
             losses["huber"] = huber(vote(similarity, cells, config.temperature), target, size).mean()
     if config.prior:
-        losses["prior"] = prior(adapted, frozen).mean()
+        losses["prior"] = prior(adapted, align(frozen, adapted.shape[-2:])).mean()
     return losses
 
 

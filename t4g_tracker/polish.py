@@ -49,10 +49,7 @@ def polish(
     scale = max(1.0, (height * width / pixels) ** 0.5)
     levels = 1 + round(math.log2(scale))
     window = (window_px, window_px)
-    pyramids = [
-        cv2.buildOpticalFlowPyramid(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), window, levels)[1]
-        for frame in video.frames
-    ]
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in video.frames]
     result = xy.clone()
     for frame in queries.frame.unique().tolist():
         rows = (queries.frame == frame).nonzero().squeeze(1)
@@ -61,14 +58,14 @@ def polish(
             if t != frame:
                 guess = xy[rows, t].numpy().reshape(-1, 1, 2)
                 result[rows, t] = _polish_frame(
-                    pyramids[frame], pyramids[t], begin, guess, reach_px * scale, scale, window, levels
+                    grey[frame], grey[t], begin, guess, reach_px * scale, scale, window, levels
                 )
     return result
 
 
 def _polish_frame(
-    first: Any,
-    second: Any,
+    first: np.ndarray,
+    second: np.ndarray,
     begin: np.ndarray,
     guess: np.ndarray,
     reach_px: float,
