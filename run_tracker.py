@@ -36,7 +36,15 @@ from t4g_tracker.features import FeaturesConfig, check_features, extract_feature
 from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size
 from t4g_tracker.masks import read_foreground
 from t4g_tracker.outputs import prepare_output_folder
-from t4g_tracker.report import OutputsConfig, closing_lines, describe, write_results, write_run
+from t4g_tracker.report import (
+    OutputsConfig,
+    Row,
+    closing_lines,
+    describe,
+    score_rows,
+    write_results,
+    write_run,
+)
 from t4g_tracker.stages import StageLog, progress_bar
 from t4g_tracker.tracking import TrackingConfig, track
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow, chain_query_points
@@ -73,16 +81,12 @@ class Clip:
     log: StageLog = field(default_factory=StageLog)
 
 
-def track_video(clip: Clip, queries: QueryPoints, config: Config) -> dict[int, Tracks]:
-    """Fit an adapter to the video and follow the query points with it.
-
-    Returns:
-        Step of the optimisation to the tracks its features give: 0 for the frozen
-        features, then the snapshots, last the finished adaptation.
-    """
+def track_video(clip: Clip, queries: QueryPoints, config: Config) -> Tracks:
+    """Fit an adapter to the video and follow the query points with it."""
     features = frozen_features(clip, config)
     fitted = fit_adapter(clip, config, features)
-    return track_snapshots(clip, queries, config, features, fitted)
+    adapted = adapted_features(clip, config, features, fitted, config.adaptation.steps)
+    return track_points(clip, queries, config, adapted)
 
 
 def open_clip(
@@ -185,22 +189,42 @@ def adapted_features(
     return apply_adapter(adapter.to(clip.device), features, clip.frames, clip.device, precision)
 
 
+def match_points(clip: Clip, queries: QueryPoints, config: Config, features: FeatureGrid) -> Tracks:
+    """Stage 5 without flow: where matching alone finds the query points; shows what features are worth."""
+    return track(queries, features, clip.video, config.tracking, config.visibility, device=clip.device)
+
+
+def track_points(clip: Clip, queries: QueryPoints, config: Config, features: FeatureGrid) -> Tracks:
+    """Stage 5: the query points, matched in every frame and followed along the flow between them."""
+    if not config.tracking.path:
+        return match_points(clip, queries, config, features)
+    flow = optical_flow(clip, config)
+    return track(queries, features, clip.video, config.tracking, config.visibility, flow, clip.device)
+
+
 def track_snapshots(
     clip: Clip, queries: QueryPoints, config: Config, features: FeatureGrid, fitted: Adaptation
-) -> dict[int, Tracks]:
-    """Stage 5: the query points, followed with the features of every snapshot."""
-    rows = {}
+) -> list[Row]:
+    """Matching alone at every snapshot of the optimisation, then the finished tracker."""
+    rows = []
+    steps = sorted(fitted.snapshots)
     with clip.log.stage("tracking"), progress_bar("tracking", "snapshot", clip.quiet) as report:
-        for step in sorted(fitted.snapshots):
+        for step in steps:
             adapted = adapted_features(clip, config, features, fitted, step)
-            rows[step] = track(queries, adapted, clip.video, config.tracking, config.visibility, clip.device)
-            report(len(rows), len(fitted.snapshots))
+            label = f"step {step}" if step else "frozen features"
+            rows.append(Row(label, step, match_points(clip, queries, config, adapted)))
+            report(len(rows), len(steps) + config.tracking.path)
+        if config.tracking.path:
+            rows.append(Row("path along flow", steps[-1], track_points(clip, queries, config, adapted)))
+            report(len(rows), len(rows))
     return rows
 
 
 def chained_flow_tracks(clip: Clip, queries: QueryPoints, config: Config) -> Tracks:
     """The baseline without any features: the query points carried along by flow alone."""
-    return chain_query_points(queries, optical_flow(clip, config), clip.video.size, config.trajectories)
+    return chain_query_points(
+        queries, optical_flow(clip, config), clip.video.size, config.trajectories.cycle_threshold_px
+    )
 
 
 def _size(clip: Clip) -> tuple[int, int]:
@@ -260,19 +284,21 @@ def _track_command(argv: list[str] | None) -> int:
     features = frozen_features(clip, config)
     fitted = fit_adapter(clip, config, features)
     rows = track_snapshots(clip, queries, config, features, fitted)
+    if truth is not None:
+        rows = score_rows(rows, truth, queries, video)
     with clip.log.stage("outputs"), progress_bar("outputs", "file", request.quiet) as report:
-        scores = write_results(folder, video, queries, rows, fitted.history, truth, config.outputs, report)
+        write_results(folder, video, queries, rows, fitted.history, truth, config.outputs, report)
     write_run(
         folder,
         arguments={name: str(value) for name, value in vars(request).items()},
         settings=as_dict(config),
         stages=clip.log.stages,
-        scores=scores,
+        rows=rows,
         seed=request.seed,
         device=device,
         seconds_per_step=fitted.seconds_per_step,
     )
-    print("\n".join(closing_lines(folder, scores, clip.log.stages)))
+    print("\n".join(closing_lines(folder, rows, clip.log.stages)))
     return 0
 
 
@@ -306,14 +332,20 @@ def bench_methods(clip: Clip, queries: QueryPoints, config: Config, name: str) -
         chained = chained_flow_tracks(clip, queries, config)
     yield Outcome(f"chained {config.flow.method}", chained, *clip.log.spent("flow", "chain"))
     features = frozen_features(clip, config)
-    frozen = fit_adapter(clip, replace(config, adaptation=replace(config.adaptation, steps=0)), features)
-    tracks = track_snapshots(clip, queries, config, features, frozen)
-    yield Outcome(f"frozen {config.features.extractor}", tracks[0], *clip.log.spent("features", "tracking"))
+    unfitted = fit_adapter(clip, replace(config, adaptation=replace(config.adaptation, steps=0)), features)
+    with clip.log.stage("matching"):
+        frozen = match_points(clip, queries, config, adapted_features(clip, config, features, unfitted, 0))
+    yield Outcome(f"frozen {config.features.extractor}", frozen, *clip.log.spent("features", "matching"))
     fitted = fit_adapter(clip, config, features)
-    last = replace(fitted, snapshots={config.adaptation.steps: fitted.snapshots[config.adaptation.steps]})
-    tracks = track_snapshots(clip, queries, config, features, last)
-    spent = clip.log.spent("features", "flow", "trajectories", "adaptation", "tracking")
-    yield Outcome(f"adapted ({name})", tracks[config.adaptation.steps], *spent)
+    with clip.log.stage("adapter"):
+        adapted = adapted_features(clip, config, features, fitted, config.adaptation.steps)
+    fitting = ("features", "flow", "trajectories", "adaptation", "adapter")
+    with clip.log.stage("matching"):
+        matched = match_points(clip, queries, config, adapted)
+    yield Outcome(f"{name}, matching alone", matched, *clip.log.spent(*fitting, "matching"))
+    with clip.log.stage("tracking"):
+        tracks = track_points(clip, queries, config, adapted)
+    yield Outcome(name, tracks, *clip.log.spent(*fitting, "tracking"))
 
 
 if __name__ == "__main__":

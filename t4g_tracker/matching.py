@@ -66,6 +66,31 @@ def peak_cells(cost: Tensor) -> Tensor:
     return torch.stack([best % cost.shape[2], best // cost.shape[2]], -1)
 
 
+def top_peaks(cost: Tensor, count: int, radius: float) -> tuple[Tensor, Tensor]:
+    """The ``count`` best cells of each cost map that lie more than ``radius`` cells apart.
+
+    Args:
+        cost: (N, h, w) similarity.
+        count: How many, K.
+        radius: Cells around a peak that cannot be another one.
+
+    Returns:
+        (N, K, 2) int64 cells (x, y), best first, and (N, K) their similarity; -inf where a
+        small grid has no further cell.
+    """
+    _, height, width = cost.shape
+    left = cost.flatten(1).clone()
+    offsets = window_offsets(radius, cost.device)
+    peaks, similarities = [], []
+    for _ in range(count):
+        similarity, best = left.max(1)
+        peaks.append(torch.stack([best % width, best // width], -1))
+        similarities.append(similarity)
+        x, y = (peaks[-1][:, None] + offsets).unbind(-1)
+        left.scatter_(1, y.clamp(0, height - 1) * width + x.clamp(0, width - 1), float("-inf"))
+    return torch.stack(peaks, 1), torch.stack(similarities, 1)
+
+
 def window_offsets(radius: float, device: torch.device | None = None) -> Tensor:
     """All whole-cell offsets (K, 2) within ``radius`` cells of (0, 0)."""
     reach = torch.arange(-int(radius), int(radius) + 1, device=device)

@@ -6,7 +6,7 @@ import importlib.metadata
 import math
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,16 @@ class OutputsConfig:
             raise ConfigError(f"outputs.dim must be between 0 and 1, got {self.dim}")
 
 
+@dataclass(frozen=True)
+class Row:
+    """Tracks at one state of the optimisation; the last row of a run is its result."""
+
+    label: str
+    step: int
+    tracks: Tracks
+    scores: Scores | None = None  # when the truth is known
+
+
 def describe(video: Video, queries: QueryPoints, working_size: Size, device: torch.device) -> str:
     """One line that says what is about to be tracked."""
     height, width = video.size
@@ -50,40 +60,43 @@ def describe(video: Video, queries: QueryPoints, working_size: Size, device: tor
     )
 
 
+def score_rows(rows: list[Row], truth: Tracks, queries: QueryPoints, video: Video) -> list[Row]:
+    """Compare every row with the truth, over all frames but each point's query frame."""
+    return [
+        replace(
+            row,
+            scores=score(row.tracks, truth.xy, truth.visibility, queries.frame, video.size, "strided"),
+        )
+        for row in rows
+    ]
+
+
 def write_results(
     folder: Path,
     video: Video,
     queries: QueryPoints,
-    rows: dict[int, Tracks],
+    rows: list[Row],
     history: list[dict[str, Any]],
     truth: Tracks | None,
     config: OutputsConfig,
     progress: Callable[[int, int], None],
-) -> dict[int, Scores]:
+) -> None:
     """Write every file of a run but run.json.
 
     Args:
         folder: Where to; must exist.
         video: T frames.
         queries: N query points.
-        rows: Step to tracks; the last step's are the result.
+        rows: States of the optimisation; the last one is the result.
         history: Rows of the optimisation, for the curve.
         truth: True tracks of the same points, or None.
         config: Which pictures.
         progress: Called with (files written, files in all).
 
-    Returns:
-        Step to scores, over all frames but each point's query frame; empty without truth.
-
     Raises:
         OutputError: If a file cannot be written.
     """
-    result = rows[max(rows)]
-    scores = (
-        {}
-        if truth is None
-        else {step: _score(tracks, truth, queries, video) for step, tracks in rows.items()}
-    )
+    result = rows[-1].tracks
     writers: list[Callable[[], None]] = [
         lambda: write_tracks_npz(folder / "tracks.npz", result, queries, video.size, video.fps),
         lambda: write_tracks_csv(folder / "tracks.csv", result, queries),
@@ -92,37 +105,29 @@ def write_results(
         overlay = draw_overlay(video, result, queries, config.trail_frames, config.dim)
         writers.append(lambda: write_video(folder / "overlay.mp4", overlay, video.fps))
     if config.progress:
-        writers += _progress_writers(folder, video, queries, rows, history, truth, scores, config)
+        writers += _progress_writers(folder, video, queries, rows, history, truth, config)
     for index, write in enumerate(writers):
         write()
         progress(index + 1, len(writers))
-    return scores
-
-
-def _score(tracks: Tracks, truth: Tracks, queries: QueryPoints, video: Video) -> Scores:
-    return score(tracks, truth.xy, truth.visibility, queries.frame, video.size, "strided")
 
 
 def _progress_writers(
     folder: Path,
     video: Video,
     queries: QueryPoints,
-    rows: dict[int, Tracks],
+    rows: list[Row],
     history: list[dict[str, Any]],
     truth: Tracks | None,
-    scores: dict[int, Scores],
     config: OutputsConfig,
 ) -> list[Callable[[], None]]:
     """Writers of progress.png, progress.mp4 and curve.png."""
-    labelled = [(f"step {step}" if step else "frozen features", rows[step]) for step in sorted(rows)]
-    captions = [f"delta_avg {scores[step].delta_avg:.1f}" for step in sorted(rows)] if scores else None
+    labelled = [(row.label, row.tracks) for row in rows]
+    captions = [f"delta_avg {row.scores.delta_avg:.1f}" for row in rows if row.scores] or None
     columns = sorted(
         set(torch.linspace(0, video.frame_count - 1, config.progress_columns).round().long().tolist())
     )
-    measured = [dict(row) for row in history]
-    for row in measured:
-        if row["step"] in scores:
-            row["delta_avg"] = scores[row["step"]].delta_avg
+    matched = {row.step: row.scores.delta_avg for row in reversed(rows) if row.scores}
+    measured = [{**entry, "delta_avg": matched.get(entry["step"])} for entry in history]
 
     def picture() -> None:
         table = progress_picture(labelled, video, queries, columns, truth, captions)
@@ -141,7 +146,7 @@ def write_run(
     arguments: dict[str, Any],
     settings: dict[str, Any],
     stages: dict[str, dict[str, float]],
-    scores: dict[int, Scores],
+    rows: list[Row],
     seed: int,
     device: torch.device,
     seconds_per_step: float,
@@ -160,7 +165,7 @@ def write_run(
             "versions": {name: _version(name) for name in PACKAGES},
             "stages": stages,
             "median_seconds_per_step": round(seconds_per_step, 4),
-            "scores": {str(step): vars(found) for step, found in scores.items()},
+            "scores": {row.label: asdict(row.scores) for row in rows if row.scores},
         },
     )
 
@@ -172,24 +177,22 @@ def _version(package: str) -> str | None:
         return None
 
 
-def closing_lines(folder: Path, scores: dict[int, Scores], stages: dict[str, dict[str, float]]) -> list[str]:
+def closing_lines(folder: Path, rows: list[Row], stages: dict[str, dict[str, float]]) -> list[str]:
     """What to tell the user at the end: accuracy if known, time, and where the results are."""
     lines = []
-    if scores:
+    if rows[-1].scores is not None:
         lines.append("accuracy against the true tracks, scaled to 256x256:")
-        for step in (min(scores), max(scores)):
-            found = scores[step]
-            name = f"after {step} steps" if step else "frozen features"
+    for row in rows:
+        if row.scores is not None:
             lines.append(
-                f"  {name:<18} delta_avg {_one(found.delta_avg)}   AJ {_one(found.average_jaccard)}   "
-                f"OA {_one(found.occlusion_accuracy)}   within 1 px {_one(found.within_1px)}"
+                f"  {row.label:<16} delta_avg {_one(row.scores.delta_avg)}   "
+                f"AJ {_one(row.scores.average_jaccard)}   OA {_one(row.scores.occlusion_accuracy)}   "
+                f"within 1 px {_one(row.scores.within_1px)}"
             )
     spent = ", ".join(f"{name} {entry['seconds']:.0f} s" for name, entry in stages.items())
     peak = max(entry["peak_memory_mb"] for entry in stages.values())
     lines.append(f"took {spent}; at most {peak / 1000:.1f} GB of memory")
-    lines.append(
-        f"results: {folder}/ (tracks.npz, tracks.csv, overlay.mp4, progress.png, curve.png, run.json)"
-    )
+    lines.append(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return lines
 
 

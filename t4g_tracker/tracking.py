@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.coordinates import cells_to_pixels, pixels_to_cells, rescale
-from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Tracks, Video
+from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.matching import cell_vectors, cost_volume, sample_vectors, soft_argmax
+from t4g_tracker.matching import cell_vectors, cost_volume, sample_vectors, soft_argmax, top_peaks
+from t4g_tracker.paths import Candidates, choose_paths
 from t4g_tracker.polish import polish
+from t4g_tracker.trajectories import chain_query_points
 from t4g_tracker.visibility import VisibilityConfig, judge
 
 Progress = Callable[[int, int], None]
@@ -24,18 +26,40 @@ class TrackingConfig:
 
     temperature: float = 0.05  # of the softmax in soft-argmax
     window_radius_px: float = 16.0  # reach of the soft-argmax, working pixels
+    path: bool = True  # with flow at hand: choose among candidates by their path through all frames
+    candidates: int = 5  # peaks of a cost map that a path may go through
+    jump_cost: float = 0.5  # cost of a step that leaves the flow, in units of cosine similarity
+    jump_px: float = 12.0  # departure from the flow that costs as much, working pixels
     polish: bool = True  # refine by Lucas-Kanade on the original frames
     polish_reach_px: float = 6.0  # longest move of the polish, pixels at 480p
     polish_window_px: int = 15  # side of the square it compares, pixels at 480p
     points_at_once: int = 512  # cost maps held in memory together
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0 or self.window_radius_px <= 0:
-            raise ConfigError("tracking: temperature and window_radius_px must be positive")
-        if self.polish_window_px < 3 or self.polish_reach_px < 0:
-            raise ConfigError("tracking: polish_window_px must be 3 or more and polish_reach_px 0 or more")
-        if self.points_at_once < 1:
-            raise ConfigError(f"tracking.points_at_once must be at least 1, got {self.points_at_once}")
+        for name in ("temperature", "window_radius_px", "jump_px"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"tracking.{name} must be positive, got {getattr(self, name)}")
+        for name, least in (("candidates", 1), ("points_at_once", 1), ("polish_window_px", 3)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"tracking.{name} must be at least {least}, got {getattr(self, name)}")
+        if self.jump_cost < 0 or self.polish_reach_px < 0:
+            raise ConfigError("tracking: jump_cost and polish_reach_px must be 0 or more")
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Features ready to match, and the queries in their cells."""
+
+    vectors: Tensor  # (T, h, w, C) unit vectors
+    frame: Tensor  # (N,) query frames
+    cells: Tensor  # (N, 2) query positions
+    stride_px: float
+    config: TrackingConfig
+
+    @property
+    def radius(self) -> float:
+        """Reach of the soft-argmax in cells."""
+        return self.config.window_radius_px / self.stride_px
 
 
 def track(
@@ -44,21 +68,25 @@ def track(
     video: Video,
     config: TrackingConfig,
     visibility: VisibilityConfig,
+    flow: FlowSequence | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> Tracks:
     """Follow query points through all frames, before and after their query frame.
 
-    Each point's feature is compared with every cell of every frame; the peak is read off
-    by a windowed soft-argmax. Matching is not sequential, so a point that was hidden is
-    found again. The features may be frozen or adapted: this function does not ask.
+    Each point's feature is compared with every cell of every frame, and peaks are read
+    off by a windowed soft-argmax. Matching is not sequential, so a point that was hidden
+    is found again. Without flow the best peak of each frame is taken. With flow, the
+    best peaks and the point carried along by flow are candidates, and the path through
+    all frames decides. The features may be frozen or adapted: this function does not ask.
 
     Args:
         queries: N points at any frames, original pixels.
         features: Feature grid of the video's T frames.
         video: The original frames.
-        config: Soft-argmax and polish.
+        config: Soft-argmax, path and polish.
         visibility: When a point counts as seen.
+        flow: T - 1 steps of optical flow, or None to match alone.
         device: Where cost maps are computed; None takes the CPU.
         progress: Called with (frames done, frames in all).
 
@@ -66,15 +94,23 @@ def track(
         N tracks over T frames in original pixels; in its query frame a point is where it
         was asked for, visible, with confidence 1.
 
-    Source: matching as in DINO-Tracker, arXiv:2403.14548.
+    Source: matching as in DINO-Tracker, arXiv:2403.14548; the path search is ours.
     """
     device = device or torch.device("cpu")
-    vectors = cell_vectors(features.values.to(device).float())
     start = rescale(queries.xy.float(), video.size, features.working_size)
-    cells = pixels_to_cells(start, features.stride_px, features.offset_px).to(device)
-    frames = queries.frame.to(device)
-    found, similarity = match_frames(vectors, frames, cells, features.stride_px, config, progress)
-    miss_px = round_trip(vectors, frames, cells, found, config, features.stride_px) * features.stride_px
+    scene = _Scene(
+        cell_vectors(features.values.to(device).float()),
+        queries.frame.to(device),
+        pixels_to_cells(start, features.stride_px, features.offset_px).to(device),
+        features.stride_px,
+        config,
+    )
+    if flow is not None and config.path:
+        found, similarity = _follow_paths(scene, queries, features, video, flow, start, progress)
+    else:
+        peaks, peak_similarity = match_frames(scene, 1, progress)
+        found, similarity = peaks[:, :, 0], peak_similarity[:, :, 0]
+    miss_px = round_trip(scene, found) * scene.stride_px
     xy = rescale(
         cells_to_pixels(found.cpu(), features.stride_px, features.offset_px),
         features.working_size,
@@ -89,67 +125,93 @@ def track(
     return Tracks(xy, seen, confidence)
 
 
-def match_frames(
-    vectors: Tensor,
-    frame: Tensor,
-    cells: Tensor,
-    stride_px: float,
-    config: TrackingConfig,
-    progress: Progress | None = None,
+def _follow_paths(
+    scene: _Scene,
+    queries: QueryPoints,
+    features: FeatureGrid,
+    video: Video,
+    flow: FlowSequence,
+    start: Tensor,
+    progress: Progress | None,
 ) -> tuple[Tensor, Tensor]:
-    """Find points in every frame.
+    """Positions (N, T, 2) in cells and similarity (N, T) along the most plausible paths."""
+    peaks, similarity = match_frames(scene, scene.config.candidates, progress)
+    chained = rescale(chain_query_points(queries, flow, video.size).xy, video.size, features.working_size)
+    chained = pixels_to_cells(chained, features.stride_px, features.offset_px).to(peaks.device)
+    cells = torch.cat([chained[:, :, None], peaks], 2)
+    similarity = torch.cat([similarity_at(scene, chained)[..., None], similarity], 2)
+    candidates = Candidates(
+        cells_to_pixels(cells.cpu(), features.stride_px, features.offset_px), similarity.cpu()
+    )
+    index = choose_paths(
+        candidates,
+        queries.frame,
+        start,
+        flow,
+        features.working_size,
+        scene.config.jump_cost,
+        scene.config.jump_px,
+    )
+    xy, similarity = candidates.at(index)
+    return pixels_to_cells(xy, features.stride_px, features.offset_px).to(peaks.device), similarity
 
-    Args:
-        vectors: (T, h, w, C) unit vectors.
-        frame: (N,) query frames.
-        cells: (N, 2) query positions in cells.
-        stride_px: Working pixels per cell.
-        config: Soft-argmax.
-        progress: Called with (frames done, frames in all).
+
+def match_frames(scene: _Scene, count: int, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
+    """Find the ``count`` best matches of every query point in every frame.
 
     Returns:
-        (N, T, 2) positions in cells, and (N, T) similarity at the peak.
+        (N, T, K, 2) positions in cells, best first, and (N, T, K) similarity.
     """
-    queries = sample_vectors(vectors, frame, cells)
+    queries = sample_vectors(scene.vectors, scene.frame, scene.cells)
     positions, similarities = [], []
-    for t, image in enumerate(vectors):
-        position, similarity = find(queries, image, stride_px, config)
+    for t, image in enumerate(scene.vectors):
+        position, similarity = find(queries, image, count, scene)
         positions.append(position)
         similarities.append(similarity)
         if progress is not None:
-            progress(t + 1, len(vectors))
+            progress(t + 1, len(scene.vectors))
     return torch.stack(positions, 1), torch.stack(similarities, 1)
 
 
-def find(queries: Tensor, image: Tensor, stride_px: float, config: TrackingConfig) -> tuple[Tensor, Tensor]:
-    """Find query vectors (P, C) in one frame (h, w, C): positions (P, 2) and similarity (P,)."""
-    radius = config.window_radius_px / stride_px
-    parts = [
-        soft_argmax(cost_volume(some, image), radius, config.temperature)
-        for some in queries.split(config.points_at_once)
-    ]
-    return torch.cat([position for position, _ in parts]), torch.cat([peak for _, peak in parts])
+def find(queries: Tensor, image: Tensor, count: int, scene: _Scene) -> tuple[Tensor, Tensor]:
+    """Find query vectors (P, C) in one frame (h, w, C): positions (P, K, 2), similarity (P, K)."""
+    positions, similarities = [], []
+    for some in queries.split(scene.config.points_at_once):
+        cost = cost_volume(some, image)
+        peaks, similarity = top_peaks(cost, count, scene.radius)
+        refined = [
+            soft_argmax(cost, scene.radius, scene.config.temperature, peaks[:, k])[0] for k in range(count)
+        ]
+        positions.append(torch.stack(refined, 1))
+        similarities.append(similarity)
+    return torch.cat(positions), torch.cat(similarities)
 
 
-def round_trip(
-    vectors: Tensor, frame: Tensor, cells: Tensor, found: Tensor, config: TrackingConfig, stride_px: float
-) -> Tensor:
-    """How far the way back misses: match each found point in its query frame, (N, T) cells.
+def similarity_at(scene: _Scene, cells: Tensor) -> Tensor:
+    """Similarity (N, T) of each query point to the features at ``cells`` (N, T, 2)."""
+    count, frame_count, _ = cells.shape
+    queries = sample_vectors(scene.vectors, scene.frame, scene.cells)
+    times = torch.arange(frame_count, device=cells.device).repeat(count)
+    there = sample_vectors(scene.vectors, times, cells.flatten(0, 1)).view(count, frame_count, -1)
+    return torch.einsum("nc,ntc->nt", queries, there)
+
+
+def round_trip(scene: _Scene, found: Tensor) -> Tensor:
+    """How far the way back misses: match each found point in its query frame.
 
     Args:
-        vectors: (T, h, w, C) unit vectors.
-        frame: (N,) query frames.
-        cells: (N, 2) query positions.
-        found: (N, T, 2) found positions in cells.
-        config: Soft-argmax.
-        stride_px: Working pixels per cell.
+        scene: Features and queries.
+        found: (N, T, 2) positions in cells.
+
+    Returns:
+        (N, T) distance to the query point in cells.
     """
     count, frame_count, _ = found.shape
     miss = found.new_zeros(count, frame_count)
     times = torch.arange(frame_count, device=found.device)
-    for home in frame.unique():
-        rows = (frame == home).nonzero().squeeze(1)
-        there = sample_vectors(vectors, times.repeat(len(rows)), found[rows].flatten(0, 1))
-        back, _ = find(there, vectors[home], stride_px, config)
-        miss[rows] = (back.view(len(rows), frame_count, 2) - cells[rows][:, None]).norm(dim=-1)
+    for home in scene.frame.unique():
+        rows = (scene.frame == home).nonzero().squeeze(1)
+        there = sample_vectors(scene.vectors, times.repeat(len(rows)), found[rows].flatten(0, 1))
+        back, _ = find(there, scene.vectors[home], 1, scene)
+        miss[rows] = (back.view(len(rows), frame_count, 2) - scene.cells[rows][:, None]).norm(dim=-1)
     return miss

@@ -217,7 +217,7 @@ def _split(trajectories: Trajectories, cut_before: Tensor) -> Trajectories:
 
 
 def chain_query_points(
-    queries: QueryPoints, flow: FlowSequence, video_size: Size, config: TrajectoriesConfig
+    queries: QueryPoints, flow: FlowSequence, video_size: Size, cycle_threshold_px: float = 1.5
 ) -> Tracks:
     """Track query points by chaining flow alone: the baseline that adaptation has to beat.
 
@@ -228,13 +228,13 @@ def chain_query_points(
         queries: N points, original pixels.
         flow: T - 1 steps, in pixels of their own size.
         video_size: (H, W) of the original frames.
-        config: For the cycle check.
+        cycle_threshold_px: Longest accepted miss of a step's round trip, at 320x576.
 
     Returns:
         Tracks in original pixels; confidence is 1 where visible, else 0.
     """
     size = (flow.forward.shape[-2], flow.forward.shape[-1])
-    cycle_threshold_px = config.cycle_threshold_px * (size[0] * size[1] / REFERENCE_PIXELS) ** 0.5
+    cycle_threshold_px *= (size[0] * size[1] / REFERENCE_PIXELS) ** 0.5
     frame_count = flow.forward.shape[0] + 1
     xy = torch.zeros(len(queries), frame_count, 2)
     visibility = torch.zeros(len(queries), frame_count, dtype=torch.bool)

@@ -1,0 +1,40 @@
+# make demo    set up, then track the bundled clip
+# make test    set up, then run the test suite
+# make lint    set up, then ruff and mypy
+# make clean   remove the virtual environment and tool caches; outputs/ stays
+#
+# Another interpreter:   make demo PYTHON=python3.12
+# Options for pytest:    make test ARGS="-k queries"
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: help demo test lint clean
+
+help:
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
+
+demo: $(STAMP)
+	$(VENV)/bin/python run_tracker.py --video assets/koi.mp4 --queries assets/koi.queries.json --gt assets/koi.tracks.npz --config configs/fast.yaml
+
+test: $(STAMP)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m mypy
+
+# Installed again only when pyproject.toml is newer than the last finished install.
+$(STAMP): pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo "make: there is no $(PYTHON) here; install Python 3.11 or newer, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed, but $(PYTHON) is $$("$(PYTHON)" -V 2>&1); install a newer one and name it: make demo PYTHON=python3.12" >&2; exit 1; }
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
