@@ -32,7 +32,8 @@ $(STAMP): pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null || { echo "make: there is no $(PYTHON) here; install Python 3.11 or newer, or name it: make demo PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed, but $(PYTHON) is $$("$(PYTHON)" -V 2>&1); install a newer one and name it: make demo PYTHON=python3.12" >&2; exit 1; }
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo "setting up $(VENV); the first time downloads PyTorch and takes some minutes"
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -e '.[dev]'
 	@touch $(STAMP)
 
 clean:
