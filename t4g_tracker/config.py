@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -137,11 +138,13 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
         raise ConfigError(f"{name} must be a whole number, got {_said(value)}")
     if hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise ConfigError(f"{name} must be a finite number, got {value}")
             return float(value)
         advice = ""
         if isinstance(value, str):
             with contextlib.suppress(ValueError):
-                advice = f"; write {_as_yaml_float(float(value))}"
+                advice = f"; write {_as_yaml_float(float(value))}" if math.isfinite(float(value)) else ""
         raise ConfigError(f"{name} must be a number, got {_said(value)}{advice}")
     if hint is str:
         if isinstance(value, str):

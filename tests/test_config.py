@@ -1,0 +1,172 @@
+"""Reading settings: what is not understood is refused, and the message says what to write instead."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from run_tracker import Config
+from t4g_tracker.command_line import read_settings
+from t4g_tracker.config import apply_settings, as_dict, read_assignments, read_yaml
+from t4g_tracker.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def message_of(text: str) -> str:
+    """The one line that settings written as YAML are refused with."""
+    with pytest.raises(ConfigError) as caught:
+        apply_settings(Config(), yaml.safe_load(text), "configs/davis.yaml")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def names_in(settings, prefix="") -> set[str]:
+    """Dotted names of every single setting in nested dicts."""
+    names = set()
+    for key, value in settings.items():
+        names |= names_in(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key}
+    return names
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "adaptation: {learning_rte: 1.0e-3}",
+            "adaptation.learning_rte is not a setting; did you mean learning_rate?",
+        ),
+        (
+            "adaptation: {learning_rate: 1e-3}",
+            "adaptation.learning_rate must be a number, got the text '1e-3'; write 1.0e-3",
+        ),
+        ("adaption: {steps: 3}", "adaption is not a setting; did you mean adaptation?"),
+        ("adaptation: {steps: 1.5}", "adaptation.steps must be a whole number, got 1.5"),
+        ("adaptation: {steps: true}", "adaptation.steps must be a whole number, got True"),
+        ("adaptation: {learning_rate: true}", "adaptation.learning_rate must be a number, got True"),
+        (
+            "adaptation: {learning_rate: fast}",
+            "adaptation.learning_rate must be a number, got the text 'fast'",
+        ),
+        (
+            "adaptation: {losses: {prior: '2'}}",
+            "adaptation.losses.prior must be a number, got the text '2'; write 2.0",
+        ),
+        ("adaptation: {snapshots: 100}", "adaptation.snapshots must be a list, got 100; write [a, b, ...]"),
+        (
+            "adaptation: {snapshots: [5, x]}",
+            "adaptation.snapshots[1] must be a whole number, got the text 'x'",
+        ),
+        ("adaptation: 7", "adaptation is a group of settings, got 7"),
+        ("tracking: {polish: 1}", "tracking.polish must be true or false, got 1"),
+        ("tracking: {polish: 'yes'}", "tracking.polish must be true or false, got the text 'yes'"),
+        (
+            "flow: {method: raft-smal}",
+            "flow.method must be one of dis, raft-small, raft-large, got the text 'raft-smal'; "
+            "did you mean raft-small?",
+        ),
+        ("flow: {weights: 5}", "flow.weights must be text, got 5; put it in quotes"),
+        ("adaptation: {steps: -1}", "adaptation.steps must be 0 or more, got -1"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_file_and_the_remedy(text, said):
+    assert message_of(text) == f"configs/davis.yaml: {said}"
+
+
+def test_an_unknown_name_without_a_likeness_lists_what_there_is():
+    assert message_of("zzzzz: 1").startswith(
+        "configs/davis.yaml: zzzzz is not a setting; settings here are adaptation, features, flow"
+    )
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+def test_a_number_that_is_not_finite_is_refused(value):
+    assert "adaptation.learning_rate must be a finite number" in message_of(
+        f"adaptation: {{learning_rate: {value}}}"
+    )
+
+
+def test_what_a_message_says_to_write_is_accepted():
+    for wrong in ("1e-3", "5e8", "1E-7", "2", "12e3"):
+        advice = message_of(f"adaptation: {{learning_rate: '{wrong}'}}").rpartition("write ")[2]
+        changed = apply_settings(Config(), yaml.safe_load(f"adaptation: {{learning_rate: {advice}}}"), "f")
+        assert changed.adaptation.learning_rate == float(wrong)
+
+
+def test_settings_that_are_not_named_keep_their_values():
+    changed = apply_settings(
+        Config(), {"adaptation": {"steps": 7, "losses": {"prior": 1}, "snapshots": [1, 2]}}, "f"
+    )
+    losses = dataclasses.replace(Config().adaptation.losses, prior=1.0)
+    adaptation = dataclasses.replace(Config().adaptation, steps=7, losses=losses, snapshots=(1, 2))
+    assert changed == dataclasses.replace(Config(), adaptation=adaptation)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read"),
+        (b"adaptation: [1, 2", "line 1 is not valid YAML"),
+        (b"- adaptation", "must be a mapping of stages to settings, got list"),
+        (b"\xff\xfe\x00steps", "is not a text file"),
+    ],
+)
+def test_a_file_that_holds_no_settings_is_refused_by_name(tmp_path, content, said):
+    path = tmp_path / "settings.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(path)
+    assert str(caught.value).startswith(str(path))
+    assert said in str(caught.value)
+
+
+def test_an_empty_file_changes_nothing(tmp_path):
+    (tmp_path / "empty.yaml").write_text("# nothing yet\n")
+    assert read_settings(Config(), tmp_path / "empty.yaml", []) == Config()
+
+
+def test_assignments_are_read_as_yaml_and_nest():
+    found = read_assignments(["adaptation.steps=20", "adaptation.losses.prior=1.5", "tracking.polish=false"])
+    assert found == {"adaptation": {"steps": 20, "losses": {"prior": 1.5}}, "tracking": {"polish": False}}
+
+
+@pytest.mark.parametrize("wrong", ["adaptation.steps", "=3", "adaptation.=3", ".steps=3", "a.b=[1, 2"])
+def test_an_assignment_that_is_not_one_is_quoted_back(wrong):
+    with pytest.raises(ConfigError, match="--set ") as caught:
+        read_assignments([wrong])
+    assert wrong in str(caught.value)
+
+
+def test_an_assignment_to_a_stage_and_to_its_setting_contradict_each_other():
+    with pytest.raises(ConfigError, match="adaptation was given a value before"):
+        read_assignments(["adaptation=3", "adaptation.steps=3"])
+
+
+def test_an_assignment_overrules_the_file(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("adaptation: {steps: 5, width: 32}")
+    config = read_settings(Config(), path, ["adaptation.steps=6"])
+    assert (config.adaptation.steps, config.adaptation.width) == (6, 32)
+
+
+def test_default_yaml_lists_every_setting_with_the_value_of_its_default():
+    listed = read_yaml(CONFIGS / "default.yaml")
+    assert names_in(listed) == names_in(as_dict(Config()))
+    assert apply_settings(Config(), listed, "default.yaml") == Config()
+
+
+@pytest.mark.parametrize("name", ["default.yaml", "fast.yaml", "paper.yaml"])
+def test_every_shipped_file_loads_from_any_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(read_settings(Config(), Path(name), []), Config)
+
+
+def test_fast_takes_fewer_steps_and_paper_uses_the_published_recipe():
+    fast = read_settings(Config(), CONFIGS / "fast.yaml", [])
+    paper = read_settings(Config(), CONFIGS / "paper.yaml", [])
+    assert fast.adaptation.steps < Config().adaptation.steps
+    assert (paper.features.extractor, paper.adaptation.adapter) == ("track4gen", "delta-cnn")
+    assert (paper.adaptation.steps, paper.adaptation.frames_per_step) == (5000, 4)
+    assert paper.adaptation.losses.cross_entropy == paper.adaptation.losses.window_cross_entropy == 0
