@@ -1,0 +1,177 @@
+"""Tracking, through ``track`` alone: points of a known motion are found, and hidden ones are told hidden."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from t4g_tracker.datatypes import FeatureGrid, Video
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.features.patch import PatchConfig, extract_patch
+from t4g_tracker.tracking import TrackingConfig, track
+from t4g_tracker.visibility import VisibilityConfig
+
+UNPOLISHED = TrackingConfig(polish=False)
+
+
+def tracked(clip, queries, features=None, config=TrackingConfig(), **kwargs):  # noqa: B008 frozen settings
+    return track(queries, features or clip.features(), clip.video, config, VisibilityConfig(), **kwargs)
+
+
+def worst_px(tracks, clip, queries):
+    """The largest error over all frames in which the point is not covered."""
+    xy, seen = clip.follow(queries)
+    return (tracks.xy - xy).norm(dim=-1)[seen].max().item()
+
+
+@pytest.fixture(scope="module")
+def points(ask):
+    """Queries in the first, a middle and the last frame, that stay in the frame throughout."""
+    return ask((0, 30, 40), (0, 60.25, 50.5), (3, 70.0, 33.75), (7, 80, 20), (7, 100.5, 41.5))
+
+
+@pytest.mark.parametrize("velocity", [(2.5, -1.25), (-1.1, 0.4), (0.0, 0.0)])
+def test_tracks_on_a_sliding_texture_follow_it_to_half_a_pixel(slide, points, velocity):
+    clip = slide(velocity=velocity)
+    patch = PatchConfig(stride_px=4, window_px=16, channels=128)
+    features = extract_patch(clip.frames, patch, torch.device("cpu"), seed=0)
+    tracks = tracked(clip, points, features)
+    assert worst_px(tracks, clip, points) < 0.5
+    assert tracks.visibility.all()
+
+
+def test_matching_alone_is_right_to_a_fraction_of_a_cell(slide, points):
+    clip = slide()
+    assert worst_px(tracked(clip, points, config=UNPOLISHED), clip, points) < 0.4 * clip.features().stride_px
+
+
+def test_the_polish_takes_the_match_the_rest_of_the_way(slide, points):
+    clip = slide()
+    assert worst_px(tracked(clip, points), clip, points) < 0.1
+
+
+def test_in_its_query_frame_a_point_is_exactly_as_asked_for(slide, points):
+    tracks = tracked(slide(), points)
+    rows = torch.arange(len(points))
+    assert torch.equal(tracks.xy[rows, points.frame], points.xy)
+    assert tracks.visibility[rows, points.frame].all()
+    assert (tracks.confidence[rows, points.frame] == 1).all()
+
+
+def test_a_hidden_point_is_reported_hidden_and_found_again(slide, ask):
+    clip = slide(20, velocity=(0.5, 0.0), bar_px=28.0, bar_left_px=-30.0, bar_speed_px=7.0)
+    queries = ask((0, 50, 30), (0, 70, 40), (19, 60, 20))
+    tracks = tracked(clip, queries)
+    xy, _ = clip.follow(queries)
+    reach = torch.tensor([8.0, 0.0])  # what lies this near the bar's edge may be told either way
+    for t in range(20):
+        near = torch.stack([clip.covered(xy[:, t] + shift, t) for shift in (-reach, 0 * reach, reach)])
+        assert not tracks.visibility[near.all(0), t].any()
+        assert tracks.visibility[~near.any(0), t].all()
+    deep = clip.covered(xy[0, 9], 9) & clip.covered(xy[0, 11], 11)
+    assert deep  # the bar does pass
+    clear = torch.tensor([0, 1, 2, 17, 18, 19])
+    assert (tracks.xy[0, clear] - xy[0, clear]).norm(dim=-1).max() < 0.5
+
+
+def test_a_point_that_left_the_frame_is_reported_hidden(slide, ask):
+    clip = slide(8, velocity=(12.0, 0.0))
+    tracks = tracked(clip, ask((0, 90, 30)))
+    assert tracks.visibility[0, :3].all()
+    assert not tracks.visibility[0, 5:].any()
+
+
+def test_confidence_is_a_share_and_higher_where_seen(slide, ask):
+    clip = slide(20, velocity=(0.5, 0.0), bar_px=28.0, bar_left_px=-30.0, bar_speed_px=7.0)
+    tracks = tracked(clip, ask((0, 50, 30), (0, 70, 40)))
+    assert 0 <= tracks.confidence.min() <= tracks.confidence.max() <= 1
+    seen = tracks.visibility
+    assert tracks.confidence[seen].mean() > tracks.confidence[~seen].mean() + 0.3
+
+
+def look_alike_grid():
+    """A point that moves one cell to the right each frame, and in frame 3 an exact copy of it far away."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(7, 32, 16, 32, generator=generator)
+    point = torch.randn(32, generator=generator)
+    for t in range(7):
+        values[t, :, 8, 6 + t] = point
+    values[3, :, 8, 9] = point + 0.4 * torch.randn(32, generator=generator)  # a little changed
+    values[3, :, 2, 27] = point  # the copy
+    return FeatureGrid(values, 4, 1.5, (64, 128))
+
+
+def test_a_path_along_flow_does_not_jump_to_a_better_looking_copy(slide, ask):
+    clip, grid = slide(7, velocity=(4.0, 0.0)), look_alike_grid()
+    queries = ask((0, 6 * 4 + 1.5, 8 * 4 + 1.5))
+    true_x = 25.5 + 4 * torch.arange(7.0)
+    alone = track(queries, grid, clip.video, UNPOLISHED, VisibilityConfig())
+    followed = track(queries, grid, clip.video, UNPOLISHED, VisibilityConfig(), clip.flow)
+    assert abs(alone.xy[0, 3, 0] - true_x[3]) > 50
+    assert (followed.xy[0, :, 0] - true_x).abs().max() < 4
+
+
+def test_with_flow_a_point_is_found_again_behind_what_hid_it(slide, ask):
+    clip = slide(20, velocity=(0.5, 0.0), bar_px=28.0, bar_left_px=-30.0, bar_speed_px=7.0)
+    queries = ask((0, 50, 30), (19, 60, 20))
+    wrong = dataclasses.replace(
+        clip, velocity=(7.0, 0.0)
+    ).flow  # all flow is the bar's: it takes points along
+    tracks = track(queries, clip.features(), clip.video, TrackingConfig(), VisibilityConfig(), wrong)
+    xy, _ = clip.follow(queries)
+    ends = torch.tensor([0, 1, 18, 19])
+    assert (tracks.xy[:, ends] - xy[:, ends]).norm(dim=-1).max() < 0.5
+    assert tracks.visibility[:, ends].all()
+
+
+def test_tracks_are_in_pixels_of_the_original_video(slide, ask):
+    clip = slide()
+    large = torch.nn.functional.interpolate(clip.frames.float(), scale_factor=2, mode="bilinear")
+    video = Video(large.round().byte().permute(0, 2, 3, 1).contiguous().numpy(), 24.0, "large", "large.mp4")
+    queries, asked = ask((0, 60, 80)), ask((0, (60 - 0.5) / 2, (80 - 0.5) / 2))
+    tracks = track(queries, clip.features(), video, UNPOLISHED, VisibilityConfig())
+    xy, _ = clip.follow(asked)
+    assert (tracks.xy - (2 * xy + 0.5)).norm(dim=-1).max() < 3.2  # twice the 1.6 px of the smaller video
+
+
+def test_points_do_not_influence_each_other(slide, points):
+    clip = slide()
+    together = tracked(clip, points)
+    few_at_once = tracked(clip, points, config=TrackingConfig(points_at_once=2))
+    torch.testing.assert_close(few_at_once.xy, together.xy, atol=1e-3, rtol=0)
+    assert torch.equal(few_at_once.visibility, together.visibility)
+    for n in range(len(points)):
+        alone = dataclasses.replace(
+            points, frame=points.frame[n : n + 1], xy=points.xy[n : n + 1], names=points.names[n : n + 1]
+        )
+        torch.testing.assert_close(tracked(clip, alone).xy[0], together.xy[n], atol=1e-3, rtol=0)
+
+
+def test_the_same_input_gives_the_same_tracks(slide, points):
+    clip = slide()
+    first, again = tracked(clip, points), tracked(clip, points)
+    assert torch.equal(first.xy, again.xy)
+    assert torch.equal(first.confidence, again.confidence)
+
+
+def test_half_precision_features_track_as_well(slide, points):
+    clip = slide()
+    full = clip.features()
+    half = FeatureGrid(full.values.half(), full.stride_px, full.offset_px, full.working_size)
+    assert worst_px(tracked(clip, points, half), clip, points) < 0.1
+
+
+def test_progress_counts_up_to_the_whole(slide, points):
+    seen = []
+    tracked(slide(), points, progress=lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"temperature": 0.0}, {"window_radius_px": 0.0}, {"points_at_once": 0}, {"polish_window_px": 2}],
+)
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(ConfigError, match="tracking"):
+        TrackingConfig(**settings)
