@@ -90,15 +90,18 @@ class LiteAdapter(nn.Module):
         """Frames (B, 3, H, W) in -1..1 and frozen (B, C, h, w) to adapted (B, C, H/4, W/4)."""
         x4 = relu(self.stem(pixel_unshuffle(frames, 4)))
         x8 = self.down8(x4)
-        aligned = align(frozen, x8.shape[-2:])
-        x8 = self.block8(x8 + self.frozen(aligned))
+        x8 = self.block8(x8 + self.frozen(align(frozen, x8.shape[-2:])))
         x16 = self.block16(self.down16(relu(x8)))
         x32 = self.block32(self.down32(relu(x16)))
         x16 = x16 + self.up16(interpolate(x32, size=x16.shape[-2:], mode="bilinear", align_corners=False))
         x8 = x8 + self.up8(interpolate(relu(x16), size=x8.shape[-2:], mode="bilinear", align_corners=False))
         x8 = relu(self.merge8(x8))
-        corrected = aligned + self.last8(x8)
-        return align(corrected, x4.shape[-2:]) + self.last4(relu(self.detail(x4)))
+        coarse, size = self.last8(x8), x4.shape[-2:]
+        if frozen.shape[-2:] == coarse.shape[-2:]:  # the usual stride 8: one upsampling instead of two
+            corrected = align(frozen + coarse, size)
+        else:
+            corrected = align(frozen, size) + align(coarse, size)
+        return corrected + self.last4(relu(self.detail(x4)))
 
 
 class DeltaCnnAdapter(nn.Module):

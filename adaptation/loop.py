@@ -282,8 +282,10 @@ def _start(
     )
     scheduler: torch.optim.lr_scheduler.LRScheduler
     if config.schedule == "one-cycle":
+        total = max(config.steps, 1) + 1
+        warm_up = max(0.05, 2 / total)  # at least one step: OneCycleLR divides by its length
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, config.learning_rate, total_steps=config.steps + 1, pct_start=0.05
+            optimiser, config.learning_rate, total_steps=total, pct_start=warm_up
         )
     else:
         scheduler = torch.optim.lr_scheduler.StepLR(optimiser, step_size=40, gamma=0.999)
