@@ -93,10 +93,17 @@ class SlidingClip:
 
     @property
     def flow(self) -> FlowSequence:
-        """The texture's exact flow, as if there were no bar."""
-        step = torch.tensor(self.velocity).half()[None, :, None, None]
-        forward = step.expand(self.frame_count - 1, 2, *self.size).contiguous()
-        return FlowSequence(forward, -forward)
+        """The exact flow of whatever is shown."""
+        grid = positions(*self.size)
+        velocity, bar_velocity = torch.tensor(self.velocity), torch.tensor([self.bar_speed_px, 0.0])
+        moves = torch.stack(
+            [
+                torch.where(self.covered(grid, t)[..., None], bar_velocity, velocity)
+                for t in range(self.frame_count)
+            ]
+        )
+        moves = moves.permute(0, 3, 1, 2).half()
+        return FlowSequence(moves[:-1], -moves[1:])
 
     @property
     def trajectories(self) -> Trajectories:

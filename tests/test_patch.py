@@ -71,5 +71,5 @@ def test_the_same_seed_gives_the_same_features_and_another_does_not(slide):
 
 @pytest.mark.parametrize("settings", [{"window_px": 4}, {"window_px": 15}, {"channels": 0}, {"stride_px": 0}])
 def test_windows_that_cannot_be_centred_on_cells_are_refused(settings):
-    with pytest.raises(ConfigError, match="features.patch"):
+    with pytest.raises(ConfigError, match=r"features\.patch"):
         PatchConfig(**settings)

@@ -114,10 +114,7 @@ def test_a_path_along_flow_does_not_jump_to_a_better_looking_copy(slide, ask):
 def test_with_flow_a_point_is_found_again_behind_what_hid_it(slide, ask):
     clip = slide(20, velocity=(0.5, 0.0), bar_px=28.0, bar_left_px=-30.0, bar_speed_px=7.0)
     queries = ask((0, 50, 30), (19, 60, 20))
-    wrong = dataclasses.replace(
-        clip, velocity=(7.0, 0.0)
-    ).flow  # all flow is the bar's: it takes points along
-    tracks = track(queries, clip.features(), clip.video, TrackingConfig(), VisibilityConfig(), wrong)
+    tracks = tracked(clip, queries, flow=clip.flow)  # the flow takes a point along with the bar
     xy, _ = clip.follow(queries)
     ends = torch.tensor([0, 1, 18, 19])
     assert (tracks.xy[:, ends] - xy[:, ends]).norm(dim=-1).max() < 0.5

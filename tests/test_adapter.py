@@ -1,0 +1,164 @@
+"""Adapters: untrained they change nothing, trained they are read off on a grid that tiles the frame."""
+
+import pytest
+import torch
+
+from adaptation.adapter import (
+    DeltaCnnAdapter,
+    LiteAdapter,
+    align,
+    apply_adapter,
+    blur_halve,
+    build_adapter,
+    normalise_frames,
+    unit_length,
+)
+from t4g_tracker.datatypes import FeatureGrid
+
+CPU = torch.device("cpu")
+KINDS = ["lite", "delta-cnn"]
+
+
+@pytest.fixture(scope="module")
+def clip(slide):
+    return slide(3)
+
+
+def frozen_grid(clip, stride_px=8, channels=24):
+    """Features that have nothing to do with the frames."""
+    height, width = (side // stride_px for side in clip.size)
+    generator = torch.Generator().manual_seed(1)
+    values = torch.randn(clip.frame_count, channels, height, width, generator=generator)
+    return FeatureGrid(values.half(), stride_px, (stride_px - 1) / 2, clip.size)
+
+
+def stirred(adapter):
+    """The adapter with every weight that starts at zero moved away from it."""
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.05, generator=torch.Generator().manual_seed(0))
+    return adapter
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stride_px", [4, 8, 16])
+def test_an_untrained_adapter_changes_nothing_exactly(clip, kind, stride_px):
+    grid = frozen_grid(clip, stride_px)
+    adapter = build_adapter(kind, 24, 32, seed=0)
+    frozen = unit_length(grid.values).float()
+    for mode in (True, False):
+        with torch.no_grad():
+            adapted = adapter.train(mode)(normalise_frames(clip.frames), frozen)
+        assert torch.equal(adapted, align(frozen, adapted.shape[-2:]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_over_a_whole_video_an_untrained_adapter_gives_the_frozen_features(clip, kind):
+    grid = frozen_grid(clip)
+    adapter = build_adapter(kind, 24, 32, seed=0)
+    adapted = apply_adapter(adapter, grid, clip.frames, CPU, batch=2)
+    side = 64 // adapter.stride_px
+    wanted = align(unit_length(grid.values).float(), (side, 2 * side)).half()
+    assert torch.equal(adapted.values, wanted)
+    assert (adapted.stride_px, adapted.offset_px) == (adapter.stride_px, (adapter.stride_px - 1) / 2)
+    assert adapter.training  # as it was before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trained_adapter_depends_on_the_frame_but_not_on_the_others_of_its_batch(clip, kind):
+    grid, adapter = frozen_grid(clip), stirred(build_adapter(kind, 24, 32, seed=0))
+    together = apply_adapter(adapter, grid, clip.frames, CPU, batch=3).values
+    alone = apply_adapter(adapter, grid, clip.frames, CPU, batch=1).values
+    torch.testing.assert_close(together, alone, atol=2e-3, rtol=0)
+    other = apply_adapter(adapter, grid, 255 - clip.frames, CPU).values
+    assert (other - together).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_seed_alone_decides_the_first_weights(kind):
+    state = torch.get_rng_state()
+    first, again, other = (build_adapter(kind, 8, 32, seed).state_dict() for seed in (5, 5, 6))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+    assert torch.equal(torch.get_rng_state(), state)  # the caller's draws are left alone
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_weight_learns_once_the_last_layer_has_left_zero(clip, kind):
+    adapter = stirred(build_adapter(kind, 24, 32, seed=0))
+    frozen = unit_length(frozen_grid(clip).values).float()
+    adapter(normalise_frames(clip.frames), frozen).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in adapter.parameters())
+    assert all(parameter.grad.isfinite().all() for parameter in adapter.parameters())
+    weights = [parameter for name, parameter in adapter.named_parameters() if name.endswith("weight")]
+    assert all(weight.grad.any() for weight in weights)
+
+
+def test_the_published_adapter_has_the_published_shape():
+    adapter = DeltaCnnAdapter(640)
+    said = [(c.in_channels, c.out_channels, c.kernel_size, c.dilation) for c in adapter.convs]
+    assert said == [
+        (3, 64, (5, 5), (1, 1)),
+        (64, 128, (5, 5), (1, 1)),
+        (128, 256, (5, 5), (1, 1)),
+        (256, 640, (5, 5), (2, 2)),
+    ]
+    adapted = adapter(torch.zeros(1, 3, 64, 128), torch.zeros(1, 640, 8, 16))
+    assert adapted.shape == (1, 640, 8, 16)  # three halvings
+
+
+def test_the_default_adapter_s_residual_lies_at_stride_4():
+    adapted = LiteAdapter(16, 32)(torch.zeros(1, 3, 64, 128), torch.zeros(1, 16, 8, 16))
+    assert adapted.shape == (1, 16, 64 / LiteAdapter.stride_px, 128 / LiteAdapter.stride_px)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_change_in_the_frame_changes_the_features_around_it(clip, kind):
+    adapter = stirred(build_adapter(kind, 24, 32, seed=0)).eval()
+    frozen = torch.zeros(1, 24, 8, 16)
+    plain = torch.zeros(1, 3, 64, 128)
+    dotted = plain.clone()
+    dotted[..., 31:33, 95:97] = 1.0
+    with torch.no_grad():
+        change = (adapter(dotted, frozen) - adapter(plain, frozen)).abs().sum(1)[0]
+    weight, offset_px = change / change.sum(), (adapter.stride_px - 1) / 2
+    x = (weight.sum(0) @ torch.arange(float(change.shape[1]))) * adapter.stride_px + offset_px
+    y = (weight.sum(1) @ torch.arange(float(change.shape[0]))) * adapter.stride_px + offset_px
+    assert abs(x - 95.5) < 8
+    assert abs(y - 31.5) < 8
+
+
+def test_halving_keeps_constants():
+    halved = blur_halve(torch.full((2, 3, 8, 12), 7.0))
+    torch.testing.assert_close(halved, torch.full((2, 3, 4, 6), 7.0))
+
+
+def test_halving_turns_a_ramp_into_the_same_ramp_on_the_coarser_grid():
+    x = torch.arange(12.0).expand(1, 1, 8, 12)
+    centres = 0.5 + 2 * torch.arange(6.0)  # of the coarser cells, in finer ones
+    torch.testing.assert_close(blur_halve(x)[0, 0, 2, 1:-1], centres[1:-1])
+    torch.testing.assert_close(blur_halve(x.mT)[0, 0, 1:-1, 2], centres[1:-1])
+
+
+def test_halving_removes_a_checkerboard_that_plain_skipping_would_alias():
+    board = (torch.arange(16)[:, None] + torch.arange(16)).remainder(2).float()[None, None]
+    torch.testing.assert_close(blur_halve(board)[..., 1:-1, 1:-1], torch.full((1, 1, 6, 6), 0.5))
+
+
+def test_aligning_to_a_finer_grid_keeps_every_cell_in_place():
+    ramp = (8 * torch.arange(16.0) + 3.5).expand(1, 1, 8, 16)  # each cell holds its x in pixels
+    fine = align(ramp, (16, 32))[0, 0, 5]
+    torch.testing.assert_close(fine[1:-1], (4 * torch.arange(32.0) + 1.5)[1:-1])
+
+
+def test_unit_length_scales_cells_and_leaves_empty_ones_empty():
+    values = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0)) * 1000
+    values[0, :, 1, 1] = 0
+    norm = unit_length(values).float().norm(dim=1)
+    assert norm[0, 1, 1] == 0
+    torch.testing.assert_close(norm[1], torch.ones(3, 3), atol=2e-3, rtol=0)
+
+
+def test_frames_are_normalised_to_minus_one_to_one():
+    assert normalise_frames(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]
