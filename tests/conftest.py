@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from t4g_tracker.coordinates import centred_offset
@@ -134,3 +136,34 @@ def ask() -> Callable[..., QueryPoints]:
         return QueryPoints(table[:, 0].long(), table[:, 1:], tuple(f"p{index}" for index in range(len(rows))))
 
     return make
+
+
+TINY = (
+    "working_size.height=64",
+    "working_size.width=128",
+    "adaptation.steps=20",
+    "adaptation.width=16",
+    "adaptation.pairs_per_frame=32",
+    "adaptation.snapshots=[10]",
+    "adaptation.precision=float32",
+)
+PLAIN_OUTPUTS = ("outputs.overlay=false", "outputs.progress=false")
+
+
+@pytest.fixture(scope="session")
+def tiny_settings() -> tuple[str, ...]:
+    """What to give ``--set`` so that a run takes a second or two and draws no pictures."""
+    return TINY + PLAIN_OUTPUTS
+
+
+@pytest.fixture(scope="session")
+def save_frames() -> Callable[[SlidingClip, Path], Path]:
+    """Writes a clip as a folder of PNG frames, which keeps every pixel."""
+
+    def save(clip: SlidingClip, folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        for index, frame in enumerate(clip.video.frames):
+            Image.fromarray(frame).save(folder / f"{index:05d}.png")
+        return folder
+
+    return save

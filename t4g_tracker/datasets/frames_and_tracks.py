@@ -6,6 +6,7 @@ fields: ``points`` (N, T, 2) as fractions of width and height, ``occluded`` (N, 
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def load_clip(root: Path, name: str) -> AnnotatedClip:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             points, occluded = arrays["points"], arrays["occluded"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{file}: is not a file of points and occluded ({error})") from error
     if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2]:
         raise DatasetError(f"{file}: points {points.shape} and occluded {occluded.shape} do not fit together")

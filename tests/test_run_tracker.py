@@ -1,0 +1,235 @@
+"""The command line from end to end on a clip of eight small frames, and what it says to bad input."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+import adaptation.loop
+import run_tracker
+from t4g_tracker.command_line import stop_on_interrupt
+from t4g_tracker.datatypes import Tracks
+from t4g_tracker.outputs import read_tracks_npz, write_tracks_npz
+
+SIZE = (64, 96)
+POINTS = [{"frame": 0, "x": 40, "y": 40, "name": "nose"}, {"frame": 5, "x": 60.25, "y": 30.5}]
+
+
+@pytest.fixture(scope="module")
+def clip(slide):
+    return slide(8, SIZE, (2.0, -1.0))
+
+
+@pytest.fixture(scope="module")
+def inputs(clip, ask, save_frames, tmp_path_factory):
+    """A folder with the clip, query points, and their true tracks."""
+    folder = tmp_path_factory.mktemp("inputs")
+    save_frames(clip, folder / "clip")
+    (folder / "points.json").write_text(json.dumps({"queries": POINTS}))
+    (folder / "outside.json").write_text(json.dumps([{"frame": 0, "x": 96.0, "y": 10}]))
+    (folder / "late.json").write_text(json.dumps([{"frame": 96, "x": 9, "y": 10}]))
+    queries = ask(*((point["frame"], point["x"], point["y"]) for point in POINTS))
+    xy, seen = clip.follow(queries)
+    truth = Tracks(xy, seen, seen.float())
+    write_tracks_npz(folder / "truth.npz", truth, queries, SIZE, 24.0)
+    write_tracks_npz(folder / "other_points.npz", truth, ask((0, 1, 1), (5, 2, 2)), SIZE, 24.0)
+    write_tracks_npz(folder / "other_size.npz", truth, queries, (96, 64), 24.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def command(inputs, tiny_settings):
+    """Runs the command on the clip; later arguments overrule earlier ones."""
+    what = ["--video", str(inputs / "clip"), "--queries", str(inputs / "points.json")]
+
+    def run(out, cache, *more):
+        where = ["--out", str(out), "--cache", str(cache), "--device", "cpu", "--quiet"]
+        return run_tracker.main([*what, *where, "--set", *tiny_settings, *more])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(inputs, command, tmp_path_factory):
+    """Output and cache folder of a whole run, with every picture and the truth beside it."""
+    folder = tmp_path_factory.mktemp("finished")
+    pictures = ["--set", "outputs.overlay=true", "outputs.progress=true"]
+    assert command(folder / "out", folder / "cache", "--gt", str(inputs / "truth.npz"), *pictures) == 0
+    return folder
+
+
+@pytest.fixture
+def kept(finished, tmp_path):
+    """A copy of what the whole run has kept."""
+    return shutil.copytree(finished / "cache", tmp_path / "kept")
+
+
+def stages_of(folder):
+    return set(json.loads((folder / "run.json").read_text())["stages"])
+
+
+def test_a_run_leaves_tracks_pictures_and_a_record(finished):
+    assert {path.name for path in (finished / "out").iterdir()} == {
+        "tracks.npz", "tracks.csv", "overlay.mp4", "progress.png", "progress.mp4", "curve.png", "run.json",
+    }  # fmt: skip
+    assert {"features", "flow", "trajectories", "adaptation", "tracking"} <= stages_of(finished / "out")
+
+
+def test_the_tracks_are_of_the_points_that_were_asked_for_and_follow_them(finished, clip):
+    tracks, queries, size, _ = read_tracks_npz(finished / "out" / "tracks.npz")
+    assert size == SIZE
+    assert queries.names[0] == "nose"
+    rows = torch.arange(2)
+    assert torch.equal(tracks.xy[rows, queries.frame], torch.tensor([[40.0, 40.0], [60.25, 30.5]]))
+    assert (tracks.xy - clip.follow(queries)[0]).norm(dim=-1).max() < 1
+
+
+def test_the_record_names_settings_seed_and_accuracy(finished):
+    record = json.loads((finished / "out" / "run.json").read_text())
+    assert record["settings"]["adaptation"]["steps"] == 20
+    assert record["seed"] == 0
+    assert "frozen features" in record["scores"]
+    assert list(record["scores"].values())[-1]["delta_avg"] > 90
+
+
+def test_asking_for_other_points_reuses_what_the_video_taught(kept, command, tmp_path, monkeypatch):
+    for work in ("extract_features", "FlowEstimator", "adapt"):
+        monkeypatch.setattr(run_tracker, work, None)  # calling it would fail
+    (tmp_path / "more.json").write_text(json.dumps([[3, 50, 30], [7, 70, 20], [0, 30, 50]]))
+    assert command(tmp_path / "out", kept, "--queries", str(tmp_path / "more.json")) == 0
+    assert not {"trajectories", "adaptation"} & stages_of(tmp_path / "out")
+    assert len(np.load(tmp_path / "out" / "tracks.npz")["tracks"]) == 3
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(finished, command, tmp_path):
+    found = {}
+    for name, more in (("first", []), ("again", []), ("other", ["--seed", "1"])):
+        assert command(tmp_path / name, tmp_path / "cache", "--fresh", *more) == 0
+        found[name] = (tmp_path / name / "tracks.npz").read_bytes()
+        assert "adaptation" in stages_of(tmp_path / name)
+    assert found["first"] == found["again"] == (finished / "out" / "tracks.npz").read_bytes()
+    assert found["first"] != found["other"]
+
+
+def test_without_steps_the_frozen_features_are_tracked_and_nothing_is_fitted(kept, command, tmp_path):
+    assert command(tmp_path / "out", kept, "--set", "adaptation.steps=0") == 0
+    assert "trajectories" not in stages_of(tmp_path / "out")
+
+
+def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
+    what = ["--video", str(inputs / "clip"), "--grid", "4", "--grid-frame", "7", "--device", "cpu", "--quiet"]
+    where = ["--out", str(tmp_path / "out"), "--cache", str(kept)]
+    assert run_tracker.main([*what, *where, "--set", *tiny_settings]) == 0
+    _, queries, _, _ = read_tracks_npz(tmp_path / "out" / "tracks.npz")
+    assert (queries.frame == 7).all()
+    assert len(queries) >= 8
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--video", "no_such.mp4"], "no_such.mp4"),
+        (["--queries", "{}/no_such.json"], "no_such.json: cannot be read"),
+        (["--queries", "{}/outside.json"], "outside"),
+        (["--queries", "{}/late.json"], "asks for frame 96, but"),
+        (["--set", "adaptation.stepz=3"], "--set: adaptation.stepz is not a setting; did you mean steps?"),
+        (["--config", "no_such.yaml"], "no_such.yaml: cannot be read"),
+        (["--device", "nonsense"], "--device nonsense: is not a device"),
+        (["--device", "cuda:99"], "--device cuda:99: is not on this machine; it has cpu"),
+        (["--gt", "{}/other_points.npz"], "its query points are not those asked for"),
+        (["--gt", "{}/other_size.npz"], "true tracks are of 8 frames of 64x96"),
+        (["--foreground", "{}"], "has 0 mask images, but"),
+        (
+            ["--set", "features.extractor=track4gen", "features.diffusion.model=nowhere/at/all"],
+            "nowhere/at/all",
+        ),
+        (["--set", "trajectories.minimum_frames=9"], "no point of the video survives"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_leaves_earlier_results_alone(
+    inputs, command, tmp_path, capsys, more, said
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "tracks.npz").write_text("earlier results")
+    capsys.readouterr()
+    code = command(out, tmp_path / "cache", *(part.format(inputs) for part in more))
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert said in error
+    assert [path.name for path in out.iterdir()] == ["tracks.npz"]
+    assert (out / "tracks.npz").read_text() == "earlier results"
+
+
+def test_an_output_folder_with_a_file_in_its_way_is_said_before_any_work(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert command(tmp_path / "file" / "out", tmp_path / "cache") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "cache").exists()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["features", "adaptation"])
+def test_a_damaged_cache_entry_is_named_and_fresh_gets_past_it(kept, command, tmp_path, capsys, kind):
+    (entry,) = kept.rglob(f"{kind}-*.pt")
+    entry.write_bytes(entry.read_bytes()[:-100])
+    assert command(tmp_path / "out", kept) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {entry}: cache entry is cut short or damaged")
+    assert error.count("\n") == 1
+    assert not list((tmp_path / "out").iterdir())
+    assert command(tmp_path / "out", kept, "--fresh") == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], ["--video", "x.mp4"], ["--video", "x.mp4", "--grid", "3", "--queries", "q"]]
+)
+def test_wrong_usage_exits_with_code_2(wrong, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run_tracker.main(wrong)
+    assert caught.value.code == 2
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
+    finished, command, tmp_path, capsys, monkeypatch
+):
+    draw, drawn = adaptation.loop.draw_pairs, []
+
+    def press_ctrl_c(*args, **kwargs):
+        drawn.append(1)
+        if len(drawn) == 8 + 7:  # eight batches measure progress; then the seventh step
+            signal.raise_signal(signal.SIGINT)
+        return draw(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(adaptation.loop, "draw_pairs", press_ctrl_c)
+        assert command(tmp_path / "out", tmp_path / "cache") == 130
+    assert "stopped after step 7 of 20; the same command goes on" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "tracks.npz").exists()
+    assert len(list((tmp_path / "cache").rglob("checkpoint-*.pt"))) == 1
+
+    assert command(tmp_path / "out", tmp_path / "cache") == 0
+    found = (tmp_path / "out" / "tracks.npz").read_bytes()
+    assert found == (finished / "out" / "tracks.npz").read_bytes()
+    assert not list((tmp_path / "cache").rglob("checkpoint-*.pt"))
+
+
+def test_the_first_ctrl_c_asks_and_the_second_interrupts():
+    before = signal.getsignal(signal.SIGINT)
+    with contextlib.suppress(KeyboardInterrupt), stop_on_interrupt() as stop:
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the second Ctrl-C did not interrupt")
+    assert signal.getsignal(signal.SIGINT) is before
