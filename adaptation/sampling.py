@@ -9,6 +9,7 @@ from torch import Tensor
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import Trajectories
+from t4g_tracker.errors import TrackerError
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def draw_pairs(
         A batch of F * P pairs.
 
     Raises:
-        ValueError: If no drawn set of frames shares trajectories in every frame.
+        TrackerError: If no drawn set of frames shares trajectories in every frame.
     """
     end = trajectories.start + trajectories.length
     for _ in range(attempts):
@@ -126,7 +127,10 @@ def draw_pairs(
             source_xy.append(trajectories.at(which, frames[origin]))
             target_xy.append(trajectories.at(which, frames[g].expand_as(which)))
         return PairBatch(frames, torch.cat(source), torch.cat(source_xy), torch.cat(target_xy))
-    raise ValueError("the trajectories are too short to pair frames; lower trajectories.minimum_frames")
+    raise TrackerError(
+        "the trajectories are too short to pair frames; lower adaptation.frames_per_step, or raise "
+        "trajectories.cycle_threshold_px for longer ones"
+    )
 
 
 def _draw_trajectories(

@@ -1,0 +1,189 @@
+"""The optimisation: it helps on points it was not trained on, and can be stopped and taken up again."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from adaptation.adapter import apply_adapter, build_adapter
+from adaptation.loop import AdaptationConfig, Interrupted, adapt
+from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.tracking import TrackingConfig, track
+from t4g_tracker.visibility import VisibilityConfig
+
+CPU = torch.device("cpu")
+SHORT = AdaptationConfig(
+    steps=12,
+    width=16,
+    pairs_per_frame=32,
+    snapshots=(5, 10),
+    evaluate_every=6,
+    held_back=0.2,
+    precision="float32",
+)
+
+
+@pytest.fixture(scope="module")
+def clip(slide):
+    return slide(6)
+
+
+@pytest.fixture(scope="module")
+def noise(clip):
+    """Features that know nothing: every frame has random ones of its own."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(clip.frame_count, 16, 8, 16, generator=generator)
+    return FeatureGrid(values.half(), 8, 3.5, clip.size)
+
+
+def fit(clip, features, config=SHORT, seed=0, **kwargs):
+    return adapt(features, clip.frames, clip.trajectories, config, seed=seed, device=CPU, **kwargs)
+
+
+def assert_same_weights(first, second):
+    assert first.keys() == second.keys()
+    for step, weights in first.items():
+        assert weights.keys() == second[step].keys()
+        for name, value in weights.items():
+            assert torch.equal(value, second[step][name]), f"{name} differs after step {step}"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(clip, noise):
+    return fit(clip, noise)
+
+
+def test_adaptation_lowers_the_error_on_points_it_was_not_trained_on(clip, noise, ask):
+    config = dataclasses.replace(
+        SHORT, steps=160, width=32, pairs_per_frame=128, held_back=0.3, learning_rate=5e-3
+    )
+    fitted = fit(clip, noise, config)
+    shares = [row["held_back_2px"] for row in fitted.history if "held_back_2px" in row]
+    assert shares[0] < 0.2
+    assert shares[-1] > shares[0] + 0.3
+
+    queries = ask(
+        *((t, x, y) for t, x, y in [(0, 40, 40), (0, 70, 30), (3, 90, 20), (5, 60, 45), (5, 30, 25)])
+    )
+    adapter = build_adapter("lite", 16, 32, seed=0)
+    errors = []
+    for step in (0, 160):
+        adapter.load_state_dict(fitted.snapshots[step])
+        adapted = apply_adapter(adapter, noise, clip.frames, CPU)
+        tracks = track(queries, adapted, clip.video, TrackingConfig(polish=False), VisibilityConfig())
+        errors.append((tracks.xy - clip.follow(queries)[0]).norm(dim=-1).median().item())
+    assert errors[1] < 4 < 10 < errors[0]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(clip, noise, uninterrupted):
+    assert_same_weights(fit(clip, noise).snapshots, uninterrupted.snapshots)
+    other = fit(clip, noise, seed=1).snapshots[12]
+    assert any(not torch.equal(other[name], value) for name, value in uninterrupted.snapshots[12].items())
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 7])
+def test_an_optimisation_taken_up_again_ends_as_if_it_had_not_stopped(clip, noise, uninterrupted, stop_after):
+    kept, steps = [], []
+    with pytest.raises(Interrupted, match=f"stopped after step {stop_after} of 12"):
+        fit(
+            clip,
+            noise,
+            keep=lambda state: kept.append(copy.deepcopy(state)),
+            report=lambda step, row: steps.append(step),
+            stop=lambda: len(steps) == stop_after,
+        )
+    assert steps[-1] == kept[-1]["step"] == stop_after
+    resumed = fit(clip, noise, resume=kept[-1], report=lambda step, row: steps.append(step))
+    assert steps == list(range(1, 13))  # no step is taken twice
+    assert_same_weights(resumed.snapshots, uninterrupted.snapshots)
+    assert resumed.history == uninterrupted.history
+
+
+def test_the_state_is_kept_from_time_to_time(clip, noise):
+    kept = []
+    fit(clip, noise, keep=lambda state: kept.append(state["step"]), keep_every_s=0.0)
+    assert kept == list(range(1, 13))
+
+
+def test_a_state_of_another_adapter_is_refused(clip, noise):
+    kept = []
+    fit(clip, noise, keep=lambda state: kept.append(copy.deepcopy(state)), keep_every_s=0.0)
+    with pytest.raises(RuntimeError, match="state_dict"):
+        fit(clip, noise, dataclasses.replace(SHORT, width=32), resume=kept[0])
+
+
+def test_the_wanted_snapshots_the_start_and_the_end_are_kept(uninterrupted):
+    assert sorted(uninterrupted.snapshots) == [0, 5, 10, 12]
+    first, last = uninterrupted.snapshots[0], uninterrupted.snapshots[12]
+    assert not first["last8.weight"].any()
+    assert last["last8.weight"].any()
+
+
+def test_the_history_has_every_step_and_measures_now_and_then(uninterrupted):
+    history = uninterrupted.history
+    assert [row["step"] for row in history] == list(range(13))
+    assert [row["step"] for row in history if "held_back_2px" in row] == [0, 6, 12]
+    weights = SHORT.losses
+    for row in history[1:]:
+        total = sum(getattr(weights, name) * value for name, value in row["losses"].items())
+        assert row["loss"] == pytest.approx(total, rel=1e-5)
+    assert uninterrupted.seconds_per_step > 0
+
+
+def test_without_steps_the_adapter_is_the_untrained_one(clip, noise):
+    fitted = adapt(noise, clip.frames, None, dataclasses.replace(SHORT, steps=0), seed=3, device=CPU)
+    wanted = build_adapter("lite", 16, 16, seed=3).state_dict()
+    assert_same_weights(fitted.snapshots, {0: dict(wanted)})
+    assert fitted.history == []
+
+
+@pytest.mark.parametrize("steps", [1, 2, 19, 20, 21])
+@pytest.mark.parametrize("schedule", ["one-cycle", "exponential"])
+def test_any_number_of_steps_can_be_asked_for(clip, noise, steps, schedule):
+    config = dataclasses.replace(SHORT, steps=steps, schedule=schedule, pairs_per_frame=4)
+    fitted = fit(clip, noise, config)
+    assert fitted.history[-1]["step"] == steps
+    assert all(value.isfinite().all() for value in fitted.snapshots[steps].values())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"adapter": "delta-cnn", "frames_per_step": 4},
+        {"losses": dataclasses.replace(SHORT.losses, prior=1.0, huber=0.0)},
+        {"held_back": 0.0},
+        {"precision": "bfloat16"},
+    ],
+)
+def test_other_settings_run_too(clip, noise, changes):
+    fitted = fit(clip, noise, dataclasses.replace(SHORT, steps=2, pairs_per_frame=8, **changes))
+    assert fitted.history[-1]["loss"] > 0
+    assert any(
+        not torch.equal(value, fitted.snapshots[0][name]) for name, value in fitted.snapshots[2].items()
+    )
+
+
+def test_with_a_foreground_the_draws_are_others(clip, noise, uninterrupted):
+    left = torch.zeros(6, 64, 128, dtype=torch.bool)
+    left[:, :, :40] = True
+    fitted = fit(clip, noise, foreground=left)
+    assert fitted.history[1]["loss"] != uninterrupted.history[1]["loss"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"steps": -1},
+        {"width": 20},
+        {"learning_rate": 0.0},
+        {"frames_per_step": 1},
+        {"pairs_per_frame": 0},
+        {"held_back": 0.6},
+        {"snapshots": (0,)},
+    ],
+)
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        AdaptationConfig(**settings)

@@ -1,0 +1,106 @@
+"""Drawing pairs: each is one physical point in two frames, and what is held back is not trained on."""
+
+import pytest
+import torch
+
+from adaptation.sampling import draw_frames, draw_pairs, hold_back
+from t4g_tracker.datatypes import Trajectories
+from t4g_tracker.errors import TrackerError
+
+VELOCITY = torch.tensor([2.5, -1.25])
+FRAMES = 12
+
+
+@pytest.fixture(scope="module")
+def trajectories(slide):
+    return slide(FRAMES, velocity=tuple(VELOCITY.tolist())).trajectories
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def by_hand(*runs):
+    """Trajectories from (first frame, positions) each."""
+    length = torch.tensor([len(xy) for _, xy in runs])
+    rows = torch.tensor([point for _, xy in runs for point in xy]).float()
+    return Trajectories(torch.tensor([start for start, _ in runs]), length, length.cumsum(0) - length, rows)
+
+
+@pytest.mark.parametrize("frames_per_step", [2, 4, 7])
+def test_every_pair_is_the_same_point_in_two_different_frames(trajectories, frames_per_step):
+    for seed in range(20):
+        batch = draw_pairs(trajectories, FRAMES, frames_per_step, 32, generator(seed))
+        target = torch.arange(frames_per_step).repeat_interleave(32)
+        assert (batch.source != target).all()
+        gap = batch.frames[target] - batch.frames[batch.source]
+        moved = batch.source_xy + gap[:, None] * VELOCITY
+        torch.testing.assert_close(batch.target_xy, moved, atol=0.05, rtol=0)
+
+
+def test_pairs_come_from_all_over_the_frame(trajectories):
+    batch = draw_pairs(trajectories, FRAMES, 2, 512, generator())
+    assert (batch.target_xy.amax(0) - batch.target_xy.amin(0) > torch.tensor([80.0, 30.0])).all()
+
+
+def test_the_same_generator_draws_the_same_and_another_does_not(trajectories):
+    first, again, other = (draw_pairs(trajectories, FRAMES, 4, 32, generator(seed)) for seed in (3, 3, 4))
+    assert torch.equal(first.frames, again.frames)
+    assert torch.equal(first.source_xy, again.source_xy)
+    assert not torch.equal(first.source_xy, other.source_xy)
+
+
+def test_frames_are_distinct_and_both_neighbours_and_far_frames_occur():
+    draws = [draw_frames(30, 2, generator(seed)) for seed in range(200)]
+    gaps = torch.stack([draw[1] - draw[0] for draw in draws])
+    assert gaps.min() == 1
+    assert gaps.max() > 20
+    assert {int(frame) for draw in draws for frame in draw} == set(range(30))
+
+
+def test_a_clip_with_fewer_frames_than_wanted_gives_all_of_them():
+    assert draw_frames(3, 8, generator()).tolist() == [0, 1, 2]
+
+
+def test_half_of_the_pairs_come_from_the_foreground():
+    at_rest = by_hand(*((0, [(n, 5)] * 6) for n in range(100)))
+    foreground = torch.arange(100) < 10
+    batch = draw_pairs(at_rest, 6, 2, 1000, generator(), foreground)
+    share = (batch.target_xy[:, 0] < 10).float().mean()
+    assert share == pytest.approx(0.5 + 0.5 * 0.1, abs=0.02)  # the other half comes from all
+
+
+def test_an_empty_foreground_is_as_none(trajectories):
+    empty = torch.zeros(len(trajectories), dtype=torch.bool)
+    assert draw_pairs(trajectories, FRAMES, 2, 50, generator(), empty).source_xy.shape == (100, 2)
+
+
+def test_trajectories_that_share_no_frames_are_refused_rather_than_tried_for_ever():
+    apart = by_hand((0, [(1, 1)]), (5, [(2, 2)]))
+    with pytest.raises(TrackerError, match=r"too short to pair frames; lower adaptation\.frames_per_step"):
+        draw_pairs(apart, 10, 2, 8, generator())
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
+def test_what_is_held_back_starts_in_other_blocks_than_what_is_trained_on(trajectories, share):
+    training, held = hold_back(trajectories, (64, 128), share, generator())
+    assert len(training) + len(held) == len(trajectories)
+    assert len(training) > 0
+    assert len(held) > 0
+
+    def blocks(some):
+        return {tuple(block) for block in (some.xy[some.first].clamp_min(0) // 48).long().tolist()}
+
+    assert not blocks(training) & blocks(held)
+
+
+def test_nothing_is_held_back_where_nothing_is_asked_for(trajectories):
+    training, held = hold_back(trajectories, (64, 128), 0.0, generator())
+    assert len(held) == 0
+    assert torch.equal(training.xy, trajectories.xy)
+
+
+def test_where_all_start_in_one_block_some_are_held_back_all_the_same():
+    crowd = by_hand(*((0, [(5 + n, 5), (6 + n, 5)]) for n in range(10)))
+    training, held = hold_back(crowd, (64, 128), 0.2, generator())
+    assert len(training) > len(held) > 0
