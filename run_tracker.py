@@ -277,7 +277,7 @@ def _track_command(argv: list[str] | None) -> int:
         foreground = read_foreground(request.foreground, video, working_size(video.size, config.working_size))
     folder = prepare_output_folder(request.out or f"outputs/{video.name}")
     check_features(config.features)
-    cache = Cache(request.cache, request.fresh)
+    cache = Cache.open(request.cache, request.fresh)
 
     clip = open_clip(video, config, cache, device, request.seed, foreground, request.quiet)
     print(describe(video, queries, _size(clip), device))
@@ -315,7 +315,7 @@ def _bench_command(argv: list[str] | None) -> int:
     for config in configs.values():
         check_features(config.features)
     device = pick_device(request.device)
-    cache = Cache(request.cache, request.fresh)
+    cache = Cache.open(request.cache, request.fresh)
 
     def track_clip(annotated: AnnotatedClip, queries: QueryPoints) -> Iterator[Outcome]:
         for name, config in configs.items():

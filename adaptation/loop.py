@@ -169,7 +169,7 @@ def adapt(
         return Adaptation({0: _weights(state.adapter)}, [], 0.0)
     training, held = hold_back(trajectories, features.working_size, config.held_back, generator)
     probe = _probe_batches(held if len(held) else training, len(frames), config, generator)
-    inside = None if foreground is None else _begins_inside(training, foreground)
+    favoured = None if foreground is None else _begins_inside(training, foreground)
     state = _start(features, config, seed, device, generator)
     if resume is not None:
         state.load_state_dict(resume)
@@ -183,7 +183,7 @@ def adapt(
     while state.step < config.steps:
         begin = time.perf_counter()
         batch = draw_pairs(
-            training, len(frames), config.frames_per_step, config.pairs_per_frame, generator, inside
+            training, len(frames), config.frames_per_step, config.pairs_per_frame, generator, favoured
         )
         row = {"step": state.step + 1, **stepper.step(batch, state.optimiser)}
         state.scheduler.step()

@@ -20,7 +20,7 @@ from t4g_tracker.matching import sample_vectors, vote, window_offsets
 class LossConfig:
     """Weights of the losses (0 drops one) and the shape of the cost maps they see."""
 
-    huber: float = 8.0  # soft-argmax position; the published flow loss
+    huber: float = 0.0  # soft-argmax position, in halves of the frame: the published flow loss, near 1e-5
     cross_entropy: float = 1.0  # classification over the whole frame at stride 8
     window_cross_entropy: float = 1.0  # classification within the window at the adapter's own stride
     prior: float = 0.0  # norm and angle near the frozen features

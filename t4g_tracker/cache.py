@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,11 +41,16 @@ class Cache:
     """A folder of entries."""
 
     folder: Path = field(default_factory=default_cache_folder)
-    fresh: bool = False  # find nothing that an earlier run left
+    not_before: float = 0.0  # find only what was written since this time, seconds since the epoch
+
+    @staticmethod
+    def open(folder: Path, fresh: bool) -> Cache:
+        """The cache in ``folder``; a fresh one finds only what this run itself writes."""
+        return Cache(folder, time.time() if fresh else 0.0)
 
     def of(self, content: str) -> Cache:
         """The part of the cache that belongs to the video with this digest."""
-        return Cache(self.folder / content[:24], self.fresh)
+        return Cache(self.folder / content[:24], self.not_before)
 
     def path(self, kind: str, key: str) -> Path:
         return self.folder / f"{kind}-{key}.pt"
@@ -56,7 +62,7 @@ class Cache:
             CacheError: If the file is cut short, unreadable or made with other settings.
         """
         path = self.path(kind, key)
-        if self.fresh or not path.exists():
+        if not path.exists() or path.stat().st_mtime < self.not_before:
             return None
         try:
             entry = torch.load(path, map_location="cpu", weights_only=True)

@@ -28,7 +28,7 @@ class TrackingConfig:
     window_radius_px: float = 16.0  # reach of the soft-argmax, working pixels
     path: bool = True  # with flow at hand: choose among candidates by their path through all frames
     candidates: int = 5  # peaks of a cost map that a path may go through
-    jump_cost: float = 0.5  # cost of a step that leaves the flow, in units of cosine similarity
+    jump_cost: float = 1.0  # cost of a step that leaves the flow, in units of cosine similarity
     jump_px: float = 12.0  # departure from the flow that costs as much, working pixels
     polish: bool = True  # refine by Lucas-Kanade on the original frames
     polish_reach_px: float = 6.0  # longest move of the polish, pixels at 480p
