@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adaptation.adapter import apply_adapter, build_adapter
 from adaptation.loop import Adaptation, AdaptationConfig, adapt, pick_precision
-from t4g_tracker.cache import Cache, make_key, pack, unpack
+from t4g_tracker.cache import Cache, digest, make_key, pack, unpack
 from t4g_tracker.command_line import (
     guarded,
     parse_track,
@@ -33,7 +33,7 @@ from t4g_tracker.datasets.bench import Outcome, parse_bench, run_bench
 from t4g_tracker.datasets.frames_and_tracks import AnnotatedClip
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Trajectories, Video
 from t4g_tracker.features import FeaturesConfig, check_features, extract_features
-from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size
+from t4g_tracker.flow import FlowConfig, FlowEstimator, check_flow, flow_size, weights_stamp
 from t4g_tracker.masks import read_foreground
 from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.report import (
@@ -121,7 +121,7 @@ def frozen_features(clip: Clip, config: Config) -> FeatureGrid:
 
 def optical_flow(clip: Clip, config: Config) -> FlowSequence:
     """Stage 2: optical flow between neighbouring frames, both ways."""
-    key = make_key(stage="flow", flow=asdict(config.flow))
+    key = make_key(stage="flow", flow=asdict(config.flow), weights=weights_stamp(config.flow))
     with clip.log.stage("flow"), progress_bar("flow", "pair", clip.quiet) as report:
         kept = clip.cache.load("flow", key)
         if kept is not None:
@@ -242,13 +242,14 @@ def _trajectories_key(clip: Clip, config: Config) -> str:
     return make_key(
         stage="trajectories",
         flow=asdict(config.flow),
+        weights=weights_stamp(config.flow),
         trajectories=asdict(config.trajectories),
         size=_size(clip),
     )
 
 
 def _adaptation_key(clip: Clip, config: Config) -> str:
-    masked = "" if clip.foreground is None else str(clip.foreground.nonzero().sum(0).tolist())
+    masked = "" if clip.foreground is None else digest(clip.foreground)
     return make_key(
         stage="adaptation",
         features=_features_key(clip, config),
@@ -277,6 +278,7 @@ def _track_command(argv: list[str] | None) -> int:
         foreground = read_foreground(request.foreground, video, working_size(video.size, config.working_size))
     folder = prepare_output_folder(request.out or f"outputs/{video.name}")
     check_features(config.features)
+    check_flow(config.flow)
     cache = Cache.open(request.cache, request.fresh)
 
     clip = open_clip(video, config, cache, device, request.seed, foreground, request.quiet)
@@ -314,6 +316,7 @@ def _bench_command(argv: list[str] | None) -> int:
     configs = configs or {request.config.stem if request.config else "default": base}
     for config in configs.values():
         check_features(config.features)
+        check_flow(config.flow)
     device = pick_device(request.device)
     cache = Cache.open(request.cache, request.fresh)
 

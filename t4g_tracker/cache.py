@@ -36,6 +36,11 @@ def make_key(**parts: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
+def digest(tensor: torch.Tensor) -> str:
+    """A short digest of a tensor's content."""
+    return hashlib.blake2b(tensor.contiguous().numpy().tobytes(), digest_size=12).hexdigest()
+
+
 @dataclass(frozen=True)
 class Cache:
     """A folder of entries."""
@@ -45,7 +50,12 @@ class Cache:
 
     @staticmethod
     def open(folder: Path, fresh: bool) -> Cache:
-        """The cache in ``folder``; a fresh one finds only what this run itself writes."""
+        """The cache in ``folder``; a fresh one finds only what this run itself writes.
+
+        Raises:
+            OutputError: If the folder cannot be written, told before any work.
+        """
+        prepare_output_folder(folder)
         return Cache(folder, time.time() if fresh else 0.0)
 
     def of(self, content: str) -> Cache:

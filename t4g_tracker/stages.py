@@ -58,13 +58,21 @@ def _peak_mb() -> float:
 
 @contextlib.contextmanager
 def progress_bar(title: str, unit: str, quiet: bool = False) -> Iterator[Callable[..., None]]:
-    """A tqdm bar with time left, as a callback that takes (done, in all) and perhaps a note."""
-    with tqdm(desc=f"{title:<12}", unit=unit, disable=quiet, dynamic_ncols=True) as bar:
+    """A tqdm bar with time left, as a callback that takes (done, in all) and perhaps a note.
 
-        def update(done: int, total: int, note: str = "") -> None:
-            bar.total = total
-            if note:
-                bar.set_postfix_str(note, refresh=False)
-            bar.update(done - bar.n)
+    It appears with the first call, so a stage that finds its result kept shows none.
+    """
+    bars: list[tqdm[None]] = []
 
+    def update(done: int, total: int, note: str = "") -> None:
+        if not bars:
+            bars.append(tqdm(desc=f"{title:<12}", unit=unit, total=total, disable=quiet, dynamic_ncols=True))
+        if note:
+            bars[0].set_postfix_str(note, refresh=False)
+        bars[0].update(done - bars[0].n)
+
+    try:
         yield update
+    finally:
+        for bar in bars:
+            bar.close()

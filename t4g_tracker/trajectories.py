@@ -121,7 +121,8 @@ def chain_flow(
             direct_px=config.direct_threshold_px * scale,
             progress=progress,
         )
-    chained = chained.subset(chained.length >= config.minimum_frames)
+    frame_count = flow.forward.shape[0] + 1
+    chained = chained.subset(chained.length >= min(config.minimum_frames, frame_count))
     if not len(chained):
         raise TrackerError(
             "no point of the video survives the flow's cycle check, so there is nothing to adapt to; "

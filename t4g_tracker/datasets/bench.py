@@ -107,7 +107,8 @@ def run_bench(request: BenchRequest, track_clip: TrackClip) -> list[str]:
         track_clip: Yields the outcome of each method for one clip and its query points.
 
     Returns:
-        The table, line by line, means last.
+        The means, a line for each method, and where the tables are; the rows before them
+        have been printed as they came.
 
     Raises:
         DatasetError, OutputError, VideoError: Before any clip is tracked where that can be told.
@@ -118,6 +119,7 @@ def run_bench(request: BenchRequest, track_clip: TrackClip) -> list[str]:
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(HEADER)
+        print(_row(HEADER), flush=True)
         for name in names:
             clip = load_clip(request.data, name)
             queries, which = sample_queries(clip.xy, clip.visibility, request.mode)
@@ -136,8 +138,8 @@ def run_bench(request: BenchRequest, track_clip: TrackClip) -> list[str]:
                 print(_row(lines[-1].cells()), flush=True)
     lines += _means(lines)
     _write_tables(folder, request, lines)
-    table = [_row(HEADER), *(_row(line.cells()) for line in lines)]
-    return [*table, f"\n{request.mode} queries, scaled to 256x256; tables in {folder}"]
+    means = [_row(line.cells()) for line in lines if line.clip == "mean"]
+    return [*means, f"{request.mode} queries, scaled to 256x256; tables in {folder}"]
 
 
 def _means(lines: list[_Line]) -> list[_Line]:

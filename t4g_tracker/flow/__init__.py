@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -40,6 +41,21 @@ def flow_size(original: Size, config: FlowConfig) -> Size:
     """The (H, W) that flow is computed at: the original, or smaller with the aspect kept."""
     shrink = min(1.0, (config.pixels / (original[0] * original[1])) ** 0.5)
     return max(16, round(original[0] * shrink)), max(16, round(original[1] * shrink))
+
+
+def weights_stamp(config: FlowConfig) -> str:
+    """What tells one weights file from another of the same name, for cache keys."""
+    path = Path(config.weights)
+    return f"{path.stat().st_size}:{path.stat().st_mtime_ns}" if config.weights and path.is_file() else ""
+
+
+def check_flow(config: FlowConfig) -> None:
+    """Look whether RAFT's weights are there and fit, before any long work.
+
+    Raises:
+        WeightsError: If they are missing, cannot be fetched or do not fit.
+    """
+    FlowEstimator(config, torch.device("cpu"))
 
 
 class FlowEstimator:
