@@ -131,7 +131,8 @@ def test_a_damaged_annotation_is_refused_by_name(slide, ask, save_frames, tmp_pa
 )
 def test_a_data_set_that_is_not_there_is_one_line_and_no_table(data, tmp_path, capsys, arguments, said):
     where = data if arguments else tmp_path
-    code = run_tracker.bench(["--data", str(where), "--out", str(tmp_path / "out"), *arguments])
+    places = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    code = run_tracker.bench(["--data", str(where), *places, *arguments])
     assert code == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert not (tmp_path / "out").exists()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,18 @@ def test_nothing_is_found_under_another_key_or_kind_or_after_removal(cache):
     cache.remove("features", "abc")  # once more does no harm
 
 
-def test_a_fresh_run_finds_nothing_but_keeps_what_it_makes(cache):
-    fresh = dataclasses.replace(cache, fresh=True)
+def test_a_fresh_run_finds_nothing_but_what_it_wrote_itself(cache):
+    past = time.time() - 60
+    os.utime(cache.path("features", "abc"), (past, past))
+    fresh = Cache.open(cache.folder, fresh=True)
     assert fresh.load("features", "abc") is None
+    time.sleep(0.05)  # file times are coarser than clocks
     fresh.save("features", "abc", "new")
-    assert cache.load("features", "abc") == "new"
+    assert fresh.load("features", "abc") == cache.load("features", "abc") == "new"
+
+
+def test_a_run_that_is_not_fresh_finds_what_earlier_ones_left(cache):
+    assert Cache.open(cache.folder, fresh=False).load("features", "abc") is not None
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
@@ -112,7 +120,7 @@ def test_a_write_that_fails_leaves_the_older_entry_and_no_other_file(cache):
 def test_a_folder_that_cannot_be_written_is_said_so(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="file"):
-        Cache(tmp_path / "file" / "kept").save("features", "abc", 1)
+        Cache.open(tmp_path / "file" / "kept", fresh=False)
 
 
 def test_videos_do_not_share_entries(cache):
@@ -120,7 +128,9 @@ def test_videos_do_not_share_entries(cache):
     first.save("features", "abc", 1)
     assert second.load("features", "abc") is None
     assert first.load("features", "abc") == 1
-    assert dataclasses.replace(cache, fresh=True).of("a" * 64).fresh
+    assert (
+        dataclasses.replace(cache, not_before=time.time() + 60).of("a" * 64).load("features", "abc") is None
+    )
 
 
 def test_a_key_depends_on_every_part_and_not_on_their_order():

@@ -150,7 +150,7 @@ def test_good_features_find_the_pairs_and_cost_little(batch):
     found = found_positions(features, pairs, 4, LossConfig())
     assert (found - pairs.target_xy).norm(dim=-1).max() < 2
     noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
-    config = LossConfig(prior=1.0)
+    config = LossConfig(huber=1.0, cross_entropy=1.0, window_cross_entropy=1.0, prior=1.0)
     good, bad = (batch_losses(values, values, pairs, 4, config) for values in (features, noise))
     assert good["prior"].item() == pytest.approx(0, abs=1e-6)
     for name in ("huber", "cross_entropy", "window_cross_entropy"):

@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import adaptation.loop
 import run_tracker
@@ -30,6 +31,9 @@ def inputs(clip, ask, save_frames, tmp_path_factory):
     """A folder with the clip, query points, and their true tracks."""
     folder = tmp_path_factory.mktemp("inputs")
     save_frames(clip, folder / "clip")
+    (folder / "noise").mkdir()
+    for index, frame in enumerate(np.random.default_rng(0).integers(0, 256, (8, *SIZE, 3), dtype=np.uint8)):
+        Image.fromarray(frame).save(folder / "noise" / f"{index}.png")
     (folder / "points.json").write_text(json.dumps({"queries": POINTS}))
     (folder / "outside.json").write_text(json.dumps([{"frame": 0, "x": 96.0, "y": 10}]))
     (folder / "late.json").write_text(json.dumps([{"frame": 96, "x": 9, "y": 10}]))
@@ -148,7 +152,10 @@ def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
             ["--set", "features.extractor=track4gen", "features.diffusion.model=nowhere/at/all"],
             "nowhere/at/all",
         ),
-        (["--set", "trajectories.minimum_frames=9"], "no point of the video survives"),
+        (
+            ["--video", "{}/noise", "--set", "trajectories.cycle_threshold_px=0.01"],
+            "no point of the video survives",
+        ),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
@@ -204,21 +211,24 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
     finished, command, tmp_path, capsys, monkeypatch
 ):
     draw, drawn = adaptation.loop.draw_pairs, []
+    press_at = 8 + 7  # eight draws to measure on, then the seventh step
 
     def press_ctrl_c(*args, **kwargs):
         drawn.append(1)
-        if len(drawn) == 8 + 7:  # eight batches measure progress; then the seventh step
+        if len(drawn) == press_at:
             signal.raise_signal(signal.SIGINT)
         return draw(*args, **kwargs)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(adaptation.loop, "draw_pairs", press_ctrl_c)
-        assert command(tmp_path / "out", tmp_path / "cache") == 130
+    monkeypatch.setattr(adaptation.loop, "draw_pairs", press_ctrl_c)
+    assert command(tmp_path / "out", tmp_path / "cache") == 130
     assert "stopped after step 7 of 20; the same command goes on" in capsys.readouterr().err
     assert not (tmp_path / "out" / "tracks.npz").exists()
     assert len(list((tmp_path / "cache").rglob("checkpoint-*.pt"))) == 1
 
+    drawn.clear()
+    press_at = None
     assert command(tmp_path / "out", tmp_path / "cache") == 0
+    assert len(drawn) == 8 + 13  # the seven steps are not taken again
     found = (tmp_path / "out" / "tracks.npz").read_bytes()
     assert found == (finished / "out" / "tracks.npz").read_bytes()
     assert not list((tmp_path / "cache").rglob("checkpoint-*.pt"))

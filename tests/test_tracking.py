@@ -101,9 +101,10 @@ def look_alike_grid():
     return FeatureGrid(values, 4, 1.5, (64, 128))
 
 
-def test_a_path_along_flow_does_not_jump_to_a_better_looking_copy(slide, ask):
+@pytest.mark.parametrize("query_frame", [0, 5, 6])
+def test_a_path_along_flow_does_not_jump_to_a_better_looking_copy(slide, ask, query_frame):
     clip, grid = slide(7, velocity=(4.0, 0.0)), look_alike_grid()
-    queries = ask((0, 6 * 4 + 1.5, 8 * 4 + 1.5))
+    queries = ask((query_frame, (6 + query_frame) * 4 + 1.5, 8 * 4 + 1.5))
     true_x = 25.5 + 4 * torch.arange(7.0)
     alone = track(queries, grid, clip.video, UNPOLISHED, VisibilityConfig())
     followed = track(queries, grid, clip.video, UNPOLISHED, VisibilityConfig(), clip.flow)
