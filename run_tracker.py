@@ -276,9 +276,9 @@ def _track_command(argv: list[str] | None) -> int:
     foreground = None
     if request.foreground is not None:
         foreground = read_foreground(request.foreground, video, working_size(video.size, config.working_size))
-    folder = prepare_output_folder(request.out or f"outputs/{video.name}")
     check_features(config.features)
     check_flow(config.flow)
+    folder = prepare_output_folder(request.out or f"outputs/{video.name}")
     cache = Cache.open(request.cache, request.fresh)
 
     clip = open_clip(video, config, cache, device, request.seed, foreground, request.quiet)

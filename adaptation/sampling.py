@@ -51,7 +51,8 @@ def hold_back(
         block_px: Side of a block, working pixels.
 
     Returns:
-        Trajectories to train on, and those held back. Either keeps at least one.
+        Trajectories to train on, and those held back; the latter are none where ``share``
+        is 0, and neither is empty where there are two trajectories or more.
     """
     across = -(-size[1] // block_px)
     blocks = across * -(-size[0] // block_px)

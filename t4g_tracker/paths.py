@@ -8,7 +8,6 @@ jump costs the same however far it goes, so a point that reappears elsewhere is 
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import torch
@@ -41,15 +40,17 @@ def choose_paths(
     jump_cost: float,
     jump_px: float,
 ) -> Tensor:
-    """Find the best path of every point, forward and backward from its query frame.
+    """Find the best path of every point through all frames.
 
     A path's cost is the sum over frames of minus the similarity, plus, for each step,
     ``jump_cost * min(1, d / jump_px)`` where d is how far the step is from the flow's.
+    In its query frame a point has one candidate only, itself, so one pass over the
+    frames settles what comes before it and what comes after.
 
     Args:
         candidates: K candidates for N points in T frames.
         query_frame: (N,) int64.
-        query_xy: (N, 2) working pixels; the only candidate in its query frame.
+        query_xy: (N, 2) working pixels.
         flow: T - 1 steps, in pixels of their own size.
         working_size: (H, W) of the working pixels.
         jump_cost: Cost of leaving the flow, in units of similarity.
@@ -58,51 +59,22 @@ def choose_paths(
     Returns:
         (N, T) index of the chosen candidate; any index in the query frame.
     """
-    frames = candidates.xy.shape[1]
-    forward = _sweep(
-        candidates, query_frame, query_xy, flow.forward, working_size, jump_cost, jump_px, list(range(frames))
-    )
-    backward = _sweep(
-        candidates,
-        query_frame,
-        query_xy,
-        flow.backward,
-        working_size,
-        jump_cost,
-        jump_px,
-        list(range(frames - 1, -1, -1)),
-    )
-    times = torch.arange(frames, device=query_frame.device)
-    return torch.where(times >= query_frame[:, None], forward, backward)
-
-
-def _sweep(
-    candidates: Candidates,
-    query_frame: Tensor,
-    query_xy: Tensor,
-    flow: Tensor,
-    working_size: Size,
-    jump_cost: float,
-    jump_px: float,
-    order: list[int],
-) -> Tensor:
-    """Dynamic programming along ``order``; frames before a point's query frame mean nothing."""
     count, frames, options, _ = candidates.xy.shape
-    cost = torch.zeros(count, options)
+    asked = torch.arange(frames) == query_frame[:, None]
+    xy = torch.where(asked[..., None, None], query_xy[:, None, None], candidates.xy)
+    similarity = candidates.similarity.masked_fill(asked[..., None], 0)
+    cost = -similarity[:, 0]
     came_from = torch.zeros(count, frames, options, dtype=torch.int64)
-    here = candidates.xy[:, order[0]]
-    for now, then in itertools.pairwise(order):
-        here = torch.where((query_frame == now)[:, None, None], query_xy[:, None], candidates.xy[:, now])
-        cost = torch.where((query_frame == now)[:, None], torch.zeros(()), cost)
-        carried = _carry(here, flow[min(now, then)], working_size)
-        apart = (candidates.xy[:, then][:, None] - carried[:, :, None]).norm(dim=-1)
+    for t in range(1, frames):
+        carried = _carry(xy[:, t - 1], flow.forward[t - 1], working_size)
+        apart = (xy[:, t, None] - carried[:, :, None]).norm(dim=-1)
         step = cost[:, :, None] + jump_cost * (apart / jump_px).clamp_max(1)
-        best, came_from[:, then] = step.min(1)
-        cost = best - candidates.similarity[:, then]
+        best, came_from[:, t] = step.min(1)
+        cost = best - similarity[:, t]
     chosen = torch.zeros(count, frames, dtype=torch.int64)
-    chosen[:, order[-1]] = cost.argmin(1)
-    for now, then in zip(order[-2::-1], order[:0:-1], strict=True):
-        chosen[:, now] = came_from[:, then].gather(1, chosen[:, then, None]).squeeze(1)
+    chosen[:, -1] = cost.argmin(1)
+    for t in range(frames - 1, 0, -1):
+        chosen[:, t - 1] = came_from[:, t].gather(1, chosen[:, t, None]).squeeze(1)
     return chosen
 
 

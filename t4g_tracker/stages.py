@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -62,7 +63,7 @@ def progress_bar(title: str, unit: str, quiet: bool = False) -> Iterator[Callabl
 
     It appears with the first call, so a stage that finds its result kept shows none.
     """
-    bars: list[tqdm[None]] = []
+    bars: list[tqdm[Any]] = []
 
     def update(done: int, total: int, note: str = "") -> None:
         if not bars:

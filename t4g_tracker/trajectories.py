@@ -89,9 +89,9 @@ def chain_flow(
     """Chain flow into trajectories that start wherever no living trajectory passes.
 
     A trajectory ends where it leaves the frame or a step fails the cycle check. Then
-    direct flow over larger gaps looks for drift: where it is cycle-consistent itself and
-    disagrees with the chained point, the trajectory is cut, so that no training pair
-    spans the drift.
+    direct flow over a bounded set of larger gaps looks for drift: where i -> j is
+    cycle-consistent itself and disagrees with the chained point, the trajectory is cut
+    before j, so that no pair across j is trained on.
 
     Args:
         flow: Neighbouring flows, in pixels of their own size.
@@ -144,9 +144,10 @@ def _chain(flow: FlowSequence, cycle_px: float, spacing_px: int) -> Trajectories
         there, miss = follow(flow.forward[t], flow.backward[t], xy)
         alive = (miss <= cycle_px) & inside(there, size)
         ids, xy = ids[alive], there[alive]
-        tile = (xy.round().long().clamp_min(0) // spacing_px) @ torch.tensor([1, tiles_across])
+        pixel = torch.minimum(xy.round().long().clamp_min(0), torch.tensor([width - 1, height - 1]))
+        tile = (pixel // spacing_px) @ torch.tensor([1, tiles_across])
         free = torch.ones(len(seeds), dtype=torch.bool)
-        free[tile.clamp_max(len(seeds) - 1)] = False
+        free[tile] = False
         fresh = seeds[free]
         ids = torch.cat([ids, torch.arange(started, started + len(fresh))])
         xy = torch.cat([xy, fresh])

@@ -30,8 +30,8 @@ class VisibilityConfig:
 def judge(similarity: Tensor, miss_px: Tensor, config: VisibilityConfig) -> tuple[Tensor, Tensor]:
     """Tell seen from hidden.
 
-    Confidence multiplies two ramps: similarity from -1 to 1 mapped so that the threshold
-    gives one half, and the round trip so that a miss of the threshold gives one half.
+    Confidence multiplies two terms that are one half at their thresholds: a ramp of the
+    similarity that reaches 1 at similarity 1, and 1 / (1 + (miss / threshold)^2).
 
     Args:
         similarity: (N, T) cosine similarity of each match.
