@@ -50,11 +50,19 @@ class TrackingConfig:
 class _Scene:
     """Features ready to match, and the queries in their cells."""
 
-    vectors: Tensor  # (T, h, w, C) unit vectors
+    grid: Tensor  # (T, C, h, w) features in channels-last memory, any floating dtype
     frame: Tensor  # (N,) query frames
     cells: Tensor  # (N, 2) query positions
     stride_px: float
     config: TrackingConfig
+
+    def image(self, t: int | Tensor) -> Tensor:
+        """Unit vectors (h, w, C) of frame ``t``; made when asked for, which bounds memory."""
+        return cell_vectors(self.grid[t, None].float())[0]
+
+    def sample(self, frame: Tensor, cells: Tensor) -> Tensor:
+        """Unit vectors (P, C) at ``cells`` (P, 2) of frames ``frame`` (P,)."""
+        return sample_vectors(self.grid.permute(0, 2, 3, 1), frame, cells)
 
     @property
     def radius(self) -> float:
@@ -99,7 +107,7 @@ def track(
     device = device or torch.device("cpu")
     start = rescale(queries.xy.float(), video.size, features.working_size)
     scene = _Scene(
-        cell_vectors(features.values.to(device).float()),
+        features.values.to(device).contiguous(memory_format=torch.channels_last),
         queries.frame.to(device),
         pixels_to_cells(start, features.stride_px, features.offset_px).to(device),
         features.stride_px,
@@ -162,14 +170,14 @@ def match_frames(scene: _Scene, count: int, progress: Progress | None = None) ->
     Returns:
         (N, T, K, 2) positions in cells, best first, and (N, T, K) similarity.
     """
-    queries = sample_vectors(scene.vectors, scene.frame, scene.cells)
+    queries = scene.sample(scene.frame, scene.cells)
     positions, similarities = [], []
-    for t, image in enumerate(scene.vectors):
-        position, similarity = find(queries, image, count, scene)
+    for t in range(len(scene.grid)):
+        position, similarity = find(queries, scene.image(t), count, scene)
         positions.append(position)
         similarities.append(similarity)
         if progress is not None:
-            progress(t + 1, len(scene.vectors))
+            progress(t + 1, len(scene.grid))
     return torch.stack(positions, 1), torch.stack(similarities, 1)
 
 
@@ -190,9 +198,9 @@ def find(queries: Tensor, image: Tensor, count: int, scene: _Scene) -> tuple[Ten
 def similarity_at(scene: _Scene, cells: Tensor) -> Tensor:
     """Similarity (N, T) of each query point to the features at ``cells`` (N, T, 2)."""
     count, frame_count, _ = cells.shape
-    queries = sample_vectors(scene.vectors, scene.frame, scene.cells)
+    queries = scene.sample(scene.frame, scene.cells)
     times = torch.arange(frame_count, device=cells.device).repeat(count)
-    there = sample_vectors(scene.vectors, times, cells.flatten(0, 1)).view(count, frame_count, -1)
+    there = scene.sample(times, cells.flatten(0, 1)).view(count, frame_count, -1)
     return torch.einsum("nc,ntc->nt", queries, there)
 
 
@@ -211,7 +219,7 @@ def round_trip(scene: _Scene, found: Tensor) -> Tensor:
     times = torch.arange(frame_count, device=found.device)
     for home in scene.frame.unique():
         rows = (scene.frame == home).nonzero().squeeze(1)
-        there = sample_vectors(scene.vectors, times.repeat(len(rows)), found[rows].flatten(0, 1))
-        back, _ = find(there, scene.vectors[home], 1, scene)
+        there = scene.sample(times.repeat(len(rows)), found[rows].flatten(0, 1))
+        back, _ = find(there, scene.image(home), 1, scene)
         miss[rows] = (back.view(len(rows), frame_count, 2) - scene.cells[rows][:, None]).norm(dim=-1)
     return miss
