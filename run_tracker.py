@@ -46,7 +46,7 @@ from t4g_tracker.report import (
     write_run,
 )
 from t4g_tracker.stages import StageLog, progress_bar
-from t4g_tracker.tracking import TrackingConfig, track
+from t4g_tracker.tracking import Progress, TrackingConfig, track
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow, chain_query_points
 from t4g_tracker.video import content_hash, read_video, working_frames
 from t4g_tracker.visibility import VisibilityConfig
@@ -84,9 +84,10 @@ class Clip:
 def track_video(clip: Clip, queries: QueryPoints, config: Config) -> Tracks:
     """Fit an adapter to the video and follow the query points with it."""
     features = frozen_features(clip, config)
-    fitted = fit_adapter(clip, config, features)
+    flow = optical_flow(clip, config)
+    fitted = fit_adapter(clip, config, features, flow)
     adapted = adapted_features(clip, config, features, fitted, config.adaptation.steps)
-    return track_points(clip, queries, config, adapted)
+    return track_points(clip, queries, config, adapted, flow)
 
 
 def open_clip(
@@ -101,10 +102,9 @@ def open_clip(
     """Bring a video to the working size and give it a place in the cache."""
     content = content_hash(video)
     cache = cache or Cache()
+    device = device or pick_device("auto")
     frames = working_frames(video, working_size(video.size, config.working_size))
-    return Clip(
-        video, frames, content, cache.of(content), device or torch.device("cpu"), seed, foreground, quiet
-    )
+    return Clip(video, frames, content, cache.of(content), device, seed, foreground, quiet)
 
 
 def frozen_features(clip: Clip, config: Config) -> FeatureGrid:
@@ -121,7 +121,7 @@ def frozen_features(clip: Clip, config: Config) -> FeatureGrid:
 
 def optical_flow(clip: Clip, config: Config) -> FlowSequence:
     """Stage 2: optical flow between neighbouring frames, both ways."""
-    key = make_key(stage="flow", flow=asdict(config.flow), weights=weights_stamp(config.flow))
+    key = _flow_key(clip, config)
     with clip.log.stage("flow"), progress_bar("flow", "pair", clip.quiet) as report:
         kept = clip.cache.load("flow", key)
         if kept is not None:
@@ -132,13 +132,12 @@ def optical_flow(clip: Clip, config: Config) -> FlowSequence:
         return flow
 
 
-def training_trajectories(clip: Clip, config: Config) -> Trajectories:
+def training_trajectories(clip: Clip, config: Config, flow: FlowSequence) -> Trajectories:
     """Stage 3: flow chained into trajectories, checked against direct flow over larger gaps."""
     key = _trajectories_key(clip, config)
     kept = clip.cache.load("trajectories", key)
     if kept is not None:
         return unpack(Trajectories, kept)
-    flow = optical_flow(clip, config)
     with clip.log.stage("trajectories"), progress_bar("trajectories", "check", clip.quiet) as report:
         frames = working_frames(clip.video, flow_size(clip.video.size, config.flow))
         direct = FlowEstimator(config.flow, clip.device)
@@ -149,13 +148,14 @@ def training_trajectories(clip: Clip, config: Config) -> Trajectories:
         return trajectories
 
 
-def fit_adapter(clip: Clip, config: Config, features: FeatureGrid) -> Adaptation:
+def fit_adapter(clip: Clip, config: Config, features: FeatureGrid, flow: FlowSequence) -> Adaptation:
     """Stage 4: the optimisation; interrupted runs go on from their checkpoint."""
     key = _adaptation_key(clip, config)
     kept = clip.cache.load("adaptation", key)
     if kept is not None:
         return unpack(Adaptation, kept)
-    trajectories = training_trajectories(clip, config) if config.adaptation.steps else None
+    resume = clip.cache.load("checkpoint", key)
+    trajectories = training_trajectories(clip, config, flow) if config.adaptation.steps else None
     with (
         clip.log.stage("adaptation"),
         progress_bar("adaptation", "step", clip.quiet) as report,
@@ -168,7 +168,7 @@ def fit_adapter(clip: Clip, config: Config, features: FeatureGrid) -> Adaptation
             config.adaptation,
             seed=clip.seed,
             device=clip.device,
-            resume=clip.cache.load("checkpoint", key),
+            resume=resume,
             keep=lambda state: clip.cache.save("checkpoint", key, state),
             report=lambda step, row: report(step, config.adaptation.steps, f"loss {row['loss']:.2f}"),
             stop=stop,
@@ -189,42 +189,63 @@ def adapted_features(
     return apply_adapter(adapter.to(clip.device), features, clip.frames, clip.device, precision)
 
 
-def match_points(clip: Clip, queries: QueryPoints, config: Config, features: FeatureGrid) -> Tracks:
+def match_points(
+    clip: Clip,
+    queries: QueryPoints,
+    config: Config,
+    features: FeatureGrid,
+    progress: Progress | None = None,
+) -> Tracks:
     """Stage 5 without flow: where matching alone finds the query points; shows what features are worth."""
-    return track(queries, features, clip.video, config.tracking, config.visibility, device=clip.device)
+    return track(
+        queries, features, clip.video, config.tracking, config.visibility, None, clip.device, progress
+    )
 
 
-def track_points(clip: Clip, queries: QueryPoints, config: Config, features: FeatureGrid) -> Tracks:
+def track_points(
+    clip: Clip,
+    queries: QueryPoints,
+    config: Config,
+    features: FeatureGrid,
+    flow: FlowSequence,
+    progress: Progress | None = None,
+) -> Tracks:
     """Stage 5: the query points, matched in every frame and followed along the flow between them."""
-    if not config.tracking.path:
-        return match_points(clip, queries, config, features)
-    flow = optical_flow(clip, config)
-    return track(queries, features, clip.video, config.tracking, config.visibility, flow, clip.device)
+    return track(
+        queries, features, clip.video, config.tracking, config.visibility, flow, clip.device, progress
+    )
 
 
 def track_snapshots(
-    clip: Clip, queries: QueryPoints, config: Config, features: FeatureGrid, fitted: Adaptation
+    clip: Clip,
+    queries: QueryPoints,
+    config: Config,
+    features: FeatureGrid,
+    flow: FlowSequence,
+    fitted: Adaptation,
 ) -> list[Row]:
     """Matching alone at every snapshot of the optimisation, then the finished tracker."""
-    rows = []
+    rows: list[Row] = []
     steps = sorted(fitted.snapshots)
-    with clip.log.stage("tracking"), progress_bar("tracking", "snapshot", clip.quiet) as report:
+    total = (len(steps) + config.tracking.path) * clip.video.frame_count
+    with clip.log.stage("tracking"), progress_bar("tracking", "frame", clip.quiet) as report:
+
+        def advance(done: int, frames: int) -> None:
+            report(len(rows) * frames + done, total)
+
         for step in steps:
             adapted = adapted_features(clip, config, features, fitted, step)
             label = f"step {step}" if step else "frozen features"
-            rows.append(Row(label, step, match_points(clip, queries, config, adapted)))
-            report(len(rows), len(steps) + config.tracking.path)
+            rows.append(Row(label, step, match_points(clip, queries, config, adapted, advance)))
         if config.tracking.path:
-            rows.append(Row("path along flow", steps[-1], track_points(clip, queries, config, adapted)))
-            report(len(rows), len(rows))
+            finished = track_points(clip, queries, config, adapted, flow, advance)
+            rows.append(Row("path along flow", steps[-1], finished))
     return rows
 
 
-def chained_flow_tracks(clip: Clip, queries: QueryPoints, config: Config) -> Tracks:
+def chained_flow_tracks(clip: Clip, queries: QueryPoints, config: Config, flow: FlowSequence) -> Tracks:
     """The baseline without any features: the query points carried along by flow alone."""
-    return chain_query_points(
-        queries, optical_flow(clip, config), clip.video.size, config.trajectories.cycle_threshold_px
-    )
+    return chain_query_points(queries, flow, clip.video.size, config.trajectories.cycle_threshold_px)
 
 
 def _size(clip: Clip) -> tuple[int, int]:
@@ -234,15 +255,28 @@ def _size(clip: Clip) -> tuple[int, int]:
 def _features_key(clip: Clip, config: Config) -> str:
     weights = check_features(config.features)
     return make_key(
-        stage="features", features=asdict(config.features), weights=weights, size=_size(clip), seed=clip.seed
+        stage="features",
+        features=asdict(config.features),
+        weights=weights,
+        size=_size(clip),
+        device=clip.device.type,
+        seed=clip.seed,
+    )
+
+
+def _flow_key(clip: Clip, config: Config) -> str:
+    return make_key(
+        stage="flow",
+        flow=asdict(config.flow),
+        weights=weights_stamp(config.flow),
+        device=clip.device.type,
     )
 
 
 def _trajectories_key(clip: Clip, config: Config) -> str:
     return make_key(
         stage="trajectories",
-        flow=asdict(config.flow),
-        weights=weights_stamp(config.flow),
+        flow=_flow_key(clip, config),
         trajectories=asdict(config.trajectories),
         size=_size(clip),
     )
@@ -284,8 +318,9 @@ def _track_command(argv: list[str] | None) -> int:
     clip = open_clip(video, config, cache, device, request.seed, foreground, request.quiet)
     print(describe(video, queries, _size(clip), device))
     features = frozen_features(clip, config)
-    fitted = fit_adapter(clip, config, features)
-    rows = track_snapshots(clip, queries, config, features, fitted)
+    flow = optical_flow(clip, config)
+    fitted = fit_adapter(clip, config, features, flow)
+    rows = track_snapshots(clip, queries, config, features, flow, fitted)
     if truth is not None:
         rows = score_rows(rows, truth, queries, video)
     with clip.log.stage("outputs"), progress_bar("outputs", "file", request.quiet) as report:
@@ -331,23 +366,25 @@ def _bench_command(argv: list[str] | None) -> int:
 
 def bench_methods(clip: Clip, queries: QueryPoints, config: Config, name: str) -> Iterator[Outcome]:
     """Both baselines and the adapted tracker on one clip, each with what it took."""
+    flow = optical_flow(clip, config)
     with clip.log.stage("chain"):
-        chained = chained_flow_tracks(clip, queries, config)
+        chained = chained_flow_tracks(clip, queries, config, flow)
     yield Outcome(f"chained {config.flow.method}", chained, *clip.log.spent("flow", "chain"))
     features = frozen_features(clip, config)
-    unfitted = fit_adapter(clip, replace(config, adaptation=replace(config.adaptation, steps=0)), features)
+    no_steps = replace(config, adaptation=replace(config.adaptation, steps=0))
+    unfitted = fit_adapter(clip, no_steps, features, flow)
     with clip.log.stage("matching"):
         frozen = match_points(clip, queries, config, adapted_features(clip, config, features, unfitted, 0))
     yield Outcome(f"frozen {config.features.extractor}", frozen, *clip.log.spent("features", "matching"))
-    fitted = fit_adapter(clip, config, features)
+    fitted = fit_adapter(clip, config, features, flow)
     with clip.log.stage("adapter"):
         adapted = adapted_features(clip, config, features, fitted, config.adaptation.steps)
     fitting = ("features", "flow", "trajectories", "adaptation", "adapter")
-    with clip.log.stage("matching"):
+    with clip.log.stage("matching adapted"):
         matched = match_points(clip, queries, config, adapted)
-    yield Outcome(f"{name}, matching alone", matched, *clip.log.spent(*fitting, "matching"))
+    yield Outcome(f"{name}, matching alone", matched, *clip.log.spent(*fitting, "matching adapted"))
     with clip.log.stage("tracking"):
-        tracks = track_points(clip, queries, config, adapted)
+        tracks = track_points(clip, queries, config, adapted, flow)
     yield Outcome(name, tracks, *clip.log.spent(*fitting, "tracking"))
 
 

@@ -182,7 +182,7 @@ def apply_adapter(
         batch: Frames at a time, which bounds memory.
 
     Returns:
-        The adapted grid, half precision, on the CPU.
+        The adapted grid at unit length, half precision, on the CPU.
     """
     was_training = adapter.training
     adapter.eval()
@@ -192,7 +192,7 @@ def apply_adapter(
         frozen = unit_length(features.values[part].to(device)).to(precision)
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             adapted = adapter(normalise_frames(frames[part].to(device)), frozen)
-        parts.append(adapted.half().cpu())
+        parts.append(normalize(adapted.float(), dim=1, eps=1e-6).half().cpu())
     adapter.train(was_training)
     stride = adapter.stride_px
     return FeatureGrid(torch.cat(parts), stride, centred_offset(stride), features.working_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from adaptation.adapter import (
 from adaptation.objective import LossConfig, batch_losses, found_positions
 from adaptation.sampling import PairBatch, draw_pairs, hold_back
 from t4g_tracker.datatypes import FeatureGrid, Trajectories
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.errors import ConfigError, TrackerError
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +160,7 @@ def adapt(
 
     Raises:
         Interrupted: If ``stop`` returned True.
+        TrackerError: If the loss stops being a number, or the trajectories cannot be paired.
 
     Source: the optimisation of DINO-Tracker, arXiv:2403.14548; the differences are in
     docs/design.md.
@@ -186,6 +188,11 @@ def adapt(
             training, len(frames), config.frames_per_step, config.pairs_per_frame, generator, favoured
         )
         row = {"step": state.step + 1, **stepper.step(batch, state.optimiser)}
+        if not math.isfinite(row["loss"]):
+            raise TrackerError(
+                f"the adaptation diverged at step {row['step']}; lower adaptation.learning_rate "
+                f"(now {config.learning_rate})"
+            )
         state.scheduler.step()
         state.step += 1
         state.step_seconds.append(time.perf_counter() - begin)
@@ -299,8 +306,8 @@ def _weights(adapter: nn.Module) -> Weights:
 def _probe_batches(
     trajectories: Trajectories, frame_count: int, config: AdaptationConfig, generator: torch.Generator
 ) -> list[PairBatch]:
-    """A fixed set of held-back pairs, drawn once, that every measurement uses."""
-    return [draw_pairs(trajectories, frame_count, config.frames_per_step, 64, generator) for _ in range(8)]
+    """A fixed set of pairs, drawn once, that every measurement uses."""
+    return [draw_pairs(trajectories, frame_count, 2, 64, generator) for _ in range(8)]
 
 
 def _begins_inside(trajectories: Trajectories, foreground: Tensor) -> Tensor:

@@ -31,6 +31,11 @@ class LossConfig:
         for name in ("huber", "cross_entropy", "window_cross_entropy", "prior"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"adaptation.losses.{name} must be 0 or more, got {getattr(self, name)}")
+        if not self.huber + self.cross_entropy + self.window_cross_entropy:
+            raise ConfigError(
+                "adaptation.losses: huber, cross_entropy or window_cross_entropy must be above 0; "
+                "to track with frozen features set adaptation.steps=0"
+            )
         if self.temperature <= 0 or self.window_radius_px <= 0:
             raise ConfigError("adaptation.losses: temperature and window_radius_px must be positive")
 
@@ -95,7 +100,7 @@ def batch_losses(
 ) -> dict[str, Tensor]:
     """Unweighted losses of a batch, each a scalar mean.
 
-    Windows are centred on the best coarse cell, as when tracking. One that would miss the
+    Windows are centred on the best coarse cell. One that would miss the
     target is centred on the target instead: it could teach nothing about the position
     within it, and the whole-frame loss is the one that moves the peak.
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from t4g_tracker.errors import CacheError
+from t4g_tracker.errors import CacheError, OutputError
 from t4g_tracker.outputs import atomic_write, prepare_output_folder
 
 CLOCK_STEP_S = 0.02  # file times may lag behind the clock by this much
@@ -73,10 +73,12 @@ class Cache:
             CacheError: If the file is cut short, unreadable or made with other settings.
         """
         path = self.path(kind, key)
-        if not path.exists() or path.stat().st_mtime < self.not_before:
-            return None
         try:
+            if path.stat().st_mtime < self.not_before:
+                return None
             entry = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
         except Exception as error:
             raise CacheError(
                 f"{path}: cache entry is cut short or damaged; delete it or run with --fresh"
@@ -94,8 +96,14 @@ class Cache:
             OutputError: If the folder cannot be written or the disk is full.
         """
         prepare_output_folder(self.folder)
-        with atomic_write(self.path(kind, key)) as temporary:
-            torch.save({"kind": kind, "key": key, "payload": payload}, temporary)
+        path = self.path(kind, key)
+        try:
+            with atomic_write(path) as temporary:
+                torch.save({"kind": kind, "key": key, "payload": payload}, temporary)
+        except RuntimeError as error:  # how torch's writer says that the disk took no more
+            raise OutputError(
+                f"{path}: cannot be written, the disk may be full; free some space or choose another --cache"
+            ) from error
 
     def remove(self, kind: str, key: str) -> None:
         self.path(kind, key).unlink(missing_ok=True)

@@ -49,6 +49,13 @@ class TrackRequest:
     quiet: bool
 
 
+def _seed(text: str) -> int:
+    """A seed that torch takes."""
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2^63 - 1, got {text}")
+    return int(text)
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that every command which runs the tracker takes."""
     parser.add_argument("--config", type=Path, help="YAML file of settings, e.g. configs/fast.yaml")
@@ -62,7 +69,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help="change single settings, e.g. adaptation.steps=2000 (configs/default.yaml lists all)",
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same tracks (default 0)")
+    parser.add_argument(
+        "--seed", type=_seed, default=0, help="the same seed gives the same tracks (default 0)"
+    )
     parser.add_argument(
         "--cache",
         type=Path,
@@ -154,9 +163,10 @@ def read_settings(base: Settings, file: Path | None, assignments: list[str]) -> 
 
 
 def _find_config(file: Path) -> Path:
-    """The file as given, or of that name in the project's own configs folder."""
+    """The file as given; for configs/NAME, from any folder, the project's own."""
     shipped = Path(__file__).parents[1] / "configs" / file.name
-    return shipped if not file.exists() and shipped.exists() else file
+    asked_shipped = file.parent == Path("configs") and not file.exists() and shipped.exists()
+    return shipped if asked_shipped else file
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -194,7 +204,7 @@ def guarded(command: Callable[[list[str] | None], int], argv: list[str] | None) 
         return EXIT_BAD_INPUT
     except KeyboardInterrupt as interrupt:
         print(
-            f"\n{str(interrupt) or 'interrupted'}; the same command goes on from what is kept",
+            f"\n{str(interrupt) or 'interrupted'}; the same command, without --fresh, goes on from there",
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED

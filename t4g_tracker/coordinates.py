@@ -19,7 +19,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class WorkingSizeConfig:
-    """The size that features and flow are computed at."""
+    """The size that features are computed at; flow has its own."""
 
     pixels: int = 320 * 576  # height times width to come near, aspect kept
     multiple: int = 64  # both sides are multiples of this; SVD's UNet needs 64

@@ -72,8 +72,8 @@ class FlowSequence:
     ``backward[t]`` at a pixel of frame t + 1 is the displacement to frame t.
     """
 
-    forward: Tensor  # (T-1, 2, H, W) float16 working pixels, (dx, dy)
-    backward: Tensor  # (T-1, 2, H, W) float16 working pixels, (dx, dy)
+    forward: Tensor  # (T-1, 2, H, W) float16 (dx, dy) in pixels of this (H, W), not the working size
+    backward: Tensor  # (T-1, 2, H, W) float16, likewise
 
 
 @dataclass(frozen=True)

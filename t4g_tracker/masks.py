@@ -12,12 +12,13 @@ from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import VideoError
 from t4g_tracker.queries import read_mask
-
-MASK_SUFFIXES = (".png", ".jpg", ".jpeg")
+from t4g_tracker.video import image_files
 
 
 def read_foreground(folder: Path, video: Video, size: Size) -> Tensor:
-    """Read a folder of masks, one per frame in the order of their names.
+    """Read a folder of masks, one per frame, in the same order as a folder of frames.
+
+    A mask may be empty, where the object is out of sight.
 
     Args:
         folder: Images of the video's size; non-zero pixels are foreground.
@@ -28,17 +29,24 @@ def read_foreground(folder: Path, video: Video, size: Size) -> Tensor:
         (T, H, W) bool.
 
     Raises:
-        VideoError: If there are not as many masks as frames.
+        VideoError: If there are not as many masks as frames, or all of them are empty.
         QueryError: If a mask cannot be read or has another size.
     """
-    files = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in MASK_SUFFIXES)
+    files = image_files(folder)
     if len(files) != video.frame_count:
         raise VideoError(
             f"{folder}: has {len(files)} mask images, but {video.source} has {video.frame_count} frames; "
             "give one mask per frame"
         )
     masks = [
-        interpolate(torch.from_numpy(read_mask(file, video))[None, None].float(), size=size, mode="nearest")
+        interpolate(
+            torch.from_numpy(read_mask(file, video, may_be_empty=True))[None, None].float(),
+            size=size,
+            mode="nearest",
+        )
         for file in files
     ]
-    return torch.cat(masks)[:, 0] > 0.5
+    foreground = torch.cat(masks)[:, 0] > 0.5
+    if not bool(foreground.any()):
+        raise VideoError(f"{folder}: no mask has anything inside; paint the object with anything but 0")
+    return foreground

@@ -38,9 +38,9 @@ def polish(
         queries: N query points, original pixels.
         xy: (N, T, 2) matched positions, original pixels.
         reach_px: Longest accepted move, in pixels of a frame of ``pixels`` pixels.
-        window_px: Side of the square that is compared, likewise.
-        pixels: Frame size that the two lengths above are for; larger frames start on a
-            pyramid level of about this size.
+        window_px: Side of the square that is compared, at every level of the pyramid.
+        pixels: Frame size that ``reach_px`` is for; larger frames start on a pyramid
+            level of about this size.
 
     Returns:
         (N, T, 2) positions, original pixels; query frames are left as they are.

@@ -117,7 +117,7 @@ def grid_queries(video: Video, across: int, frame: int = 0, mask: np.ndarray | N
     )
 
 
-def read_mask(path: str | Path, video: Video) -> np.ndarray:
+def read_mask(path: str | Path, video: Video, may_be_empty: bool = False) -> np.ndarray:
     """Read which pixels belong to an object.
 
     Any image will do: a pixel is inside where it is not zero. In a palette image, as
@@ -127,9 +127,11 @@ def read_mask(path: str | Path, video: Video) -> np.ndarray:
     Args:
         path: The image.
         video: Gives the size that the mask must have.
+        may_be_empty: Take a mask with nothing inside as well.
 
     Returns:
-        (H, W) bool, original pixels, true inside; at least one pixel is.
+        (H, W) bool, original pixels, true inside; at least one pixel is, unless
+        ``may_be_empty``.
 
     Raises:
         QueryError: If the image is missing or unreadable, has another size than the
@@ -149,16 +151,16 @@ def read_mask(path: str | Path, video: Video) -> np.ndarray:
     if mask.ndim == 3:
         colour, alpha = (mask[..., :-1], mask[..., -1]) if has_alpha else (mask, np.True_)
         mask = colour.any(axis=-1) & alpha
-    _check_mask(mask, video, str(path))
+    _check_mask(mask, video, str(path), may_be_empty)
     return mask
 
 
-def _check_mask(mask: np.ndarray, video: Video, where: str) -> None:
+def _check_mask(mask: np.ndarray, video: Video, where: str, may_be_empty: bool = False) -> None:
     if mask.shape != video.size:
         height, width = video.size
         got = "x".join(str(side) for side in mask.shape[::-1])
         raise QueryError(f"{where}: is {got} pixels, but {video.source} is {width}x{height}; make them equal")
-    if not mask.any():
+    if not mask.any() and not may_be_empty:
         raise QueryError(f"{where}: has nothing inside; paint the object with anything but 0")
 
 

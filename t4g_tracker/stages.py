@@ -20,19 +20,29 @@ class StageLog:
     """What each stage took, in the order they ran."""
 
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    running: str | None = None
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the enclosed work; peaks are of the stage where the system can tell them apart."""
+        """Measure the enclosed work; peaks are of the stage where the system can tell them apart.
+
+        A stage that runs again adds to its seconds. Stages do not nest: time would count twice.
+        """
+        assert self.running is None, f"stage {name} began inside stage {self.running}"
+        self.running = name
         _reset_peak()
         begin = time.perf_counter()
         try:
             yield
         finally:
-            entry = {"seconds": round(time.perf_counter() - begin, 3), "peak_memory_mb": round(_peak_mb())}
+            self.running = None
+            entry = {"seconds": time.perf_counter() - begin, "peak_memory_mb": _peak_mb()}
             if torch.cuda.is_available():
-                entry["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
-            self.stages[name] = entry
+                entry["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
+            before = self.stages.get(name, {})
+            entry["seconds"] += before.get("seconds", 0.0)
+            peaks = {key: max(value, before.get(key, 0.0)) for key, value in entry.items()}
+            self.stages[name] = {key: round(value, 2) for key, value in peaks.items()}
 
     def spent(self, *names: str) -> tuple[float, float]:
         """Seconds in all and the highest peak, in MB, of those named stages that ran."""

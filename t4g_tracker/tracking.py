@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from t4g_tracker.coordinates import cells_to_pixels, pixels_to_cells, rescale
+from t4g_tracker.coordinates import cells_to_pixels, inside, pixels_to_cells, rescale
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.matching import cell_vectors, cost_volume, sample_vectors, soft_argmax, top_peaks
@@ -32,7 +32,7 @@ class TrackingConfig:
     jump_px: float = 12.0  # departure from the flow that costs as much, working pixels
     polish: bool = True  # refine by Lucas-Kanade on the original frames
     polish_reach_px: float = 6.0  # longest move of the polish, pixels at 480p
-    polish_window_px: int = 15  # side of the square it compares, pixels at 480p
+    polish_window_px: int = 15  # side of the square it compares, at every pyramid level
     points_at_once: int = 512  # cost maps held in memory together
 
     def __post_init__(self) -> None:
@@ -129,6 +129,8 @@ def track(
     if config.polish:
         xy = polish(video, queries, xy, config.polish_reach_px, config.polish_window_px)
     seen, confidence = judge(similarity.cpu(), miss_px.cpu(), visibility)
+    within = inside(xy, video.size)
+    seen, confidence = seen & within, confidence * within
     seen[rows, queries.frame], confidence[rows, queries.frame] = True, 1.0
     return Tracks(xy, seen, confidence)
 

@@ -38,6 +38,8 @@ class TrajectoriesConfig:
     def __post_init__(self) -> None:
         if self.cycle_threshold_px <= 0 or self.direct_threshold_px <= 0:
             raise ConfigError("trajectories: thresholds must be positive pixels")
+        if self.direct_pairs < 0:
+            raise ConfigError(f"trajectories.direct_pairs must be 0 or more, got {self.direct_pairs}")
         if self.spacing_px < 1:
             raise ConfigError(f"trajectories.spacing_px must be at least 1, got {self.spacing_px}")
         if self.minimum_frames < 2:

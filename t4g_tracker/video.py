@@ -247,10 +247,15 @@ def _stack(frames: list[np.ndarray]) -> np.ndarray:
     return stacked
 
 
+def image_files(folder: Path) -> list[Path]:
+    """The jpg and png files of a folder, hidden ones left out, numbers in names in counting order."""
+    images = (file for file in folder.iterdir() if file.suffix.lower() in _FRAME_EXTENSIONS)
+    return sorted((file for file in images if file.name[0] != "." and file.is_file()), key=_natural_order)
+
+
 def _read_folder(folder: Path) -> np.ndarray:
     """Frames (T, H, W, 3) of a folder of images."""
-    images = (file for file in folder.iterdir() if file.suffix.lower() in _FRAME_EXTENSIONS)
-    files = sorted((file for file in images if file.name[0] != "." and file.is_file()), key=_natural_order)
+    files = image_files(folder)
     if not files:
         raise VideoError(f"{folder}: holds no jpg or png frames; give the folder that holds them directly")
     frames = np.empty((len(files), *_read_image(files[0]).shape), np.uint8)

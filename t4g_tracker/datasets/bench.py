@@ -10,7 +10,7 @@ import argparse
 import csv
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from t4g_tracker.command_line import add_common_arguments
@@ -114,6 +114,8 @@ def run_bench(request: BenchRequest, track_clip: TrackClip) -> list[str]:
         DatasetError, OutputError, VideoError: Before any clip is tracked where that can be told.
     """
     names = clip_names(request.data, request.clips)
+    for name in names:  # told now, not after hours
+        load_clip(request.data, name)
     folder = prepare_output_folder(request.out)
     lines: list[_Line] = []
     with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
@@ -168,7 +170,16 @@ def _write_tables(folder: Path, request: BenchRequest, lines: list[_Line]) -> No
     rows = [HEADER, ["---"] * len(HEADER), *(line.cells() for line in lines)]
     with atomic_write(folder / "results.md") as passing:
         passing.write_text("".join(f"| {' | '.join(row)} |\n" for row in rows), encoding="utf-8")
-    table = [dict(zip(HEADER, line.cells(), strict=True)) for line in lines]
+    table = [
+        {
+            "clip": line.clip,
+            "method": line.method,
+            **asdict(line.scores),
+            "seconds": line.seconds,
+            "peak_memory_mb": line.peak_memory_mb,
+        }
+        for line in lines
+    ]
     facts = {
         "data": str(request.data),
         "mode": request.mode,

@@ -50,7 +50,16 @@ def extract_patch(
 
     Returns:
         (T, channels, H / stride, W / stride) half precision on the CPU.
+
+    Raises:
+        ConfigError: If the stride does not divide both sides of the frames.
     """
+    height, width = frames.shape[-2:]
+    if height % config.stride_px or width % config.stride_px:
+        raise ConfigError(
+            f"features.patch.stride_px must divide the working size {width}x{height}, "
+            f"got {config.stride_px}; take 4 or 8"
+        )
     generator = torch.Generator().manual_seed(seed)
     side, stride = config.window_px, config.stride_px
     kernel = torch.randn(config.channels, 3, side, side, generator=generator) / side
