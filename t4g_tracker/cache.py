@@ -20,7 +20,6 @@ import torch
 from t4g_tracker.errors import CacheError, OutputError
 from t4g_tracker.outputs import atomic_write, prepare_output_folder
 
-CLOCK_STEP_S = 0.02  # file times may lag behind the clock by this much
 FORMAT = 1  # raise when what an entry holds, or how it is computed, changes
 
 
@@ -57,7 +56,7 @@ class Cache:
             OutputError: If the folder cannot be written, told before any work.
         """
         prepare_output_folder(folder)
-        return Cache(folder, time.time() - CLOCK_STEP_S if fresh else 0.0)
+        return Cache(folder, time.time() if fresh else 0.0)
 
     def of(self, content: str) -> Cache:
         """The part of the cache that belongs to the video with this digest."""

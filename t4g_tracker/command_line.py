@@ -163,10 +163,10 @@ def read_settings(base: Settings, file: Path | None, assignments: list[str]) -> 
 
 
 def _find_config(file: Path) -> Path:
-    """The file as given; for configs/NAME, from any folder, the project's own."""
+    """The file as given; for NAME or configs/NAME that is not there, the project's own."""
     shipped = Path(__file__).parents[1] / "configs" / file.name
-    asked_shipped = file.parent == Path("configs") and not file.exists() and shipped.exists()
-    return shipped if asked_shipped else file
+    plain = file.parent in (Path(), Path("configs"))
+    return shipped if plain and not file.exists() and shipped.exists() else file
 
 
 def pick_device(wanted: str) -> torch.device:
