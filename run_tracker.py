@@ -32,6 +32,7 @@ from t4g_tracker.coordinates import WorkingSizeConfig, working_size
 from t4g_tracker.datasets.bench import Outcome, parse_bench, run_bench
 from t4g_tracker.datasets.frames_and_tracks import AnnotatedClip
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Trajectories, Video
+from t4g_tracker.errors import ConfigError
 from t4g_tracker.features import FeaturesConfig, check_features, extract_features
 from t4g_tracker.flow import FlowConfig, FlowEstimator, check_flow, flow_size, weights_stamp
 from t4g_tracker.masks import read_foreground
@@ -64,6 +65,13 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     visibility: VisibilityConfig = field(default_factory=VisibilityConfig)
     outputs: OutputsConfig = field(default_factory=OutputsConfig)
+
+    def __post_init__(self) -> None:
+        if self.features.extractor != "patch" and self.working_size.multiple % 64:
+            raise ConfigError(
+                f"working_size.multiple must be a multiple of 64 for {self.features.extractor} features "
+                f"(the UNet halves 1/8 latents three times), got {self.working_size.multiple}"
+            )
 
 
 @dataclass(frozen=True)

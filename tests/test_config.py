@@ -170,3 +170,8 @@ def test_fast_takes_fewer_steps_and_paper_uses_the_published_recipe():
     assert (paper.features.extractor, paper.adaptation.adapter) == ("track4gen", "delta-cnn")
     assert (paper.adaptation.steps, paper.adaptation.frames_per_step) == (5000, 4)
     assert paper.adaptation.losses.cross_entropy == paper.adaptation.losses.window_cross_entropy == 0
+
+
+def test_diffusion_features_refuse_a_working_size_their_unet_cannot_halve():
+    with pytest.raises(ConfigError, match="multiple of 64 for svd features"):
+        read_settings(Config(), None, ["features.extractor=svd", "working_size.multiple=16"])
