@@ -197,28 +197,18 @@ def adapted_features(
     return apply_adapter(adapter.to(clip.device), features, clip.frames, clip.device, precision)
 
 
-def match_points(
-    clip: Clip,
-    queries: QueryPoints,
-    config: Config,
-    features: FeatureGrid,
-    progress: Progress | None = None,
-) -> Tracks:
-    """Stage 5 without flow: where matching alone finds the query points; shows what features are worth."""
-    return track(
-        queries, features, clip.video, config.tracking, config.visibility, None, clip.device, progress
-    )
-
-
 def track_points(
     clip: Clip,
     queries: QueryPoints,
     config: Config,
     features: FeatureGrid,
-    flow: FlowSequence,
+    flow: FlowSequence | None,
     progress: Progress | None = None,
 ) -> Tracks:
-    """Stage 5: the query points, matched in every frame and followed along the flow between them."""
+    """Stage 5: the query points, matched in every frame and followed along the flow between them.
+
+    Without flow it is matching alone, which shows what the features are worth.
+    """
     return track(
         queries, features, clip.video, config.tracking, config.visibility, flow, clip.device, progress
     )
@@ -244,7 +234,7 @@ def track_snapshots(
         for step in steps:
             adapted = adapted_features(clip, config, features, fitted, step)
             label = f"step {step}" if step else "frozen features"
-            rows.append(Row(label, step, match_points(clip, queries, config, adapted, advance)))
+            rows.append(Row(label, step, track_points(clip, queries, config, adapted, None, advance)))
         if config.tracking.path:
             finished = track_points(clip, queries, config, adapted, flow, advance)
             rows.append(Row("path along flow", steps[-1], finished))
@@ -382,14 +372,15 @@ def bench_methods(clip: Clip, queries: QueryPoints, config: Config, name: str) -
     no_steps = replace(config, adaptation=replace(config.adaptation, steps=0))
     unfitted = fit_adapter(clip, no_steps, features, flow)
     with clip.log.stage("matching"):
-        frozen = match_points(clip, queries, config, adapted_features(clip, config, features, unfitted, 0))
+        unchanged = adapted_features(clip, config, features, unfitted, 0)
+        frozen = track_points(clip, queries, config, unchanged, None)
     yield Outcome(f"frozen {config.features.extractor}", frozen, *clip.log.spent("features", "matching"))
     fitted = fit_adapter(clip, config, features, flow)
     with clip.log.stage("adapter"):
         adapted = adapted_features(clip, config, features, fitted, config.adaptation.steps)
     fitting = ("features", "flow", "trajectories", "adaptation", "adapter")
     with clip.log.stage("matching adapted"):
-        matched = match_points(clip, queries, config, adapted)
+        matched = track_points(clip, queries, config, adapted, None)
     yield Outcome(f"{name}, matching alone", matched, *clip.log.spent(*fitting, "matching adapted"))
     with clip.log.stage("tracking"):
         tracks = track_points(clip, queries, config, adapted, flow)

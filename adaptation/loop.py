@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -24,8 +23,6 @@ from adaptation.objective import LossConfig, batch_losses, found_positions
 from adaptation.sampling import PairBatch, draw_pairs, hold_back
 from t4g_tracker.datatypes import FeatureGrid, Trajectories
 from t4g_tracker.errors import ConfigError, TrackerError
-
-logger = logging.getLogger(__name__)
 
 Weights = dict[str, Tensor]
 

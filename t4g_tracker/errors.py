@@ -34,3 +34,9 @@ class OutputError(TrackerError):
 
 class DatasetError(TrackerError):
     """A data set folder or annotation file cannot be used."""
+
+
+def one_line(error: BaseException) -> str:
+    """The first words of an error message, on one line."""
+    words = " ".join(str(error).split())
+    return words if len(words) <= 160 else f"{words[:157]}..."

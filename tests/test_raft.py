@@ -11,7 +11,7 @@ from torchvision.models.optical_flow import raft_large, raft_small
 from torchvision.transforms._presets import OpticalFlow
 
 from t4g_tracker.errors import WeightsError
-from t4g_tracker.flow import raft
+from t4g_tracker.flow import FlowConfig, FlowEstimator, raft
 
 CPU = torch.device("cpu")
 
@@ -21,6 +21,13 @@ def model(request):
     torch.manual_seed(0)
     build = {"raft-small": raft_small, "raft-large": raft_large}[request.param]
     return build(weights=None).eval().requires_grad_(False)
+
+
+def _neighbours(model, frames):
+    """Flow between neighbours as the pipeline asks for it, one update, with ``model`` as the weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raft, "load_raft", lambda *_: model)
+        return FlowEstimator(FlowConfig(method="raft-small", updates=1), CPU).neighbours(frames)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +75,7 @@ def test_every_frame_is_encoded_once_and_at_most_two_are_kept(model, frames):
         patch.setattr(raft, "_Encoding", Watched)
         calls = []
         hook = model.feature_encoder.register_forward_hook(lambda *_: calls.append(1))
-        flow = raft.estimate(model, frames, 1, CPU)
+        flow = _neighbours(model, frames)
         hook.remove()
     assert len(calls) == len(frames)
     assert max(seen) == 2
@@ -76,7 +83,7 @@ def test_every_frame_is_encoded_once_and_at_most_two_are_kept(model, frames):
 
 
 def test_forward_and_backward_are_told_apart(model, frames):
-    flow = raft.estimate(model, frames, 1, CPU)
+    flow = _neighbours(model, frames)
     forward = _plain_call(model, frames, 1, 2, updates=1)
     backward = _plain_call(model, frames, 2, 1, updates=1)
     torch.testing.assert_close(flow.forward[1], forward.half(), atol=1e-4, rtol=1e-3)

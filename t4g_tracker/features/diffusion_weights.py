@@ -18,7 +18,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-from t4g_tracker.errors import WeightsError
+from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.refiner import Refiner
 
 SETTING = "features.diffusion.model"
@@ -145,7 +145,7 @@ def _load_strictly(kind: Any, folder: Path, part: str, **options: Any) -> Any:
             folder, subfolder=part, local_files_only=True, output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"{SETTING}: {folder / part} cannot be loaded ({_one_line(error)})") from error
+        raise WeightsError(f"{SETTING}: {folder / part} cannot be loaded ({one_line(error)})") from error
     for fault in ("missing", "unexpected", "mismatched"):
         # older CLIP checkpoints carry their constant 0, 1, 2, ... along
         names = sorted(str(key) for key in report[f"{fault}_keys"] if "position_ids" not in str(key))
@@ -174,16 +174,10 @@ def _read_json(path: Path) -> dict[str, Any]:
             )
         raise WeightsError(f"{SETTING}: {path} is missing; {remedy}") from error
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{SETTING}: {path} cannot be read as {part} ({_one_line(error)})") from error
+        raise WeightsError(f"{SETTING}: {path} cannot be read as {part} ({one_line(error)})") from error
     if not isinstance(parsed, dict):
         raise WeightsError(f"{SETTING}: {path} is not a diffusers config")
     return parsed
-
-
-def _one_line(error: BaseException) -> str:
-    """The first words of an error message, on one line."""
-    words = " ".join(str(error).split())
-    return words if len(words) <= 160 else f"{words[:157]}..."
 
 
 def _first_line(error: BaseException) -> str:

@@ -23,8 +23,7 @@ from torchvision.models.optical_flow import (
     raft_small,
 )
 
-from t4g_tracker.datatypes import FlowSequence
-from t4g_tracker.errors import WeightsError
+from t4g_tracker.errors import WeightsError, one_line
 
 Progress = Callable[[int, int], None]
 Variant = Literal["raft-small", "raft-large"]
@@ -62,7 +61,7 @@ def load_raft(variant: Variant, weights: str, device: torch.device) -> RAFT:
         source = weights or published.url
         raise WeightsError(
             f"{source}: does not hold the weights of torchvision's {variant.replace('-', '_')}"
-            f" ({_one_line(error)}); choose flow.method to fit them"
+            f" ({one_line(error)}); choose flow.method to fit them"
         ) from error
     return model.eval().requires_grad_(False).to(device)
 
@@ -123,26 +122,6 @@ def raft_flow_pairs(
     return flows
 
 
-def estimate(
-    model: RAFT,
-    frames: Tensor,
-    updates: int,
-    device: torch.device,
-    progress: Progress | None = None,
-) -> FlowSequence:
-    """Flow between all neighbouring frames, forward and backward.
-
-    Args, errors: as ``raft_flow_pairs``.
-
-    Returns:
-        ``FlowSequence`` of T - 1 steps in working pixels.
-    """
-    steps = len(frames) - 1
-    pairs = [(t, t + 1) for t in range(steps)] + [(t + 1, t) for t in range(steps)]
-    flows = raft_flow_pairs(model, frames, pairs, updates, device, progress)
-    return FlowSequence(flows[:steps], flows[steps:])
-
-
 class _Encoding:
     """What RAFT's two encoders make of one frame."""
 
@@ -195,7 +174,7 @@ def _published_state(published: Raft_Small_Weights | Raft_Large_Weights) -> dict
         state: dict[str, Tensor] = published.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise WeightsError(
-            f"RAFT's weights could not be downloaded from {place.netloc} ({_one_line(error)}); fetch"
+            f"RAFT's weights could not be downloaded from {place.netloc} ({one_line(error)}); fetch"
             f" {published.url} elsewhere and put it at {cached}, or name it with --set flow.weights=FILE,"
             f" or use --set flow.method=dis"
         ) from error
@@ -213,12 +192,6 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         raise WeightsError(
-            f"{path}: cannot be read as weights ({_one_line(error)}); delete it and fetch it again"
+            f"{path}: cannot be read as weights ({one_line(error)}); delete it and fetch it again"
         ) from error
     return state
-
-
-def _one_line(error: BaseException) -> str:
-    """The first words of an error message, on one line."""
-    words = " ".join(str(error).split())
-    return words if len(words) <= 160 else f"{words[:157]}..."
