@@ -57,12 +57,12 @@ def draw_overlay(
         first = max(0, frame - trail_frames)
         if first < frame:
             past = slice(first, frame + 1)
-            canvas = _with_trails(canvas, xy[:, past], visible[:, past], colours, radius, trail_frames)
+            canvas = with_trails(canvas, xy[:, past], visible[:, past], colours, radius, trail_frames)
         draw_points(canvas, xy[:, frame], visible[:, frame], colours, radius)
         yield canvas
 
 
-def _with_trails(
+def with_trails(
     canvas: np.ndarray,
     xy: np.ndarray,
     visible: np.ndarray,

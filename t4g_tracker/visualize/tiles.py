@@ -1,0 +1,75 @@
+"""Tiles: one video drawn small, many times beside itself, each time with other tracks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from t4g_tracker.coordinates import Size
+from t4g_tracker.datatypes import QueryPoints, Tracks, Video
+from t4g_tracker.visualize.colours import point_colours
+from t4g_tracker.visualize.drawing import dimmed, dot_radius, draw_points, line, positions, resized
+from t4g_tracker.visualize.overlay import with_trails
+
+WIDEST_PX = 1600  # of a picture of tiles
+GAP_PX = 8  # between tiles
+DIM = 0.75
+_ERROR_COLOUR = (255, 255, 255)
+
+
+def tile_size(size: Size, widest_px: float) -> Size:
+    """(H, W) of a tile that keeps the video's aspect and is neither huge nor tiny."""
+    width = max(24.0, min(widest_px, 640.0 if size[1] >= size[0] else 360.0, 2.0 * size[1]))
+    return max(16, round(width * size[0] / size[1])), int(width)
+
+
+def columns_across(count: int, size: Size, most: int | None = None) -> int:
+    """How many of ``count`` tiles go side by side, at most ``most``, to come nearest to 16:9."""
+
+    def misfit(across: int) -> float:
+        down = math.ceil(count / across)
+        empty = across * down - count
+        return abs(math.log(across * size[1] / (down * size[0]) / (16 / 9))) + 0.15 * empty
+
+    return min(range(1, min(count, most or count) + 1), key=misfit)
+
+
+@dataclass(frozen=True)
+class Painter:
+    """Draws tiles of one video."""
+
+    video: Video
+    size: Size  # (H, W) of a tile
+    colours: np.ndarray  # (N, 3) uint8
+    radius: float  # pixels of a tile
+    truth: np.ndarray | None  # (N, T, 2) pixels of a tile, not a number where hidden
+
+    @classmethod
+    def make(cls, video: Video, queries: QueryPoints, size: Size, truth: Tracks | None) -> Painter:
+        """A painter whose lines lead to the true tracks, where they are known."""
+        true_xy = None
+        if truth is not None:
+            true_xy = positions(truth.xy, video.size, size)
+            true_xy[~truth.visibility.cpu().numpy()] = np.nan
+        radius = dot_radius(size, len(queries)) + 0.3
+        return cls(video, size, point_colours(queries), radius, true_xy)
+
+    def background(self, frame: int) -> np.ndarray:
+        """A frame of the video at the tile's size (H, W, 3), dimmed."""
+        return dimmed(resized(self.video.frames[frame], self.size), DIM)
+
+    def tile(self, background: np.ndarray, tracks: Tracks, frame: int, trail_frames: int = 0) -> np.ndarray:
+        """One frame with the points where ``tracks`` have them, and where they came from."""
+        first = max(0, frame - trail_frames)
+        xy = positions(tracks.xy[:, first : frame + 1], self.video.size, self.size)
+        visible = tracks.visibility[:, first : frame + 1].cpu().numpy()
+        picture = background.copy()
+        if first < frame:
+            picture = with_trails(picture, xy, visible, self.colours, self.radius, trail_frames)
+        if self.truth is not None:
+            for found, true in zip(xy[:, -1], self.truth[:, frame], strict=True):
+                line(picture, found, true, _ERROR_COLOUR, 1)
+        draw_points(picture, xy[:, -1], visible[:, -1], self.colours, self.radius)
+        return picture
