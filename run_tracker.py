@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from adaptation.adapter import apply_adapter, build_adapter
-from adaptation.loop import Adaptation, AdaptationConfig, adapt, pick_precision
+from adaptation.loop import Adaptation, AdaptationConfig, adapt
 from t4g_tracker.cache import Cache, digest, make_key, pack, unpack
 from t4g_tracker.command_line import (
     guarded,
@@ -37,6 +37,7 @@ from t4g_tracker.features import FeaturesConfig, check_features, extract_feature
 from t4g_tracker.flow import FlowConfig, FlowEstimator, check_flow, flow_size, weights_stamp
 from t4g_tracker.masks import read_foreground
 from t4g_tracker.outputs import prepare_output_folder
+from t4g_tracker.precision import pick_precision
 from t4g_tracker.report import (
     OutputsConfig,
     Row,

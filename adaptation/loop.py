@@ -23,6 +23,7 @@ from adaptation.objective import LossConfig, batch_losses, found_positions
 from adaptation.sampling import PairBatch, draw_pairs, hold_back
 from t4g_tracker.datatypes import FeatureGrid, Trajectories
 from t4g_tracker.errors import ConfigError, TrackerError
+from t4g_tracker.precision import Precision, pick_precision
 
 Weights = dict[str, Tensor]
 
@@ -42,9 +43,7 @@ class AdaptationConfig:
     held_back: float = 0.05  # share of the frame whose trajectories only measure progress
     snapshots: tuple[int, ...] = (100, 500, 1000, 2000, 5000)  # steps whose weights are kept for pictures
     evaluate_every: int = 100  # steps between measurements on held-back trajectories
-    precision: Literal["auto", "float32", "bfloat16"] = (
-        "auto"  # auto: bfloat16 where the device is fast at it
-    )
+    precision: Precision = "auto"  # auto: bfloat16 where the device is fast at it
     losses: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
@@ -312,18 +311,3 @@ def _begins_inside(trajectories: Trajectories, foreground: Tensor) -> Tensor:
     x, y = trajectories.xy[trajectories.first].round().long().unbind(-1)
     _, height, width = foreground.shape
     return foreground[trajectories.start, y.clamp(0, height - 1), x.clamp(0, width - 1)]
-
-
-def pick_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """Autocast type for a device: bfloat16 where it computes faster than float32."""
-    if wanted == "float32":
-        return torch.float32
-    if wanted == "bfloat16" or device.type == "cuda":
-        return torch.bfloat16
-    fast = device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bf16()
-    return torch.bfloat16 if fast else torch.float32
-
-
-def _cpu_has_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

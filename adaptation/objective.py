@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
 from adaptation.adapter import align
-from adaptation.losses import cell_cross_entropy, huber, prior, window_cross_entropy
+from adaptation.losses import huber, prior
 from adaptation.sampling import PairBatch
 from t4g_tracker.coordinates import cells_to_pixels, centred_offset, pixels_to_cells
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.matching import sample_vectors, vote, window_offsets
+from t4g_tracker.matching_losses import cell_cross_entropy, window_cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True)
