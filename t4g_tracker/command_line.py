@@ -29,8 +29,8 @@ EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
-class TrackRequest:
-    """What the user asked ``t4g track`` for."""
+class PointsRequest:
+    """A video and the points in it that a command is to follow."""
 
     video: Path
     queries: Path | None
@@ -38,6 +38,12 @@ class TrackRequest:
     grid_frame: int
     mask: Path | None
     truth: Path | None
+
+
+@dataclass(frozen=True)
+class TrackRequest(PointsRequest):
+    """What the user asked ``t4g track`` for."""
+
     foreground: Path | None
     out: Path | None
     cache: Path
@@ -82,14 +88,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
-def parse_track(argv: list[str] | None) -> TrackRequest:
-    """Read the arguments of ``run_tracker.py``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
-        prog="run_tracker.py",
-        description="Track points through a video, before and after their query frame. Fits a residual "
-        "adapter to the video first; asking again about the same video answers in seconds.",
-        epilog="More: t4g bench --help (accuracy on annotated clips).",
-    )
+def add_point_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say which points of which video are followed, and their true tracks."""
     parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
     points = parser.add_mutually_exclusive_group()
     points.add_argument("--queries", type=Path, help="query points: .json, .csv, .npy or .npz")
@@ -104,6 +104,27 @@ def parse_track(argv: list[str] | None) -> TrackRequest:
         type=Path,
         help="tracks.npz with the true tracks of the same query points: accuracy is measured",
     )
+
+
+def check_points(parser: argparse.ArgumentParser, request: PointsRequest) -> None:
+    """Exit with code 2 where a request does not say which points to follow, or says it twice."""
+    if request.queries is None and request.grid is None:
+        if request.mask is None:
+            parser.error("say which points to follow: --queries FILE, or --grid N")
+        parser.error("--mask wants --grid N as well: how many points across the masked part")
+    if request.mask is not None and request.grid is None:
+        parser.error("--mask goes with --grid, not with --queries")
+
+
+def parse_track(argv: list[str] | None) -> TrackRequest:
+    """Read the arguments of ``run_tracker.py``; exits with code 2 on wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="run_tracker.py",
+        description="Track points through a video, before and after their query frame. Fits a residual "
+        "adapter to the video first; asking again about the same video answers in seconds.",
+        epilog="More: t4g bench --help (accuracy on annotated clips), t4g compare-features --help.",
+    )
+    add_point_arguments(parser)
     parser.add_argument(
         "--foreground",
         type=Path,
@@ -112,16 +133,11 @@ def parse_track(argv: list[str] | None) -> TrackRequest:
     parser.add_argument("--out", type=Path, help="folder for results (default outputs/<clip>)")
     add_common_arguments(parser)
     request = TrackRequest(**vars(parser.parse_args(argv)))
-    if request.queries is None and request.grid is None:
-        if request.mask is None:
-            parser.error("say which points to follow: --queries FILE, or --grid N")
-        parser.error("--mask wants --grid N as well: how many points across the masked part")
-    if request.mask is not None and request.grid is None:
-        parser.error("--mask goes with --grid, not with --queries")
+    check_points(parser, request)
     return request
 
 
-def request_queries(request: TrackRequest, video: Video) -> QueryPoints:
+def request_queries(request: PointsRequest, video: Video) -> QueryPoints:
     """The query points a request asks for, from a file or as a grid."""
     if request.queries is not None:
         return read_queries(request.queries, video)
@@ -130,7 +146,7 @@ def request_queries(request: TrackRequest, video: Video) -> QueryPoints:
     return grid_queries(video, request.grid, request.grid_frame, mask)
 
 
-def request_truth(request: TrackRequest, video: Video, queries: QueryPoints) -> Tracks | None:
+def request_truth(request: PointsRequest, video: Video, queries: QueryPoints) -> Tracks | None:
     """The true tracks a request gives, checked to be of the same points and video.
 
     Raises:
