@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import NUM_FRAMES, WIDTHS, save_tiny_track4gen
 
 from t4g_tracker.errors import ConfigError, WeightsError
-from t4g_tracker.features import diffusion_weights
+from t4g_tracker.features import model_files
 from t4g_tracker.features.diffusion import DiffusionConfig, check, extract
 from t4g_tracker.features.refiner import Refiner
 
@@ -298,7 +298,7 @@ def test_unreachable_hub_and_unknown_folder_say_what_to_do(monkeypatch, tmp_path
     def unreachable(*args, **kwargs):
         raise LocalEntryNotFoundError("cannot find\nthe requested files")
 
-    monkeypatch.setattr(diffusion_weights, "snapshot_download", unreachable)
+    monkeypatch.setattr(model_files, "snapshot_download", unreachable)
     with pytest.raises(WeightsError) as error:
         check(DiffusionConfig(), "svd")
     assert "stabilityai/stable-video-diffusion-img2vid" in str(error.value)

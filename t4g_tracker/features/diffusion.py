@@ -8,23 +8,27 @@ Source: Track4Gen, arXiv:2412.06016; Stable Video Diffusion, arXiv:2311.15127.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
 
 import torch
-from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
+from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from t4g_tracker.coordinates import centred_offset
 from t4g_tracker.datatypes import FeatureGrid
-from t4g_tracker.errors import ConfigError, WeightsError
+from t4g_tracker.errors import WeightsError
 from t4g_tracker.features.diffusion_config import SVD_MODEL, DiffusionConfig, Kind
 from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline, load_refiner
-from t4g_tracker.features.segments import segment_plan
-
-Progress = Callable[[int, int], None]
+from t4g_tracker.features.networks import (
+    Progress,
+    check_frames,
+    dtype_for,
+    in_float16,
+    output_of,
+    scaled_latents,
+    segment_features,
+    tiled_grid,
+)
 
 
 def check(config: DiffusionConfig, kind: Kind) -> Path:
@@ -87,63 +91,24 @@ def extract(
         ConfigError: If the block's cells are not square at this working size.
         ValueError: If ``frames`` is not (T, 3, H, W) uint8.
     """
-    if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8:
-        raise ValueError(f"frames must be (T, 3, H, W) uint8, got {tuple(frames.shape)} {frames.dtype}")
+    check_frames(frames)
     folder = check(config, kind)
-    dtype = _dtype(config.half, device)
+    dtype = dtype_for(config.half, device)
     pipeline = load_pipeline(folder, dtype).to(device)
     pipeline.set_progress_bar_config(disable=True)
     refine = kind == "track4gen" and config.refiner
     refiner = load_refiner(folder, dtype).to(device) if refine else nn.Identity()
     generator = torch.Generator().manual_seed(seed)
-    values: Tensor | None = None
+
+    def describe(segment: Tensor, keep: slice) -> Tensor:
+        seen = _block_output(pipeline, segment, config, generator)
+        return in_float16(refiner(seen[keep]), folder, "features.diffusion")
+
+    segment_frames = config.segment_frames or int(pipeline.unet.config.num_frames)
     with torch.no_grad():
-        for segment in segment_plan(
-            len(frames), config.segment_frames or int(pipeline.unet.config.num_frames)
-        ):
-            seen = _block_output(pipeline, frames[list(segment.frames)], config, generator)
-            kept = refiner(seen[segment.keep]).to("cpu", torch.float16)
-            if not kept.isfinite().all():
-                raise WeightsError(
-                    f"features.diffusion.model: {folder} gives features that {dtype} or float16 cannot hold;"
-                    f" try --set features.diffusion.half=false, or other weights"
-                )
-            if values is None:
-                values = torch.empty(len(frames), *kept.shape[1:], dtype=torch.float16)
-            values[list(segment.kept_frames)] = kept
-            if progress is not None:
-                progress(segment.kept_frames[-1] + 1, len(frames))
-    assert values is not None
-    return _as_grid(values, (frames.shape[-2], frames.shape[-1]), config.block)
-
-
-def _dtype(half: bool, device: torch.device) -> torch.dtype:
-    if not half:
-        return torch.float32
-    return torch.bfloat16 if device.type == "cpu" else torch.float16
-
-
-def _as_grid(values: Tensor, size: tuple[int, int], block: int) -> FeatureGrid:
-    """Where the cells of a block lie: they tile the frame from edge to edge."""
-    stride_px = size[0] / values.shape[-2]
-    if size[1] / values.shape[-1] != stride_px:
-        raise ConfigError(
-            f"features.diffusion.block={block} gives {values.shape[-2]}x{values.shape[-1]} cells for"
-            f" {size[0]}x{size[1]} pixels, which are not square; set working_size.multiple=64"
-        )
-    return FeatureGrid(values, stride_px, centred_offset(stride_px), size)
-
-
-class _BlockReachedError(Exception):
-    """Ends the denoising step as soon as the wanted block has answered."""
-
-    def __init__(self, output: Tensor) -> None:
-        super().__init__()
-        self.output = output
-
-
-def _stop_here(module: nn.Module, inputs: Any, output: Tensor) -> NoReturn:
-    raise _BlockReachedError(output)
+        values = segment_features(frames, segment_frames, describe, progress)
+    size = (int(frames.shape[-2]), int(frames.shape[-1]))
+    return tiled_grid(values, size, f"features.diffusion.block={config.block}")
 
 
 def _block_output(
@@ -160,13 +125,14 @@ def _block_output(
     height, width = frames.shape[-2:]
     sigmas = [config.noise_sigma, 0.0]
     pipeline.scheduler.set_timesteps(sigmas=sigmas)  # settles the factor that the pipeline multiplies by
-    latents = _latents(pipeline.vae, frames)
+    latents = scaled_latents(pipeline.vae, frames)
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     noisy = (latents + config.noise_sigma * noise) / pipeline.scheduler.init_noise_sigma
-    hook = pipeline.unet.up_blocks[config.block].register_forward_hook(_stop_here)
-    try:
+    image = Image.fromarray(frames[0].permute(1, 2, 0).contiguous().cpu().numpy())
+
+    def denoise() -> None:
         pipeline(
-            image=Image.fromarray(frames[0].permute(1, 2, 0).contiguous().cpu().numpy()),
+            image=image,
             height=height,
             width=width,
             num_frames=len(frames),
@@ -179,17 +145,6 @@ def _block_output(
             latents=noisy[None].to(pipeline.unet.dtype),
             output_type="latent",
         )
-    except _BlockReachedError as reached:
-        return reached.output
-    finally:
-        hook.remove()
-    raise AssertionError("the denoising step ended without passing the block")
 
-
-def _latents(vae: AutoencoderKLTemporalDecoder, frames: Tensor) -> Tensor:
-    """Scaled latents (N, 4, H/8, W/8) of uint8 frames, one at a time to bound memory."""
-    modes = [
-        vae.encode(frame[None].to(vae.device, vae.dtype) / 127.5 - 1).latent_dist.mode() for frame in frames
-    ]
-    latents: Tensor = torch.cat(modes) * vae.config.scaling_factor
-    return latents
+    output: Tensor = output_of(pipeline.unet.up_blocks[config.block], denoise)
+    return output

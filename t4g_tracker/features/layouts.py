@@ -1,0 +1,55 @@
+"""Which files a folder of published weights holds, for each kind of model that is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The files of one kind of model, as paths inside its folder."""
+
+    setting: str  # the setting that names such a folder
+    kind: str  # what to give there, for error messages
+    configs: tuple[str, ...]  # JSON files that must be there
+    weighted: tuple[str, ...]  # folders that hold weights; "." is the folder itself
+    others: tuple[str, ...] = ()  # patterns of what else is fetched
+
+
+SVD = Layout(
+    setting="features.diffusion.model",
+    kind="a diffusers folder of Stable Video Diffusion",
+    configs=(
+        "model_index.json",
+        "unet/config.json",
+        "vae/config.json",
+        "image_encoder/config.json",
+        "scheduler/scheduler_config.json",
+        "feature_extractor/preprocessor_config.json",
+    ),
+    weighted=("unet", "vae", "image_encoder"),
+)
+
+TRACK4GEN = replace(SVD, configs=(*SVD.configs, "refiner/config.json"), weighted=(*SVD.weighted, "refiner"))
+
+ZEROSCOPE = Layout(
+    setting="features.zeroscope.model",
+    kind="a diffusers folder of ZeroScope",
+    configs=(
+        "model_index.json",
+        "unet/config.json",
+        "vae/config.json",
+        "text_encoder/config.json",
+        "tokenizer/tokenizer_config.json",
+        "scheduler/scheduler_config.json",
+    ),
+    weighted=("unet", "vae", "text_encoder"),
+    others=("tokenizer/*",),
+)
+
+DINOV2 = Layout(
+    setting="features.dinov2.model",
+    kind="a transformers folder of DINOv2",
+    configs=("config.json",),
+    weighted=(".",),
+)
