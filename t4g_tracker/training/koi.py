@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.coordinates import Size
+from t4g_tracker.training.layers import Layer
 from t4g_tracker.training.motion import Similarity, running_phase, seen_by, swim
-from t4g_tracker.training.synthetic import Layer, Scene
+from t4g_tracker.training.synthetic import Scene
 from t4g_tracker.training.textures import canonical_grid, cells, mix, noise, paint
 
 FRAMES = 40

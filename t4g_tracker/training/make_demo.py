@@ -17,8 +17,9 @@ from torch import Tensor
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.outputs import atomic_write, prepare_output_folder, write_tracks_npz
 from t4g_tracker.training.koi import koi_pond, layer_name
+from t4g_tracker.training.layers import sample
 from t4g_tracker.training.rendering import render
-from t4g_tracker.training.synthetic import Scene, sample, top_layer, tracks
+from t4g_tracker.training.synthetic import Scene, top_layer, tracks
 from t4g_tracker.visualize.overlay import write_video
 
 SEED = 4

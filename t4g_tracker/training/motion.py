@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.coordinates import Size
-from t4g_tracker.training.synthetic import Pose
+from t4g_tracker.training.layers import Pose
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.coordinates import Size
+from t4g_tracker.training.layers import Layer, Pose, pose_at, to_canonical
 from t4g_tracker.training.motion import Similarity, seen_by
-from t4g_tracker.training.synthetic import Layer, Pose, Scene, pose_at, to_canonical
+from t4g_tracker.training.synthetic import Scene
 from t4g_tracker.training.textures import (
     blob_outline,
     choice,

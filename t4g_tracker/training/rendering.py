@@ -1,91 +1,185 @@
-"""Pictures of a synthetic scene: layers composed by depth, blurred by motion, lit and given grain."""
+"""Pictures of a synthetic scene: layers blurred by their motion, composed by depth, lit and given grain."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import grid_sample, interpolate
 
-from t4g_tracker.coordinates import Size
-from t4g_tracker.training.synthetic import (
-    Layer,
-    Pose,
-    Scene,
-    pixel_grid,
-    pose_at,
-    sample,
-    to_canonical,
-    to_frame,
-)
+from t4g_tracker.coordinates import Size, to_sample_grid
+from t4g_tracker.training.layers import Layer, Pose, pose_at, project, reached, to_canonical
+from t4g_tracker.training.synthetic import Scene
+from t4g_tracker.training.textures import xy_half
 
 SHADOW_SHIFT_PX = (5.0, 7.0)  # where shadows fall, video pixels
 SHADOW_SOFTNESS_PX = 5.0
+SHARPEST_BLUR_PX = 0.4  # a layer that moves less while the shutter is open is drawn once
+BLUR_STEP_PX = 3.0  # distance between the exposures of a moving layer, as far as MOST_PAIRS allow
+MOST_PAIRS = 4
+MAP_ERROR_PX = 0.01  # about what may be lost by interpolating positions between nodes
+PIXELS_AT_ONCE = {"cpu": 250_000, "cuda": 16_000_000}  # frames are drawn together up to so many pixels
+
+Region = tuple[slice, slice]  # rows and columns of the frame
 
 
 def render(scene: Scene, generator: torch.Generator | None = None, pairs: int = 1) -> Tensor:
     """Draw every frame.
 
-    Each frame is the mean of 2 * ``pairs`` exposures at sub-pixel shifts and at times
-    spread evenly over the shutter. Shifts and times are balanced, so blur and smoothing
+    A layer that moves while the shutter is open is the mean of several exposures at
+    times spread evenly over the shutter, more of them the farther it moves. Times, and
+    sub-pixel shifts where ``pairs`` asks for them, are balanced, so blur and smoothing
     never move a point off its exact track.
 
     Args:
         scene: The clip.
         generator: Makes the grain, on the scene's device; None for no grain.
-        pairs: Quality; 1 suffices for training, 4 gives smooth edges and blur.
+        pairs: Quality; 1 suffices for training, 4 gives smooth edges too: at least so
+            many pairs of exposures, at different sub-pixel shifts.
 
     Returns:
         (T, 3, H, W) float32 red, green and blue in 0..1.
     """
-    device = scene.light.device
-    grid = pixel_grid(scene.size, device)
-    shift = torch.frac(torch.arange(1, pairs + 1, device=device)[:, None] * _SPREAD.to(device))
-    shift = shift - shift.mean(dim=0)
-    frames = torch.zeros(scene.frame_count, 3, *scene.size, device=device)
-    for frame, picture in enumerate(frames):
-        for number in range(2 * pairs):
-            time = scene.shutter * (((number // 2) * 2 + 1) / (4 * pairs)) * (1 if number % 2 else -1)
-            picture += _expose(scene, frame, time, grid + shift[number // 2]) / (2 * pairs)
-    light = interpolate(scene.light[:, None], size=scene.size, mode="bicubic", align_corners=False)
-    frames = frames * light
+    frames = torch.empty(scene.frame_count, 3, *scene.size, device=scene.light.device)
+    for start, stop, order in _blocks(scene):
+        frames[start:stop] = _draw(scene, torch.arange(start, stop, device=frames.device), order, pairs)
+    if scene.light.shape[-2:] == (1, 1):
+        frames *= scene.light[:, None]
+    else:
+        frames *= interpolate(scene.light[:, None], size=scene.size, mode="bilinear", align_corners=False)
     if generator is not None and scene.noise:
-        frames += scene.noise * torch.randn(frames.shape, generator=generator, device=device)
-    return frames.clamp(0, 1)
+        frames += scene.noise * torch.randn(frames.shape, generator=generator, device=frames.device)
+    return frames.clamp_(0, 1)
+
+
+def _blocks(scene: Scene) -> Iterator[tuple[int, int, list[int]]]:
+    """Runs of frames (start, stop) to draw at once, with their order of layers from far to near."""
+    depths = torch.stack([layer.depth for layer in scene.layers])
+    orders = depths.argsort(dim=0, descending=True, stable=True).T.tolist()
+    at_once = max(1, PIXELS_AT_ONCE.get(scene.light.device.type, 250_000) // (scene.size[0] * scene.size[1]))
+    start = 0
+    for stop in range(1, len(orders) + 1):
+        if stop == len(orders) or stop - start == at_once or orders[stop] != orders[start]:
+            yield start, stop, orders[start]
+            start = stop
+
+
+def _draw(scene: Scene, frames: Tensor, order: list[int], pairs: int) -> Tensor:
+    """(B, 3, H, W) of the given frames, the layers laid over each other from far to near."""
+    picture = torch.zeros(len(frames), 3, *scene.size, device=scene.light.device)
+    for number in order:
+        layer = scene.layers[number]
+        region = _region(layer, pose_at(layer.pose, frames), scene.size)
+        part = picture[:, :, *region]
+        if part.numel() == 0:
+            continue
+        exposures = _exposures(layer, frames, scene.shutter, pairs)
+        if layer.shadow:
+            part *= sum(_shade(layer, frames, region, *exposure) for exposure in exposures) / len(exposures)
+        if number == order[0] == 0:  # covers everything, so its outline need not be looked at
+            part += sum(_paint(layer, frames, region, *e)[:, :3] for e in exposures) / len(exposures)
+            continue
+        seen = sum(_cut(_paint(layer, frames, region, *e), layer, frames) for e in exposures) / len(exposures)
+        part *= 1 - seen[:, 3:]
+        part += seen[:, :3]
+    return picture
+
+
+def _cut(values: Tensor, layer: Layer, frames: Tensor) -> Tensor:
+    """Colour times cover, and cover (B, 4, h, w), from colour and distance to the outline."""
+    density = torch.linalg.det(layer.pose.linear[frames]).abs().sqrt()[:, None, None]
+    cover = (0.5 + values[:, 3] * density).clamp_(0, 1)[:, None]
+    return torch.cat([values[:, :3] * cover, cover], dim=1)
+
+
+def _paint(layer: Layer, frames: Tensor, region: Region, time: float, shift: tuple[float, float]) -> Tensor:
+    """(B, 4, h, w) a layer's texture as seen at one instant."""
+    grid = _texture_grid(layer, pose_at(layer.pose, frames, time), region, shift)
+    return _read(layer.texture, grid)
+
+
+def _shade(layer: Layer, frames: Tensor, region: Region, time: float, shift: tuple[float, float]) -> Tensor:
+    """(B, 1, h, w) share of light that a layer leaves to what lies behind."""
+    moved = (shift[0] - SHADOW_SHIFT_PX[0], shift[1] - SHADOW_SHIFT_PX[1])
+    grid = _texture_grid(layer, pose_at(layer.pose, frames, time), region, moved)
+    return 1 - layer.shadow * torch.sigmoid(_read(layer.texture[3:], grid) * (2 / SHADOW_SOFTNESS_PX))
+
+
+def _read(texture: Tensor, grid: Tensor) -> Tensor:
+    """(B, C, h, w) of a texture (C, ., .) at ``grid_sample``'s positions (B, h, w, 2)."""
+    picture = texture[None].expand(len(grid), -1, -1, -1)
+    return grid_sample(picture, grid, padding_mode="border", align_corners=False)
+
+
+def _texture_grid(layer: Layer, pose: Pose, region: Region, shift: tuple[float, float]) -> Tensor:
+    """Where a layer's texture is read for each pixel of a region: ``grid_sample``'s (B, h, w, 2).
+
+    The map is smooth, so it is solved at nodes and interpolated between them.
+    """
+    spacing_px = _node_spacing(layer, pose)
+    lines = []
+    for side, offset in ((region[1], shift[0]), (region[0], shift[1])):
+        length = side.stop - side.start
+        count = min(length, 1 + max(1, math.ceil((length - 1) / spacing_px)))
+        lines.append(
+            torch.linspace(side.start + offset, side.stop - 1 + offset, count, device=pose.centre.device)
+        )
+    nodes = torch.stack(torch.meshgrid(lines[0], lines[1], indexing="xy"), dim=-1)
+    canonical = to_canonical(layer, pose.widen(2), nodes.expand(len(pose.centre), *nodes.shape))
+    size = (layer.texture.shape[-2], layer.texture.shape[-1])
+    grid = to_sample_grid(canonical + xy_half(size, canonical.device), size).movedim(-1, 1)
+    full = (region[0].stop - region[0].start, region[1].stop - region[1].start)
+    if grid.shape[-2:] != full:
+        grid = interpolate(grid, size=full, mode="bilinear", align_corners=True)
+    return grid.movedim(1, -1)
+
+
+def _node_spacing(layer: Layer, pose: Pose) -> float:
+    """How far apart the nodes may be, in video pixels, for an error of ``MAP_ERROR_PX``."""
+    shrink = 1 / float(torch.linalg.matrix_norm(pose.linear, -2).min())
+    tilt = 0.0 if pose.tilt is None else float(pose.tilt.norm(dim=-1).max())
+    curvature = shrink**2 * (layer.curvature + 4 * tilt)
+    return max(1.0, math.sqrt(4 * MAP_ERROR_PX / max(curvature, 1e-9)))
+
+
+def _exposures(
+    layer: Layer, frames: Tensor, shutter: float, pairs: int
+) -> list[tuple[float, tuple[float, float]]]:
+    """Times from the frame's, in frames, and shifts in pixels, at which a layer is drawn."""
+    height, width = layer.texture.shape[-2:]
+    corners = layer.texture.new_tensor(
+        [[-width, -height], [width, -height], [-width, height], [width, height]]
+    )
+    early, late = (
+        project(pose_at(layer.pose, frames, time).widen(1), corners / 4)
+        for time in (-shutter / 2, shutter / 2)
+    )
+    travel_px = float((late - early).norm(dim=-1).max())
+    if pairs == 1 and travel_px < SHARPEST_BLUR_PX:
+        return [(0.0, (0.0, 0.0))]
+    count = max(pairs, min(MOST_PAIRS, math.ceil(travel_px / (2 * BLUR_STEP_PX))))
+    shifts = torch.zeros(count, 2)
+    if pairs > 1:
+        shifts = torch.frac(torch.arange(1, count + 1)[:, None] * _SPREAD)
+        shifts = shifts - shifts.mean(dim=0)
+    drawn = []
+    for number, (x, y) in enumerate(shifts.tolist()):
+        time = shutter * (2 * number + 1) / (4 * count)
+        drawn += [(-time, (x, y)), (time, (x, y))]
+    return drawn
 
 
 _SPREAD = torch.tensor([0.7548776662, 0.5698402910])  # evenly spread points: the R2 sequence
 
 
-def _expose(scene: Scene, frame: int, time: float, grid: Tensor) -> Tensor:
-    """(3, H, W) of one instant, the layers laid over each other from far to near."""
-    picture = torch.zeros(3, *scene.size, device=grid.device)
-    for layer in sorted(scene.layers, key=lambda layer: -float(layer.depth[frame])):
-        pose = pose_at(layer.pose, frame, time)
-        rows, columns = _reach(layer, pose, scene.size)
-        part, xy = picture[:, rows, columns], grid[rows, columns]
-        if part.numel() == 0:
-            continue
-        if layer.shadow:
-            shift = torch.tensor(SHADOW_SHIFT_PX, device=grid.device)
-            margin = sample(layer.texture[3:], to_canonical(layer, pose, xy - shift))[0]
-            part *= 1 - layer.shadow * torch.sigmoid(margin * (2 / SHADOW_SOFTNESS_PX))
-        values = sample(layer.texture, to_canonical(layer, pose, xy))
-        cover = (0.5 + values[3] * torch.linalg.det(pose.linear).abs().sqrt()).clamp(0, 1)
-        part += (values[:3] - part) * cover
-    return picture
-
-
-def _reach(layer: Layer, pose: Pose, size: Size) -> tuple[slice, slice]:
+def _region(layer: Layer, pose: Pose, size: Size) -> Region:
     """Rows and columns of the frame that a layer or its shadow can touch."""
-    height, width = layer.texture.shape[-2:]
-    slack = float(layer.push.norm(dim=-1).sum()) + 1
-    x, y = width / 2 + slack, height / 2 + slack
-    corners = layer.texture.new_tensor([[-x, -y], [x, -y], [-x, y], [x, y]])
-    reached = to_frame(layer, pose, corners)
-    spare = slack * float(torch.linalg.matrix_norm(pose.linear, 2)) + 2
-    if layer.shadow:
-        spare += max(SHADOW_SHIFT_PX) + SHADOW_SOFTNESS_PX
-    low, high = (reached.amin(0) - spare).tolist(), (reached.amax(0) + spare).tolist()
-    rows = slice(max(0, int(low[1])), max(0, min(size[0], int(high[1]) + 1)))
-    columns = slice(max(0, int(low[0])), max(0, min(size[1], int(high[0]) + 1)))
+    spare = 2.0 + (max(SHADOW_SHIFT_PX) + SHADOW_SOFTNESS_PX if layer.shadow else 0.0)
+    low, high = reached(layer, pose)
+    left, top = (low.reshape(-1, 2).amin(0) - spare).tolist()
+    right, bottom = (high.reshape(-1, 2).amax(0) + spare).tolist()
+    rows = slice(max(0, min(size[0], math.floor(top))), max(0, min(size[0], math.ceil(bottom) + 1)))
+    columns = slice(max(0, min(size[1], math.floor(left))), max(0, min(size[1], math.ceil(right) + 1)))
     return rows, columns

@@ -1,68 +1,15 @@
-"""Clips made of moving textured layers, with the exact track of any point and the exact flow.
-
-A layer is a texture with an outline. Its motion is known in closed form from canonical
-position u (texture pixels, the texture's middle at the origin) to frame position
-
-    p = centre + linear (u + sum_k push_k sin(wave_k . u + phase_k)),
-
-a similarity after a smooth bend. Rendering needs the inverse, which has no closed form;
-the bend is kept a contraction, so a fixed-point iteration finds it to a thousandth of a
-pixel. Tracks, visibility, flow and pictures all come from these two maps.
-"""
+"""Clips made of moving textured layers, with the exact track of any point and the exact flow."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
-from t4g_tracker.coordinates import Size, inside, to_sample_grid
+from t4g_tracker.coordinates import Size, inside
 from t4g_tracker.datatypes import Tracks
-from t4g_tracker.training.textures import xy_half
-
-STEEPEST_BEND = 0.5  # bound on the bend's slope; the inverse's error shrinks by it in each iteration
-INVERSE_ERROR_PX = 1e-3  # canonical pixels, at most, where the iteration stops
-
-
-@dataclass(frozen=True)
-class Pose:
-    """How a layer lies at one time, or at several when the fields have leading dimensions."""
-
-    centre: Tensor  # (..., 2) video pixels, where u = 0 goes but for the bend
-    linear: Tensor  # (..., 2, 2) video pixels per canonical pixel
-    phase: Tensor  # (..., K) radians, of the bend's waves
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A textured sheet: what it looks like, where it ends, and how it moves."""
-
-    texture: Tensor  # (4, h, w) red, green, blue in 0..1, and canonical pixels inside the outline
-    pose: Pose  # of T frames
-    depth: Tensor  # (T,) no unit; of two layers, the one with less hides the other
-    wave: Tensor  # (K, 2) radians per canonical pixel
-    push: Tensor  # (K, 2) canonical pixels
-    shadow: float = 0.0  # share of the light that it takes from what lies behind
-
-    def __post_init__(self) -> None:
-        if self._slope > STEEPEST_BEND:
-            raise ValueError(f"the bend's slope may reach {STEEPEST_BEND}, got {self._slope:.3f}; push less")
-
-    @cached_property
-    def _slope(self) -> float:
-        return float((self.wave.norm(dim=-1) * self.push.norm(dim=-1)).sum())
-
-    @cached_property
-    def iterations(self) -> int:
-        """How many fixed-point iterations bring the inverse within ``INVERSE_ERROR_PX``."""
-        reach = float(self.push.norm(dim=-1).sum())
-        if self._slope == 0 or reach <= INVERSE_ERROR_PX:
-            return 0 if reach == 0 else 1
-        return max(1, math.ceil(math.log(INVERSE_ERROR_PX / reach) / math.log(self._slope)))
+from t4g_tracker.training.layers import Layer, Pose, pose_at, reached, sample, to_canonical, to_frame
 
 
 @dataclass(frozen=True)
@@ -80,97 +27,64 @@ class Scene:
         return self.light.shape[0]
 
 
-def pose_at(pose: Pose, frame: int, offset: float = 0.0) -> Pose:
-    """The pose in one frame, or ``offset`` frames from it at the speed it has there."""
-    before, after = max(frame - 1, 0), min(frame + 1, len(pose.centre) - 1)
-    share = offset / max(after - before, 1)
-
-    def moved(values: Tensor) -> Tensor:
-        return values[frame] + share * (values[after] - values[before])
-
-    return Pose(moved(pose.centre), moved(pose.linear), moved(pose.phase))
-
-
-def to_frame(layer: Layer, pose: Pose, canonical: Tensor) -> Tensor:
-    """Where a layer's points are in a frame.
-
-    Args:
-        layer: Gives the bend.
-        pose: Its fields' leading dimensions broadcast with those of ``canonical``.
-        canonical: (..., 2) canonical pixels.
-
-    Returns:
-        (..., 2) video pixels, exact.
-    """
-    return pose.centre + _apply(pose.linear, canonical + _bend(layer, pose, canonical))
-
-
-def to_canonical(layer: Layer, pose: Pose, xy: Tensor) -> Tensor:
-    """Which of a layer's points is at a position of a frame; the inverse of ``to_frame``.
-
-    Args:
-        layer: Gives the bend.
-        pose: As in ``to_frame``.
-        xy: (..., 2) video pixels.
-
-    Returns:
-        (..., 2) canonical pixels; ``to_frame`` of them misses ``xy`` by less than 0.01 px.
-    """
-    bent = _apply(torch.linalg.inv(pose.linear), xy - pose.centre)
-    canonical = bent
-    for _ in range(layer.iterations):
-        canonical = bent - _bend(layer, pose, canonical)
-    return canonical
-
-
-def _bend(layer: Layer, pose: Pose, canonical: Tensor) -> Tensor:
-    """Displacement (..., 2) of the smooth bend, in canonical pixels."""
-    x, y = canonical[..., :1], canonical[..., 1:]
-    return torch.sin(x * layer.wave[:, 0] + y * layer.wave[:, 1] + pose.phase) @ layer.push
-
-
-def _apply(linear: Tensor, xy: Tensor) -> Tensor:
-    """(..., 2, 2) times (..., 2); many times quicker on images than ``matmul``."""
-    x, y = xy.unbind(-1)
-    return torch.stack(
-        [linear[..., 0, 0] * x + linear[..., 0, 1] * y, linear[..., 1, 0] * x + linear[..., 1, 1] * y], -1
-    )
-
-
-def sample(picture: Tensor, canonical: Tensor) -> Tensor:
-    """Read a texture (C, h, w) at canonical positions (..., 2), giving (C, ...)."""
-    size = (picture.shape[-2], picture.shape[-1])
-    grid = to_sample_grid(canonical + xy_half(size, picture.device), size).reshape(1, 1, -1, 2)
-    values = grid_sample(picture[None], grid, padding_mode="border", align_corners=False)
-    return values.reshape(len(picture), *canonical.shape[:-1])
-
-
-def top_layer(scene: Scene, frame: int, xy: Tensor) -> tuple[Tensor, Tensor]:
+def top_layer(scene: Scene, frame: int | Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
     """Which layer is seen at positions of a frame, and which of its points.
 
     Args:
         scene: The clip.
-        frame: One frame, 0-based.
+        frame: One frame, 0-based, or one (...) for each position.
         xy: (..., 2) video pixels, inside the frame or not.
 
     Returns:
         (...) int64 index into ``scene.layers``, and (..., 2) canonical pixels of that layer.
     """
-    index = torch.zeros(xy.shape[:-1], dtype=torch.int64, device=xy.device)
-    canonical = to_canonical(scene.layers[0], pose_at(scene.layers[0].pose, frame), xy)
-    nearest = scene.layers[0].depth[frame].expand(index.shape)
+    frame = torch.as_tensor(frame, device=xy.device)
+    shape = xy.shape[:-1]
+    background = scene.layers[0]
+    index = torch.zeros(shape, dtype=torch.int64, device=xy.device)
+    nearest = background.depth[frame].expand(shape)
+    found = []
     for number, layer in enumerate(scene.layers[1:], start=1):
-        point = to_canonical(layer, pose_at(layer.pose, frame), xy)
-        hides = (sample(layer.texture[3:], point)[0] > 0) & (layer.depth[frame] < nearest)
-        index = torch.where(hides, number, index)
-        canonical = torch.where(hides[..., None], point, canonical)
-        nearest = torch.where(hides, layer.depth[frame], nearest)
-    return index, canonical
+        where, hit, point = _hits(layer, pose_at(layer.pose, frame), xy)
+        where = where[hit]
+        depth = layer.depth[frame].expand(shape).reshape(-1)[where]
+        first = depth < nearest.reshape(-1)[where]
+        where = where[first]
+        index = index.reshape(-1).index_fill(0, where, number).reshape(shape)
+        nearest = nearest.reshape(-1).index_copy(0, where, depth[first]).reshape(shape)
+        found.append((number, where, point[hit][first]))
+    canonical = to_canonical(background, pose_at(background.pose, frame), xy).reshape(-1, 2)
+    for _, where, point in found:  # a nearer layer may come later and replaces it
+        canonical[where] = point
+    return index, canonical.reshape(xy.shape)
 
 
-def is_seen(scene: Scene, frame: int, layer: Tensor, xy: Tensor) -> Tensor:
-    """Whether nothing hides ``layer`` (...) at positions ``xy`` (..., 2) inside the frame."""
-    return (top_layer(scene, frame, xy)[0] == layer) & inside(xy, scene.size)
+def _hits(layer: Layer, pose: Pose, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which positions (..., 2) a layer may cover (M,) as flat indices, whether it does (M,), and its points."""
+    low, high = reached(layer, pose)
+    near = ((xy >= low) & (xy <= high)).all(dim=-1)
+    if pose.centre.ndim > 1:
+        pose = pose.spread(near.shape).select(near)
+    point = to_canonical(layer, pose, xy[near])
+    return near.reshape(-1).nonzero()[:, 0], sample(layer.texture[3:], point)[0] > 0, point
+
+
+def is_seen(scene: Scene, frame: int | Tensor, layer: Tensor, xy: Tensor) -> Tensor:
+    """Whether nothing hides points of ``layer`` (...) at positions ``xy`` (..., 2) inside the frame.
+
+    ``frame`` is one for all, or a tensor that broadcasts with ``layer``.
+    """
+    frame = torch.as_tensor(frame, device=xy.device)
+    seen = inside(xy, scene.size)
+    depths = torch.stack([sheet.depth for sheet in scene.layers])
+    own = depths[layer, frame]
+    for number, sheet in enumerate(scene.layers[1:], start=1):
+        where, hit, _ = _hits(sheet, pose_at(sheet.pose, frame), xy)
+        where = where[hit]
+        depth = sheet.depth[frame].expand(seen.shape).reshape(-1)[where]
+        hides = (depth < own.reshape(-1)[where]) & (layer.expand(seen.shape).reshape(-1)[where] != number)
+        seen = seen.reshape(-1).index_fill(0, where[hides], False).reshape(seen.shape)
+    return seen
 
 
 def layer_tracks(scene: Scene, layer: Tensor, canonical: Tensor) -> Tracks:
@@ -179,8 +93,9 @@ def layer_tracks(scene: Scene, layer: Tensor, canonical: Tensor) -> Tracks:
     for number, sheet in enumerate(scene.layers):
         own = layer == number
         xy[own] = to_frame(sheet, sheet.pose, canonical[own][:, None])
-    frames = [is_seen(scene, frame, layer, xy[:, frame]) for frame in range(scene.frame_count)]
-    return Tracks(xy, torch.stack(frames, dim=1), torch.ones_like(xy[..., 0]))
+    every = torch.arange(scene.frame_count, device=xy.device)
+    visibility = is_seen(scene, every, layer[:, None].expand(xy.shape[:-1]), xy)
+    return Tracks(xy, visibility, torch.ones_like(xy[..., 0]))
 
 
 def tracks(scene: Scene, frame: Tensor, xy: Tensor) -> Tracks:
@@ -195,11 +110,7 @@ def tracks(scene: Scene, frame: Tensor, xy: Tensor) -> Tracks:
         ``xy`` (N, T, 2) video pixels, also where hidden or outside; ``visibility`` (N, T)
         true inside the frame where no nearer layer covers the point; ``confidence`` all 1.
     """
-    layer = torch.zeros_like(frame)
-    canonical = torch.zeros_like(xy)
-    for number in sorted(set(frame.tolist())):
-        here = frame == number
-        layer[here], canonical[here] = top_layer(scene, number, xy[here])
+    layer, canonical = top_layer(scene, frame, xy)
     return layer_tracks(scene, layer, canonical)
 
 
