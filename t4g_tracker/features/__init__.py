@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from t4g_tracker.datatypes import FeatureGrid
-from t4g_tracker.features.diffusion_config import DiffusionConfig
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.features.bundled import TRACK4GEN_MINI, bundled
+from t4g_tracker.features.diffusion_config import DiffusionConfig, Kind
+from t4g_tracker.features.dinov2_config import Dinov2Config
 from t4g_tracker.features.patch import PatchConfig, extract_patch
+from t4g_tracker.features.zeroscope_config import ZeroscopeConfig
 
 Progress = Callable[[int, int], None]
+Extractor = Literal["patch", "track4gen-mini", "track4gen", "svd", "zeroscope", "dinov2"]
+
+# Both sides of the working size must be multiples of this: latents at 1/8, halved by the UNet.
+SIZE_MULTIPLE: dict[str, int] = {"track4gen-mini": 32, "track4gen": 64, "svd": 64, "zeroscope": 64}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
     """Which frozen features a video is described by."""
 
-    extractor: Literal["patch", "track4gen", "svd"] = "patch"
+    extractor: Extractor = "patch"
     patch: PatchConfig = field(default_factory=PatchConfig)
-    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)  # track4gen and svd
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)  # track4gen-mini, track4gen, svd
+    zeroscope: ZeroscopeConfig = field(default_factory=ZeroscopeConfig)
+    dinov2: Dinov2Config = field(default_factory=Dinov2Config)
 
 
 def check_features(config: FeaturesConfig) -> str:
@@ -33,12 +44,11 @@ def check_features(config: FeaturesConfig) -> str:
 
     Raises:
         WeightsError: If they are missing, incomplete or cannot be fetched.
+        ConfigError: If a model is named beside an extractor that has its own.
     """
-    if config.extractor == "patch":
+    folder = _weights_folder(config)
+    if folder is None:
         return ""
-    from t4g_tracker.features.diffusion import check
-
-    folder = check(config.diffusion, config.extractor)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return ";".join(
         f"{path.relative_to(folder)}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files
@@ -58,7 +68,7 @@ def extract_features(
         frames: (T, 3, H, W) uint8 at the working size.
         config: Which extractor, and its settings.
         device: Where to compute.
-        seed: Of the patch projection, or of the diffusion noise.
+        seed: Of the patch projection, or of the diffusion noise; DINOv2 draws nothing.
         progress: Called with (frames done, frames in all).
 
     Returns:
@@ -66,11 +76,50 @@ def extract_features(
 
     Raises:
         WeightsError: If the extractor's weights are missing or do not fit.
+        ConfigError: If its cells cannot tile frames of this size.
     """
     if config.extractor == "patch":
         return extract_patch(frames, config.patch, device, seed, progress)
-    from t4g_tracker.features.diffusion import extract
+    if config.extractor == "dinov2":
+        from t4g_tracker.features import dinov2
 
-    return extract(
-        frames, config.diffusion, kind=config.extractor, device=device, seed=seed, progress=progress
-    )
+        return dinov2.extract(frames, config.dinov2, device=device, progress=progress)
+    if config.extractor == "zeroscope":
+        from t4g_tracker.features import zeroscope
+
+        return zeroscope.extract(frames, config.zeroscope, device=device, seed=seed, progress=progress)
+    from t4g_tracker.features import diffusion
+
+    settings, kind = _diffusion_model(config)
+    return diffusion.extract(frames, settings, kind=kind, device=device, seed=seed, progress=progress)
+
+
+def _weights_folder(config: FeaturesConfig) -> Path | None:
+    """The folder of the extractor's weights, checked; downloaded first where that is possible."""
+    if config.extractor == "patch":
+        return None
+    if config.extractor == "dinov2":
+        from t4g_tracker.features import dinov2
+
+        return dinov2.check(config.dinov2)
+    if config.extractor == "zeroscope":
+        from t4g_tracker.features import zeroscope
+
+        return zeroscope.check(config.zeroscope)
+    from t4g_tracker.features import diffusion
+
+    return diffusion.check(*_diffusion_model(config))
+
+
+def _diffusion_model(config: FeaturesConfig) -> tuple[DiffusionConfig, Kind]:
+    """Settings and kind of a Stable Video Diffusion model; the bundled one is a Track4Gen folder."""
+    if config.extractor == "svd":
+        return config.diffusion, "svd"
+    if config.extractor == "track4gen":
+        return config.diffusion, "track4gen"
+    if config.diffusion.model:
+        raise ConfigError(
+            f"features.diffusion.model={config.diffusion.model} is not what features.extractor=track4gen-mini"
+            " uses; set features.extractor=track4gen or svd, or leave the model empty"
+        )
+    return replace(config.diffusion, model=str(bundled(TRACK4GEN_MINI))), "track4gen"

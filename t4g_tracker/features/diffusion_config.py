@@ -21,10 +21,12 @@ class DiffusionConfig:
     SVD's schedule, whose last step is 0.002.
     """
 
-    model: str = ""  # diffusers folder or hub name; empty is SVD's hub name, for svd only
+    model: str = (
+        ""  # diffusers folder or hub name; empty is SVD's hub name for svd; leave it so for track4gen-mini
+    )
     block: int = 2  # index of the UNet up-block whose output (upsampled) is taken
     noise_sigma: float = 0.05  # EDM noise on the frame latents, in their own standard deviations
-    refiner: bool = True  # track4gen only: refine the features; false takes them raw
+    refiner: bool = True  # not for svd: refine the features; false takes them raw
     segment_frames: int = 0  # frames the UNet sees at once; 0: as many as it was trained on
     fps: int = 7  # frames a second SVD is told, minus one, as in its training
     motion_bucket_id: int = 127  # amount of motion SVD is told; 127 is its usual

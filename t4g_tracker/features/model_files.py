@@ -169,6 +169,8 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
     files = weight_files(folder / part)
     if files and all(".fp16." in file.name for file in files):
         options["variant"] = "fp16"
+    if files and all(file.suffix == ".bin" for file in files):
+        options["use_safetensors"] = False
     if part != ".":
         options["subfolder"] = part
     try:

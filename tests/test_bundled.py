@@ -1,0 +1,56 @@
+"""The bundled model is the track4gen extractor on its own folder, and says when it is not there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_published import save_tiny_mini
+
+from t4g_tracker import features
+from t4g_tracker.errors import ConfigError, WeightsError
+from t4g_tracker.features import FeaturesConfig, check_features, extract_features
+from t4g_tracker.features.bundled import TRACK4GEN_MINI
+from t4g_tracker.features.diffusion_config import DiffusionConfig
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny_mini(tmp_path_factory.mktemp("weights") / "track4gen-mini")
+
+
+@pytest.fixture
+def in_place(folder, monkeypatch):
+    monkeypatch.setattr(features, "TRACK4GEN_MINI", folder)
+    return folder
+
+
+def test_it_gives_what_track4gen_gives_on_its_folder(in_place):
+    frames = torch.randint(0, 256, (5, 3, 64, 96), dtype=torch.uint8, generator=torch.manual_seed(1))
+    mini = FeaturesConfig(extractor="track4gen-mini")
+    own = FeaturesConfig(extractor="track4gen", diffusion=DiffusionConfig(model=str(in_place)))
+    found, expected = (extract_features(frames, config, CPU, seed=3) for config in (mini, own))
+    assert torch.equal(found.values, expected.values)
+    assert found.shape == (5, 32, 8, 12)  # its third block is its last, at the latents' stride
+    assert (found.stride_px, found.offset_px) == (8, 3.5)
+    assert found.values.isfinite().all()
+    assert "refiner/diffusion_pytorch_model.safetensors" in check_features(mini)
+
+
+def test_it_belongs_to_the_checkout():
+    assert TRACK4GEN_MINI.parts[-3:] == ("assets", "weights", "track4gen-mini")
+    assert (TRACK4GEN_MINI.parents[2] / "run_tracker.py").is_file()
+
+
+def test_without_its_folder_it_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(features, "TRACK4GEN_MINI", tmp_path / "nothing")
+    with pytest.raises(WeightsError, match=r"nothing: is missing.*features\.extractor=patch") as error:
+        check_features(FeaturesConfig(extractor="track4gen-mini"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_of_ones_own_beside_it_is_refused(in_place):
+    config = FeaturesConfig(extractor="track4gen-mini", diffusion=DiffusionConfig(model="mine"))
+    with pytest.raises(ConfigError, match=r"features\.diffusion\.model=mine .*features\.extractor=track4gen"):
+        check_features(config)

@@ -1,0 +1,170 @@
+"""DINOv2: cells lie where the grid says, each frame by itself, normalised and strict about weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_published import DINOV2_WIDTH, save_tiny_dinov2
+from transformers import Dinov2Model
+
+from t4g_tracker.coordinates import cells_to_pixels
+from t4g_tracker.errors import ConfigError, WeightsError
+from t4g_tracker.features import FeaturesConfig, check_features, dinov2, extract_features, model_files
+from t4g_tracker.features.dinov2_config import Dinov2Config
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_dinov2(tmp_path_factory.mktemp("weights") / "dinov2")
+
+
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory):
+    """Knows neither its neighbours nor where it is: every cell sees its own patch alone."""
+    folder = save_tiny_dinov2(tmp_path_factory.mktemp("weights") / "blind", layerscale_value=0.0)
+    state = load_file(folder / "model.safetensors")
+    state["embeddings.position_embeddings"].zero_()
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture
+def own_model(model, tmp_path):
+    return shutil.copytree(model, tmp_path / "model")
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return torch.randint(0, 256, (3, 3, 64, 128), dtype=torch.uint8, generator=torch.manual_seed(3))
+
+
+def _extract(model, frames, progress=None, **settings):
+    config = Dinov2Config(model=str(model), **({"half": False} | settings))
+    return dinov2.extract(frames, config, device=CPU, progress=progress)
+
+
+@pytest.mark.parametrize("stride_px", [4, 8, 16])
+def test_cells_tile_the_frame_at_the_wanted_stride(model, frames, stride_px):
+    grid = _extract(model, frames[:1], stride_px=stride_px)
+    assert grid.shape == (1, DINOV2_WIDTH, 64 // stride_px, 128 // stride_px)
+    assert (grid.stride_px, grid.offset_px, grid.working_size) == (stride_px, (stride_px - 1) / 2, (64, 128))
+    assert grid.values.dtype == torch.float16
+
+
+@pytest.mark.parametrize("stride_px", [8, 16])
+def test_a_spot_at_a_cells_centre_changes_that_cell_most(model, stride_px):
+    plain = torch.full((1, 3, 64, 128), 90, dtype=torch.uint8)
+    grid = _extract(model, plain, stride_px=stride_px)
+    x, y = cells_to_pixels(torch.tensor([5.0, 2.0]), grid.stride_px, grid.offset_px).tolist()
+    spot = plain.clone()
+    spot[..., int(y - 1) : int(y + 3), int(x - 1) : int(x + 3)] = 255  # centred on (x, y), halves of pixels
+    changed = (_extract(model, spot, stride_px=stride_px).values - grid.values).float().norm(dim=1)[0]
+    assert divmod(int(changed.argmax()), grid.shape[3]) == (2, 5)
+
+
+def test_content_that_slides_by_a_cell_takes_its_feature_along(blind, frames):
+    before = _extract(blind, frames[:1]).values
+    slid = torch.roll(frames[:1], (8, 16), dims=(2, 3))  # 8 px down, 16 px right
+    after = _extract(blind, slid).values
+    inner = (..., slice(2, 7), slice(3, 15))  # away from where the frame wraps round
+    expected = torch.roll(before, (1, 2), dims=(2, 3))
+    torch.testing.assert_close(after[inner], expected[inner], atol=2e-3, rtol=0)
+    assert (after[inner] - before[inner]).abs().max() > 0.5
+
+
+def test_features_are_the_normalised_patch_tokens_of_the_wanted_layer(model, frames):
+    reference = Dinov2Model.from_pretrained(model).eval()
+    image = torch.nn.functional.interpolate(
+        frames[:1] / 255, size=(112, 224), mode="bilinear", align_corners=False, antialias=True
+    )
+    image = (image - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    ).view(3, 1, 1)
+    with torch.no_grad():
+        answer = reference(image, output_hidden_states=True)
+        first = reference.layernorm(answer.hidden_states[1])
+    for layer, tokens in ((0, answer.last_hidden_state), (2, answer.last_hidden_state), (1, first)):
+        found = _extract(model, frames[:1], layer=layer).values[0].float()
+        expected = tokens[0, 1:].T.reshape(DINOV2_WIDTH, 8, 16)
+        torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)
+    assert (first - answer.last_hidden_state).abs().max() > 0.1
+
+
+def test_every_frame_is_described_by_itself(model, frames):
+    told = []
+    together = _extract(model, frames, progress=lambda *numbers: told.append(numbers)).values
+    assert torch.equal(together[1:2], _extract(model, frames[1:2]).values)
+    assert not torch.equal(together[0], together[1])
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_half_precision_stays_near_single(model, frames):
+    single = _extract(model, frames[:1]).values.float().flatten()
+    half = _extract(model, frames[:1], half=True).values.float().flatten()
+    assert torch.cosine_similarity(single, half, dim=0) > 0.999
+    assert not torch.equal(single, half)
+
+
+def test_it_is_offered_as_an_extractor(model, frames):
+    config = FeaturesConfig(extractor="dinov2", dinov2=Dinov2Config(model=str(model), half=False))
+    assert "model.safetensors" in check_features(config)
+    assert torch.equal(extract_features(frames, config, CPU, 0).values, _extract(model, frames).values)
+
+
+def test_a_stride_that_does_not_divide_the_frame_is_refused(model, frames):
+    with pytest.raises(ConfigError, match=r"stride_px must divide the working size 128x64, got 7"):
+        _extract(model, frames, stride_px=7)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_missing_files_are_named_before_anything_is_loaded(own_model, missing):
+    (own_model / missing).unlink()
+    with pytest.raises(WeightsError, match=r"features\.dinov2\.model: .*(is missing|holds no weights)"):
+        dinov2.check(Dinov2Config(model=str(own_model)))
+
+
+def test_another_kind_of_model_or_layer_is_refused(own_model):
+    with pytest.raises(WeightsError, match="has layers 1 to 2"):
+        dinov2.check(Dinov2Config(model=str(own_model), layer=3))
+    path = own_model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "dinov2_with_registers"}))
+    with pytest.raises(WeightsError, match="is a dinov2_with_registers, not a dinov2"):
+        dinov2.check(Dinov2Config(model=str(own_model)))
+
+
+@pytest.mark.parametrize("fault", ["missing", "unexpected"])
+def test_weights_load_strictly(own_model, frames, fault):
+    path = own_model / "model.safetensors"
+    state = load_file(path)
+    name = sorted(state)[0]
+    if fault == "missing":
+        del state[name]
+    else:
+        state["one_too_many"] = torch.zeros(1)
+    save_file(state, path, metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=f"1 {fault} weights, the first is"):
+        _extract(own_model, frames[:1])
+
+
+def test_an_unreachable_hub_is_one_sentence(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(model_files, "snapshot_download", unreachable)
+    with pytest.raises(
+        WeightsError, match=r"facebook/dinov2-base .*--set features\.dinov2\.model=FOLDER"
+    ) as error:
+        dinov2.check(Dinov2Config())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("layer", -1), ("stride_px", 0), ("model", "")])
+def test_settings_out_of_range_are_named(setting, value):
+    with pytest.raises(ConfigError, match=rf"features\.dinov2\.{setting} must"):
+        Dinov2Config(**{setting: value})
