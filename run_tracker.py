@@ -9,13 +9,12 @@ t4g_tracker/tracking.py.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
 
-from adaptation.adapter import apply_adapter, build_adapter
+from adaptation.adapter import Adapter, apply_adapter, build_adapter
 from adaptation.loop import Adaptation, AdaptationConfig, adapt
 from t4g_tracker.cache import Cache, digest, make_key, pack, unpack
 from t4g_tracker.command_line import (
@@ -29,8 +28,6 @@ from t4g_tracker.command_line import (
 )
 from t4g_tracker.config import as_dict
 from t4g_tracker.coordinates import WorkingSizeConfig, working_size
-from t4g_tracker.datasets.bench import Outcome, parse_bench, run_bench
-from t4g_tracker.datasets.frames_and_tracks import AnnotatedClip
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Trajectories, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features import FeaturesConfig, check_features, extract_features
@@ -192,10 +189,14 @@ def adapted_features(
     clip: Clip, config: Config, features: FeatureGrid, fitted: Adaptation, step: int
 ) -> FeatureGrid:
     """Frozen features corrected by the adapter as it was after ``step`` steps."""
-    adapter = build_adapter(config.adaptation.adapter, features.shape[1], config.adaptation.width, clip.seed)
+    adapter = _untrained_adapter(clip, config, features)
     adapter.load_state_dict(fitted.snapshots[step])
-    precision = pick_precision(config.adaptation.precision, clip.device)
-    return apply_adapter(adapter.to(clip.device), features, clip.frames, clip.device, precision)
+    return _apply(adapter, clip, config, features)
+
+
+def unadapted_features(clip: Clip, config: Config, features: FeatureGrid) -> FeatureGrid:
+    """Frozen features brought to the adapter's grid, as an adapter after no step gives them: the baseline."""
+    return _apply(_untrained_adapter(clip, config, features), clip, config, features)
 
 
 def track_points(
@@ -245,6 +246,15 @@ def track_snapshots(
 def chained_flow_tracks(clip: Clip, queries: QueryPoints, config: Config, flow: FlowSequence) -> Tracks:
     """The baseline without any features: the query points carried along by flow alone."""
     return chain_query_points(queries, flow, clip.video.size, config.trajectories.cycle_threshold_px)
+
+
+def _untrained_adapter(clip: Clip, config: Config, features: FeatureGrid) -> Adapter:
+    return build_adapter(config.adaptation.adapter, features.shape[1], config.adaptation.width, clip.seed)
+
+
+def _apply(adapter: Adapter, clip: Clip, config: Config, features: FeatureGrid) -> FeatureGrid:
+    precision = pick_precision(config.adaptation.precision, clip.device)
+    return apply_adapter(adapter.to(clip.device), features, clip.frames, clip.device, precision)
 
 
 def _size(clip: Clip) -> tuple[int, int]:
@@ -336,56 +346,6 @@ def _track_command(argv: list[str] | None) -> int:
     )
     print("\n".join(closing_lines(folder, rows, clip.log.stages)))
     return 0
-
-
-def bench(argv: list[str] | None = None) -> int:
-    """``t4g bench``: returns the exit code."""
-    return guarded(_bench_command, argv)
-
-
-def _bench_command(argv: list[str] | None) -> int:
-    request = parse_bench(argv)
-    base = read_settings(Config(), request.config, request.assignments)
-    configs = {file.stem: read_settings(base, file, request.assignments) for file in request.configs}
-    configs = configs or {request.config.stem if request.config else "default": base}
-    for config in configs.values():
-        check_features(config.features)
-        check_flow(config.flow)
-    device = pick_device(request.device)
-    cache = Cache.open(request.cache, request.fresh)
-
-    def track_clip(annotated: AnnotatedClip, queries: QueryPoints) -> Iterator[Outcome]:
-        for name, config in configs.items():
-            clip = open_clip(annotated.video, config, cache, device, request.seed, quiet=request.quiet)
-            yield from bench_methods(clip, queries, config, name)
-
-    print("\n".join(run_bench(request, track_clip)))
-    return 0
-
-
-def bench_methods(clip: Clip, queries: QueryPoints, config: Config, name: str) -> Iterator[Outcome]:
-    """Both baselines and the adapted tracker on one clip, each with what it took."""
-    flow = optical_flow(clip, config)
-    with clip.log.stage("chain"):
-        chained = chained_flow_tracks(clip, queries, config, flow)
-    yield Outcome(f"chained {config.flow.method}", chained, *clip.log.spent("flow", "chain"))
-    features = frozen_features(clip, config)
-    no_steps = replace(config, adaptation=replace(config.adaptation, steps=0))
-    unfitted = fit_adapter(clip, no_steps, features, flow)
-    with clip.log.stage("matching"):
-        unchanged = adapted_features(clip, config, features, unfitted, 0)
-        frozen = track_points(clip, queries, config, unchanged, None)
-    yield Outcome(f"frozen {config.features.extractor}", frozen, *clip.log.spent("features", "matching"))
-    fitted = fit_adapter(clip, config, features, flow)
-    with clip.log.stage("adapter"):
-        adapted = adapted_features(clip, config, features, fitted, config.adaptation.steps)
-    fitting = ("features", "flow", "trajectories", "adaptation", "adapter")
-    with clip.log.stage("matching adapted"):
-        matched = track_points(clip, queries, config, adapted, None)
-    yield Outcome(f"{name}, matching alone", matched, *clip.log.spent(*fitting, "matching adapted"))
-    with clip.log.stage("tracking"):
-        tracks = track_points(clip, queries, config, adapted, flow)
-    yield Outcome(name, tracks, *clip.log.spent(*fitting, "tracking"))
 
 
 if __name__ == "__main__":

@@ -150,7 +150,10 @@ def blur_halve(x: Tensor) -> Tensor:
     return conv2d(pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=x.shape[1])
 
 
-def build_adapter(kind: AdapterKind, channels: int, width: int, seed: int) -> LiteAdapter | DeltaCnnAdapter:
+Adapter = LiteAdapter | DeltaCnnAdapter
+
+
+def build_adapter(kind: AdapterKind, channels: int, width: int, seed: int) -> Adapter:
     """Make an untrained adapter whose hidden layers depend on ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -164,7 +167,7 @@ def normalise_frames(frames: Tensor) -> Tensor:
 
 @torch.no_grad()
 def apply_adapter(
-    adapter: LiteAdapter | DeltaCnnAdapter,
+    adapter: Adapter,
     features: FeatureGrid,
     frames: Tensor,
     device: torch.device,

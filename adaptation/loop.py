@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from adaptation.adapter import (
+    Adapter,
     AdapterKind,
-    DeltaCnnAdapter,
-    LiteAdapter,
     build_adapter,
     normalise_frames,
     unit_length,
@@ -77,7 +76,7 @@ class LoopState:
     """Everything that an interrupted optimisation needs to go on as if it had not stopped."""
 
     step: int
-    adapter: LiteAdapter | DeltaCnnAdapter
+    adapter: Adapter
     optimiser: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     generator: torch.Generator
@@ -215,7 +214,7 @@ class _Stepper:
 
     def __init__(
         self,
-        adapter: LiteAdapter | DeltaCnnAdapter,
+        adapter: Adapter,
         frozen: Tensor,
         frames: Tensor,
         config: AdaptationConfig,

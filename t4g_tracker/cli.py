@@ -7,7 +7,15 @@ import sys
 
 COMMANDS = {
     "track": ("run_tracker:main", "track points through a video (the same as run_tracker.py)"),
-    "bench": ("run_tracker:bench", "measure accuracy and time on annotated clips"),
+    "bench": ("run_comparisons:bench", "measure accuracy and time on annotated clips"),
+    "train-autoencoder": (
+        "t4g_tracker.training.commands:train_autoencoder",
+        "train the mini model's autoencoder on synthetic clips",
+    ),
+    "train-track4gen": (
+        "t4g_tracker.training.commands:train_track4gen",
+        "train a video diffusion model whose features match points",
+    ),
 }
 
 

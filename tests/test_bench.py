@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import run_tracker
+import run_comparisons
 from t4g_tracker.cli import main as t4g
 from t4g_tracker.coordinates import pixels_to_fractions
 from t4g_tracker.datasets.frames_and_tracks import clip_names, load_clip
@@ -137,7 +137,7 @@ def test_a_damaged_annotation_is_refused_by_name(slide, ask, save_frames, tmp_pa
 def test_a_data_set_that_is_not_there_is_one_line_and_no_table(data, tmp_path, capsys, arguments, said):
     where = data if arguments else tmp_path
     places = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
-    code = run_tracker.bench(["--data", str(where), *places, *arguments])
+    code = run_comparisons.bench(["--data", str(where), *places, *arguments])
     assert code == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert not (tmp_path / "out").exists()

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+COMMANDS = {"run_tracker", "run_comparisons"}
 MODULES = sorted(
-    [*ROOT.glob("t4g_tracker/**/*.py"), *ROOT.glob("adaptation/**/*.py"), ROOT / "run_tracker.py"]
+    [*ROOT.glob("t4g_tracker/**/*.py"), *ROOT.glob("adaptation/**/*.py"), *ROOT.glob("run_*.py")]
 )
 PACKAGE = [path for path in MODULES if path.parts[len(ROOT.parts)] == "t4g_tracker"]
 ADAPTATION = [path for path in MODULES if path.parts[len(ROOT.parts)] == "adaptation"]
@@ -33,12 +34,12 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", PACKAGE, ids=name_of)
 def test_what_measures_a_video_does_not_know_what_learns_from_it(path):
-    assert not imported(path) & {"adaptation", "run_tracker"}
+    assert not imported(path) & {"adaptation", *COMMANDS}
 
 
 @pytest.mark.parametrize("path", ADAPTATION, ids=name_of)
 def test_what_learns_does_not_know_the_command_line(path):
-    assert "run_tracker" not in imported(path)
+    assert not imported(path) & COMMANDS
     source = path.read_text(encoding="utf-8")
     assert "t4g_tracker.command_line" not in source
     assert "t4g_tracker.tracking" not in source
@@ -55,7 +56,7 @@ def test_importing_everything_draws_nothing_and_loads_no_large_library():
 import random, sys
 import numpy, torch
 before = torch.get_rng_state(), numpy.random.get_state()[1].copy(), random.getstate()
-import run_tracker
+import run_comparisons
 assert torch.equal(torch.get_rng_state(), before[0])
 assert (numpy.random.get_state()[1] == before[1]).all()
 assert random.getstate() == before[2]
