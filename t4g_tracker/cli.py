@@ -16,6 +16,7 @@ COMMANDS = {
         "t4g_tracker.training.commands:train_track4gen",
         "train a video diffusion model whose features match points",
     ),
+    "weights": ("t4g_tracker.weights:main", "list the models to choose from, and fetch them"),
 }
 
 

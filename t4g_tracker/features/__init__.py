@@ -12,7 +12,7 @@ from torch import Tensor
 
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.features.bundled import TRACK4GEN_MINI, bundled
+from t4g_tracker.features.bundled import TRACK4GEN_MINI, find_bundled
 from t4g_tracker.features.diffusion_config import DiffusionConfig, Kind
 from t4g_tracker.features.dinov2_config import Dinov2Config
 from t4g_tracker.features.patch import PatchConfig, extract_patch
@@ -122,4 +122,4 @@ def _diffusion_model(config: FeaturesConfig) -> tuple[DiffusionConfig, Kind]:
             f"features.diffusion.model={config.diffusion.model} is not what features.extractor=track4gen-mini"
             " uses; set features.extractor=track4gen or svd, or leave the model empty"
         )
-    return replace(config.diffusion, model=str(bundled(TRACK4GEN_MINI))), "track4gen"
+    return replace(config.diffusion, model=str(find_bundled(TRACK4GEN_MINI))), "track4gen"

@@ -11,7 +11,7 @@ TRACK4GEN_MINI = BUNDLED / "track4gen-mini"  # diffusers folder with refiner/
 RAFT_MINI = BUNDLED / "raft-mini.safetensors"
 
 
-def bundled(path: Path) -> Path:
+def find_bundled(path: Path) -> Path:
     """Return ``path``, one of the above, once sure that it is there.
 
     Raises:
