@@ -30,7 +30,7 @@ from t4g_tracker.config import as_dict
 from t4g_tracker.coordinates import WorkingSizeConfig, working_size
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Trajectories, Video
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.features import FeaturesConfig, check_features, extract_features
+from t4g_tracker.features import SIZE_MULTIPLE, FeaturesConfig, check_features, extract_features
 from t4g_tracker.flow import FlowConfig, FlowEstimator, check_flow, flow_size, weights_stamp
 from t4g_tracker.masks import read_foreground
 from t4g_tracker.outputs import prepare_output_folder
@@ -65,10 +65,11 @@ class Config:
     outputs: OutputsConfig = field(default_factory=OutputsConfig)
 
     def __post_init__(self) -> None:
-        if self.features.extractor != "patch" and self.working_size.multiple % 64:
+        multiple = SIZE_MULTIPLE.get(self.features.extractor, 1)
+        if self.working_size.multiple % multiple:
             raise ConfigError(
-                f"working_size.multiple must be a multiple of 64 for {self.features.extractor} features "
-                f"(the UNet halves 1/8 latents three times), got {self.working_size.multiple}"
+                f"working_size.multiple must be a multiple of {multiple} for {self.features.extractor} "
+                f"features (the UNet halves 1/8 latents), got {self.working_size.multiple}"
             )
 
 
@@ -123,6 +124,11 @@ def frozen_features(clip: Clip, config: Config) -> FeatureGrid:
         features = extract_features(clip.frames, config.features, clip.device, clip.seed, report)
         clip.cache.save("features", key, pack(features))
         return features
+
+
+def features_are_kept(clip: Clip, config: Config) -> bool:
+    """Whether an earlier run has left these frozen features, so that stage 1 only reads them."""
+    return clip.cache.has("features", _features_key(clip, config))
 
 
 def optical_flow(clip: Clip, config: Config) -> FlowSequence:

@@ -6,7 +6,9 @@ import pytest
 import torch
 from tiny_published import save_tiny_mini
 
+from run_tracker import Config
 from t4g_tracker import features
+from t4g_tracker.command_line import read_settings
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features import FeaturesConfig, check_features, extract_features
 from t4g_tracker.features.bundled import TRACK4GEN_MINI
@@ -54,3 +56,13 @@ def test_a_model_of_ones_own_beside_it_is_refused(in_place):
     config = FeaturesConfig(extractor="track4gen-mini", diffusion=DiffusionConfig(model="mine"))
     with pytest.raises(ConfigError, match=r"features\.diffusion\.model=mine .*features\.extractor=track4gen"):
         check_features(config)
+
+
+@pytest.mark.parametrize(("extractor", "least"), [("track4gen-mini", 32), ("zeroscope", 64), ("dinov2", 8)])
+def test_working_sizes_are_those_the_network_can_halve(extractor, least):
+    wanted = [f"features.extractor={extractor}", f"working_size.multiple={least}"]
+    assert read_settings(Config(), None, wanted).working_size.multiple == least
+    if least > 8:
+        wanted[1] = f"working_size.multiple={least // 2}"
+        with pytest.raises(ConfigError, match=f"multiple of {least} for {extractor} features"):
+            read_settings(Config(), None, wanted)
