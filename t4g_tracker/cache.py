@@ -65,6 +65,11 @@ class Cache:
     def path(self, kind: str, key: str) -> Path:
         return self.folder / f"{kind}-{key}.pt"
 
+    def has(self, kind: str, key: str) -> bool:
+        """Whether ``load`` would find an entry, whole or not."""
+        path = self.path(kind, key)
+        return path.exists() and path.stat().st_mtime >= self.not_before
+
     def load(self, kind: str, key: str) -> Any | None:
         """The entry's payload, or None when there is none.
 

@@ -8,6 +8,10 @@ import sys
 COMMANDS = {
     "track": ("run_tracker:main", "track points through a video (the same as run_tracker.py)"),
     "bench": ("run_comparisons:bench", "measure accuracy and time on annotated clips"),
+    "compare-features": (
+        "run_comparisons:compare_features",
+        "show frozen features of several extractors side by side on one video",
+    ),
     "train-autoencoder": (
         "t4g_tracker.training.commands:train_autoencoder",
         "train the mini model's autoencoder on synthetic clips",
@@ -29,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         return code
     print("usage: t4g COMMAND [options]\n")
     for name, (_, what) in COMMANDS.items():
-        print(f"  t4g {name:<8} {what}")
+        print(f"  t4g {name:<18} {what}")
     print("\nt4g COMMAND --help lists the options.")
     return 0 if arguments and arguments[0] in ("-h", "--help") else 2
 
