@@ -74,9 +74,10 @@ def test_the_inverse_of_the_motion_returns_the_same_point(seed):
 
 
 def test_a_bend_that_could_fold_a_layer_is_refused():
-    layer = a_scene().layers[1]
+    layer = square_layer(9, [(20.0, 10.0)] * 2, 1.0)
+    wave, push = torch.tensor([[0.1, 0.0]]), torch.tensor([[0.0, 6.0]])  # a slope of 0.6
     with pytest.raises(ValueError, match="push less"):
-        dataclasses.replace(layer, push=layer.push + 40)
+        dataclasses.replace(layer, wave=wave, push=push)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -181,7 +181,7 @@ def project(pose: Pose, bent: Tensor) -> Tensor:
 
 
 def _unproject(pose: Pose, xy: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse of ``project``: r = linear^-1 (p - centre) is q / (1 + tilt . q), so q = r / (1 - tilt . r)."""
+    """The inverse of ``project``: r = linear^-1 (p - centre) gives q = r / (1 - tilt . r)."""
     x, y = (xy - pose.centre).unbind(-1)
     a, b, c, d = pose.linear.flatten(-2).unbind(-1)
     area = a * d - b * c
@@ -206,7 +206,8 @@ def _newton_step(
 ) -> tuple[Tensor, Tensor]:
     """A better solution (x, y) of "position plus bend is (bent_x, bent_y)"."""
     miss_x, miss_y = x - bent_x, y - bent_y
-    xx, xy, yx, yy = torch.ones_like(x), 0.0, 0.0, torch.ones_like(y)
+    xx, yy = torch.ones_like(x), torch.ones_like(y)
+    xy, yx = torch.zeros_like(x), torch.zeros_like(y)
     for k, (wave_x, wave_y, push_x, push_y) in enumerate(layer.waves):
         angle = wave_x * x + wave_y * y + pose.phase[..., k]
         sine, cosine = torch.sin(angle), torch.cos(angle)

@@ -3,165 +3,176 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from t4g_tracker.coordinates import Size
-from t4g_tracker.training.layers import Layer, Pose, pose_at, to_canonical
+from t4g_tracker.training.layers import Layer, to_canonical
 from t4g_tracker.training.motion import Similarity, seen_by
+from t4g_tracker.training.random_motion import (
+    log_uniform,
+    pace_px,
+    random_bend,
+    random_tilt,
+    smooth_path,
+    wander,
+)
+from t4g_tracker.training.surfaces import SurfaceConfig, random_surface
 from t4g_tracker.training.synthetic import Scene
 from t4g_tracker.training.textures import (
     blob_outline,
     choice,
     foliage_outline,
-    random_texture,
+    sticks_outline,
     uniform,
 )
 
-FEWEST_OBJECTS, MOST_OBJECTS = 3, 7
+OBJECTS = (0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 8)  # one of these is drawn
+STILL_CAMERA = 0.25  # share of clips whose background does not move at all
+CARRIED = 0.35  # share of objects that move with the background, but for a little
+LACEWORK = 0.2  # share of clips seen through leaves or a fence
 MARGIN_INSIDE_PX = 1e3  # a background has no outline; every point of it lies this far inside
 
 
-def random_scene(generator: torch.Generator, frames: int, size: Size) -> Scene:
-    """Draw a scene: a background and several objects, each with its own texture and motion.
+def random_scene(
+    generator: torch.Generator, frames: int, size: Size, surfaces: SurfaceConfig | None = None
+) -> Scene:
+    """Draw a scene: a background and up to eight objects, each with its own texture and motion.
 
-    Motions are smooth sums of slow waves, from almost still to a third of the frame in
-    a few frames; objects cross, hide each other, change size, leave and return. About
-    one scene in three has a lacework in front, as leaves or a fence.
+    Paces are spread evenly on a logarithmic scale, from a twentieth of a pixel a frame to
+    crossing the frame in a few frames; one camera in four does not move. Objects cross,
+    hide each other, change size, leave and return; some are thin.
 
     Args:
         generator: Random numbers; the scene lives on its device.
         frames: T, at least 2.
         size: (H, W) in pixels.
+        surfaces: Shares of photographs, patterns and flat areas; None for the usual ones.
 
     Returns:
         The scene. Its background is layer 0 and covers every frame. The same generator
         state gives the same scene.
+
+    Raises:
+        TrackerError: If photographs are wanted and scikit-image is not installed.
     """
+    surfaces = surfaces or SurfaceConfig()
     unit_px = math.sqrt(size[0] * size[1])
-    camera = _wander(generator, frames, uniform(generator, 0.0, 0.12) * unit_px, 0.12, 0.12)
-    layers = [_background(generator, camera, frames, size)]
-    count = FEWEST_OBJECTS + choice(generator, MOST_OBJECTS - FEWEST_OBJECTS + 1)
-    layers += [_object(generator, camera, frames, size, float(count - number)) for number in range(count)]
-    if uniform(generator, 0, 1) < 0.33:
-        layers.append(_lacework(generator, camera, frames, size))
+    pace = 0.0 if uniform(generator, 0, 1) < STILL_CAMERA else pace_px(generator, unit_px)
+    camera = wander(generator, frames, pace, unit_px, 0.3, 0.15)
+    layers = [_background(generator, camera, pace, size, surfaces)]
+    count = OBJECTS[choice(generator, len(OBJECTS))]
+    layers += [_object(generator, camera, size, float(count - number), surfaces) for number in range(count)]
+    if uniform(generator, 0, 1) < LACEWORK:
+        layers.append(_lacework(generator, camera, size, surfaces))
     return Scene(
         tuple(layers),
         _light(generator, frames),
         size,
-        shutter=uniform(generator, 0.0, 0.5),
-        noise=uniform(generator, 0.0, 0.025),
+        shutter=max(0.0, uniform(generator, -0.4, 0.6)),
+        noise=max(0.0, uniform(generator, -0.015, 0.025)),
     )
 
 
-def _waves(generator: torch.Generator, frames: int, channels: int) -> Tensor:
-    """(T, channels) smooth curves in about -1..1, each of three slow waves."""
-    device = generator.device
-    t = torch.arange(frames, device=device)[:, None, None] / 24
-    cycles = torch.tensor([0.25, 0.6, 1.3], device=device)
-    weight = torch.tensor([0.6, 0.3, 0.12], device=device)
-    turns = torch.rand(channels, 3, generator=generator, device=device)
-    speed = cycles * (0.6 + 0.8 * torch.rand(channels, 3, generator=generator, device=device))
-    return (weight * torch.sin(2 * math.pi * (speed * t + turns))).sum(-1)
-
-
-def _wander(
-    generator: torch.Generator, frames: int, reach_px: float, turn: float, growth: float
-) -> Similarity:
-    """A smooth path within about ``reach_px`` of the origin, with turns and growth."""
-    wave = _waves(generator, frames, 4)
-    return Similarity(reach_px * wave[:, :2], turn * wave[:, 2], torch.exp(growth * wave[:, 3]))
-
-
-def _bend(generator: torch.Generator, frames: int, extent_px: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Waves (K, 2), pushes (K, 2) and phases (T, K) of a bend, stiff or soft."""
-    device, count = generator.device, 3
-    angle = 2 * math.pi * torch.rand(count, 2, generator=generator, device=device)
-    length_px = extent_px * (0.5 + torch.rand(count, generator=generator, device=device))
-    number = 2 * math.pi / length_px
-    slope = uniform(generator, 0.0, 0.4) * torch.softmax(
-        torch.randn(count, generator=generator, device=device), 0
+def _object(
+    generator: torch.Generator, camera: Similarity, size: Size, depth: float, surfaces: SurfaceConfig
+) -> Layer:
+    """Something with an outline and a texture of its own on a path of its own."""
+    frames, unit_px = len(camera.angle), math.sqrt(size[0] * size[1])
+    extent: Size = (
+        round(log_uniform(generator, 0.07, 0.6) * unit_px) + 8,
+        round(log_uniform(generator, 0.07, 0.6) * unit_px) + 8,
     )
-    wave = torch.stack([torch.cos(angle[:, 0]), torch.sin(angle[:, 0])], -1) * number[:, None]
-    push = torch.stack([torch.cos(angle[:, 1]), torch.sin(angle[:, 1])], -1) * (slope / number)[:, None]
-    phase = math.pi * uniform(generator, 0.3, 1.5) * _waves(generator, frames, count)
-    return wave, push, phase
-
-
-def _object(generator: torch.Generator, camera: Similarity, frames: int, size: Size, depth: float) -> Layer:
-    """A blob with a texture of its own on a path of its own."""
-    unit_px = math.sqrt(size[0] * size[1])
-    side = [
-        round(unit_px * math.exp(uniform(generator, math.log(0.12), math.log(0.55)))) + 8 for _ in range(2)
-    ]
-    extent: Size = (side[0], side[1])
-    texture = random_texture(generator, extent)
-    margin = blob_outline(generator, extent, uniform(generator, 0.0, 0.45))
-    if uniform(generator, 0, 1) < 0.15:  # a ring, through which one sees
-        margin = torch.minimum(margin, 0.5 * float(margin.max()) - margin)
-    path = _wander(
-        generator, frames, uniform(generator, 0.02, 0.45) * unit_px, uniform(generator, 0.05, 1.2), 0.2
+    texture = torch.cat(
+        [random_surface(generator, extent, surfaces), _outline(generator, extent)[None].clamp(min=-40)]
     )
+    carried = uniform(generator, 0, 1) < CARRIED
+    pace = log_uniform(generator, 0.02, 1.0) if carried else pace_px(generator, unit_px)
+    nearness = 1.0 if carried else uniform(generator, 0.95, 1.4)
+    path = wander(generator, frames, pace, unit_px, 0.5, 1.5)
     home = path.shift.new_tensor(
         [uniform(generator, -0.5, 0.5) * size[1], uniform(generator, -0.5, 0.5) * size[0]]
     )
-    world = Similarity(path.shift + home, path.angle + uniform(generator, 0, 2 * math.pi), path.scale)
-    wave, push, phase = _bend(generator, frames, float(max(extent)))
-    pose = seen_by(camera, world, phase, size, uniform(generator, 0.9, 1.2))
-    shadow = uniform(generator, -0.4, 0.5)
-    return Layer(
-        torch.cat([texture, margin[None].clamp(min=-40)]),
-        pose,
-        texture.new_full((frames,), depth),
-        wave,
-        push,
-        max(0.0, shadow),
-    )
+    angle = uniform(generator, -0.3, 0.3) if uniform(generator, 0, 1) < 0.6 else uniform(generator, 0, 6.28)
+    world = Similarity(path.shift + home, path.angle + angle, path.scale)
+    wave, push, phase = random_bend(generator, frames, float(max(extent)), 0.5 * pace, share=0.4)
+    pose = seen_by(camera, world, phase, size, nearness)
+    half_px = math.hypot(*extent) / 2
+    pose = replace(pose, tilt=random_tilt(generator, frames, half_px, 0.5 * pace, share=0.4))
+    shadow = max(0.0, uniform(generator, -1.2, 0.5))
+    return Layer(texture, pose, texture.new_full((frames,), depth), wave, push, shadow)
 
 
-def _lacework(generator: torch.Generator, camera: Similarity, frames: int, size: Size) -> Layer:
+def _outline(generator: torch.Generator, extent: Size) -> Tensor:
+    """(h, w) distance inside a blob, a ring, a few thin bars or a piece of lace."""
+    kind = uniform(generator, 0, 1)
+    if kind < 0.2:
+        return sticks_outline(generator, extent)
+    if kind < 0.27:
+        return foliage_outline(generator, extent, uniform(generator, 8, 40), uniform(generator, 0.3, 0.7))
+    margin = blob_outline(generator, extent, uniform(generator, 0.0, 0.45))
+    if kind < 0.35:  # a ring, through which one sees
+        margin = torch.minimum(margin, uniform(generator, 0.1, 0.5) * float(margin.max()) - margin)
+    return margin
+
+
+def _lacework(generator: torch.Generator, camera: Similarity, size: Size, surfaces: SurfaceConfig) -> Layer:
     """Leaves or a fence in front of everything."""
-    unit_px = math.sqrt(size[0] * size[1])
+    frames, unit_px = len(camera.angle), math.sqrt(size[0] * size[1])
     extent: Size = (round(0.8 * size[0]), round(0.9 * size[1]))
-    scale_px = uniform(generator, 0.06, 0.2) * unit_px
-    margin = foliage_outline(generator, extent, scale_px, uniform(generator, 0.15, 0.4))
-    texture = torch.cat([random_texture(generator, extent), margin[None].clamp(min=-40)])
-    world = _wander(generator, frames, 0.35 * unit_px, 0.1, 0.05)
-    wave, push, phase = _bend(generator, frames, unit_px)
+    scale_px = uniform(generator, 0.03, 0.2) * unit_px
+    margin = foliage_outline(generator, extent, scale_px, uniform(generator, 0.1, 0.4))
+    texture = torch.cat([random_surface(generator, extent, surfaces), margin[None].clamp(min=-40)])
+    pace = pace_px(generator, unit_px)
+    world = wander(generator, frames, pace, unit_px, 0.35, 0.15)
+    wave, push, phase = random_bend(generator, frames, unit_px, 0.5 * pace, share=0.5)
     return Layer(texture, seen_by(camera, world, phase, size, 1.4), texture.new_zeros(frames), wave, push)
 
 
-def _background(generator: torch.Generator, camera: Similarity, frames: int, size: Size) -> Layer:
+def _background(
+    generator: torch.Generator, camera: Similarity, pace: float, size: Size, surfaces: SurfaceConfig
+) -> Layer:
     """A texture just large enough that the camera never sees its end."""
-    world = _wander(generator, frames, 0.0, 0.05, 0.03)
-    wave, push, phase = _bend(generator, frames, 1.5 * max(size))
-    pose = seen_by(camera, world, phase, size, 0.8)
+    frames = len(camera.angle)
+    still = wander(generator, frames, 0.0, 1.0, 0.0, 0.0)
+    wave, push, phase = random_bend(generator, frames, 1.5 * max(size), 0.5 * pace, share=0.3)
+    pose = seen_by(camera, still, phase, size)
     depth = phase.new_full((frames,), 1e3)
     probe = Layer(phase.new_zeros(4, 2, 2), pose, depth, wave, push)
-    half = [math.ceil(reach) + 2 for reach in _farthest_seen(probe, pose, frames, size)]
+    half_px = math.hypot(*_farthest_seen(probe, size)) + probe.reach
+    tilt = random_tilt(generator, frames, 1.3 * half_px, 0.5 * pace, share=0.5)
+    probe = replace(probe, pose=replace(pose, tilt=tilt))
+    half = [math.ceil(reach) + 2 for reach in _farthest_seen(probe, size)]
     extent: Size = (2 * half[1], 2 * half[0])
     margin = phase.new_full((1, *extent), MARGIN_INSIDE_PX)
-    return Layer(torch.cat([random_texture(generator, extent), margin]), pose, depth, wave, push)
+    return replace(probe, texture=torch.cat([random_surface(generator, extent, surfaces), margin]))
 
 
-def _farthest_seen(layer: Layer, pose: Pose, frames: int, size: Size) -> list[float]:
+def _farthest_seen(layer: Layer, size: Size) -> list[float]:
     """How far from a layer's middle a frame's border reaches, in x and in y, canonical pixels."""
-    steps = torch.linspace(-0.02, 1.02, 33, device=pose.phase.device)
-    ends = torch.tensor([-0.02, 1.02], device=pose.phase.device)
+    device = layer.depth.device
+    steps = torch.linspace(-0.02, 1.02, 33, device=device)
+    ends = torch.tensor([-0.02, 1.02], device=device)
     border = torch.cat([torch.cartesian_prod(steps, ends), torch.cartesian_prod(ends, steps)])
     border = border * border.new_tensor([size[1], size[0]])
-    seen = [to_canonical(layer, pose_at(pose, frame), border).abs().amax(0) for frame in range(frames)]
-    farthest: list[float] = torch.stack(seen).amax(0).tolist()
+    seen = to_canonical(layer, layer.pose.widen(1), border).abs()
+    farthest: list[float] = seen.reshape(-1, 2).amax(0).tolist()
     return farthest
 
 
 def _light(generator: torch.Generator, frames: int) -> Tensor:
-    """(T, h, w) exposure that changes slowly, and soft shade that lies over the frame."""
+    """(T, h, w) exposure: even in half of the clips, else changing slowly, or with soft shade that drifts."""
     device = generator.device
-    exposure = 1 + uniform(generator, 0.0, 0.15) * _waves(generator, frames, 1)[:, :, None]
-    shade = torch.randn(1, 5, 8, generator=generator, device=device)
-    drift = (
-        torch.randn(1, 5, 8, generator=generator, device=device) * _waves(generator, frames, 1)[:, :, None]
+    kind = uniform(generator, 0, 1)
+    change = smooth_path(generator, frames, 2, 0.05, 1.0)[:, :, None, None]
+    if kind < 0.5:
+        return torch.ones(frames, 1, 1, device=device)
+    exposure = 1 + uniform(generator, 0.0, 0.2) * change[:, 0]
+    if kind < 0.75:
+        return exposure
+    shade = torch.randn(2, 1, 5, 8, generator=generator, device=device)
+    return exposure * (1 + uniform(generator, 0.0, 0.12) * (shade[0] + shade[1] * change[:, 1])).clamp(
+        0.4, 1.6
     )
-    return exposure * (1 + uniform(generator, 0.0, 0.1) * (shade + drift)).clamp(0.4, 1.6)

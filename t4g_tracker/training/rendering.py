@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -25,8 +25,13 @@ PIXELS_AT_ONCE = {"cpu": 250_000, "cuda": 16_000_000}  # frames are drawn togeth
 Region = tuple[slice, slice]  # rows and columns of the frame
 
 
-def render(scene: Scene, generator: torch.Generator | None = None, pairs: int = 1) -> Tensor:
-    """Draw every frame.
+def render(
+    scene: Scene,
+    generator: torch.Generator | None = None,
+    pairs: int = 1,
+    only: Sequence[int] | None = None,
+) -> Tensor:
+    """Draw every frame, or some.
 
     A layer that moves while the shutter is open is the mean of several exposures at
     times spread evenly over the shutter, more of them the farther it moves. Times, and
@@ -38,25 +43,28 @@ def render(scene: Scene, generator: torch.Generator | None = None, pairs: int = 
         generator: Makes the grain, on the scene's device; None for no grain.
         pairs: Quality; 1 suffices for training, 4 gives smooth edges too: at least so
             many pairs of exposures, at different sub-pixel shifts.
+        only: The frames wanted, instead of all T.
 
     Returns:
         (T, 3, H, W) float32 red, green and blue in 0..1.
     """
-    frames = torch.empty(scene.frame_count, 3, *scene.size, device=scene.light.device)
-    for start, stop, order in _blocks(scene):
-        frames[start:stop] = _draw(scene, torch.arange(start, stop, device=frames.device), order, pairs)
-    if scene.light.shape[-2:] == (1, 1):
-        frames *= scene.light[:, None]
-    else:
-        frames *= interpolate(scene.light[:, None], size=scene.size, mode="bilinear", align_corners=False)
+    device = scene.light.device
+    wanted = torch.tensor(range(scene.frame_count) if only is None else only, device=device)
+    frames = torch.empty(len(wanted), 3, *scene.size, device=device)
+    for start, stop, order in _blocks(scene, wanted):
+        frames[start:stop] = _draw(scene, wanted[start:stop], order, pairs)
+    light = scene.light[wanted, None]
+    if light.shape[-2:] != (1, 1):
+        light = interpolate(light, size=scene.size, mode="bilinear", align_corners=False)
+    frames *= light
     if generator is not None and scene.noise:
         frames += scene.noise * torch.randn(frames.shape, generator=generator, device=frames.device)
     return frames.clamp_(0, 1)
 
 
-def _blocks(scene: Scene) -> Iterator[tuple[int, int, list[int]]]:
-    """Runs of frames (start, stop) to draw at once, with their order of layers from far to near."""
-    depths = torch.stack([layer.depth for layer in scene.layers])
+def _blocks(scene: Scene, frames: Tensor) -> Iterator[tuple[int, int, list[int]]]:
+    """Runs (start, stop) of ``frames`` to draw at once, with their order of layers from far to near."""
+    depths = torch.stack([layer.depth[frames] for layer in scene.layers])
     orders = depths.argsort(dim=0, descending=True, stable=True).T.tolist()
     at_once = max(1, PIXELS_AT_ONCE.get(scene.light.device.type, 250_000) // (scene.size[0] * scene.size[1]))
     start = 0
@@ -77,14 +85,23 @@ def _draw(scene: Scene, frames: Tensor, order: list[int], pairs: int) -> Tensor:
             continue
         exposures = _exposures(layer, frames, scene.shutter, pairs)
         if layer.shadow:
-            part *= sum(_shade(layer, frames, region, *exposure) for exposure in exposures) / len(exposures)
+            part *= _mean([_shade(layer, frames, region, *exposure) for exposure in exposures])
+        painted = [_paint(layer, frames, region, *exposure) for exposure in exposures]
         if number == order[0] == 0:  # covers everything, so its outline need not be looked at
-            part += sum(_paint(layer, frames, region, *e)[:, :3] for e in exposures) / len(exposures)
+            part += _mean(painted)[:, :3]
             continue
-        seen = sum(_cut(_paint(layer, frames, region, *e), layer, frames) for e in exposures) / len(exposures)
+        seen = _mean([_cut(values, layer, frames) for values in painted])
         part *= 1 - seen[:, 3:]
         part += seen[:, :3]
     return picture
+
+
+def _mean(pictures: list[Tensor]) -> Tensor:
+    """The mean of several pictures, made in place of the first."""
+    total = pictures[0]
+    for picture in pictures[1:]:
+        total += picture
+    return total.div_(len(pictures)) if len(pictures) > 1 else total
 
 
 def _cut(values: Tensor, layer: Layer, frames: Tensor) -> Tensor:
@@ -153,8 +170,7 @@ def _exposures(
         [[-width, -height], [width, -height], [-width, height], [width, height]]
     )
     early, late = (
-        project(pose_at(layer.pose, frames, time).widen(1), corners / 4)
-        for time in (-shutter / 2, shutter / 2)
+        project(pose_at(layer.pose, frames, time).widen(1), corners) for time in (-shutter / 2, shutter / 2)
     )
     travel_px = float((late - early).norm(dim=-1).max())
     if pairs == 1 and travel_px < SHARPEST_BLUR_PX:

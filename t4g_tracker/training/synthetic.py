@@ -60,7 +60,7 @@ def top_layer(scene: Scene, frame: int | Tensor, xy: Tensor) -> tuple[Tensor, Te
 
 
 def _hits(layer: Layer, pose: Pose, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which positions (..., 2) a layer may cover (M,) as flat indices, whether it does (M,), and its points."""
+    """Flat indices (M,) of positions that a layer may cover, whether it does, and its points there."""
     low, high = reached(layer, pose)
     near = ((xy >= low) & (xy <= high)).all(dim=-1)
     if pose.centre.ndim > 1:

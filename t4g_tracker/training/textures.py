@@ -204,3 +204,29 @@ def foliage_outline(generator: torch.Generator, size: Size, scale_px: float, sha
     level = torch.quantile(height.flatten()[:: max(1, height.numel() // 10000)], 1 - share)
     rim = xy_half(size, generator.device) - canonical_grid(size, generator.device).abs()
     return torch.minimum((height - level) * scale_px / 4, rim.amin(dim=-1) - 2)
+
+
+def sticks_outline(generator: torch.Generator, size: Size) -> Tensor:
+    """How far inside a few thin bars each pixel lies, as poles, wires, legs and branches are.
+
+    Args:
+        generator: Random numbers.
+        size: (h, w) in pixels.
+
+    Returns:
+        (h, w) about the distance in pixels to the outline, negative outside.
+    """
+    half = xy_half(size, generator.device) - 3
+    grid = canonical_grid(size, generator.device)
+    inside = torch.full(size, -torch.inf, device=generator.device)
+    start = (2 * torch.rand(2, generator=generator, device=generator.device) - 1) * half
+    for _ in range(1 + choice(generator, 5)):
+        end = (2 * torch.rand(2, generator=generator, device=generator.device) - 1) * half
+        along = end - start
+        part = (((grid - start) * along).sum(-1) / along.square().sum().clamp(min=1)).clamp(0, 1)
+        distance = (grid - start - part[..., None] * along).norm(dim=-1)
+        width_px = math.exp(uniform(generator, math.log(0.7), math.log(5)))
+        inside = torch.maximum(inside, width_px - distance)
+        if uniform(generator, 0, 1) < 0.5:  # branch off here, or go on from the end
+            start = end
+    return inside
