@@ -131,11 +131,6 @@ def features_are_kept(clip: Clip, config: Config) -> bool:
     return clip.cache.has("features", _features_key(clip, config))
 
 
-def features_are_kept(clip: Clip, config: Config) -> bool:
-    """Whether an earlier run has left these frozen features, so that stage 1 only reads them."""
-    return clip.cache.has("features", _features_key(clip, config))
-
-
 def optical_flow(clip: Clip, config: Config) -> FlowSequence:
     """Stage 2: optical flow between neighbouring frames, both ways."""
     key = _flow_key(clip, config)

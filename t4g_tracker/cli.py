@@ -20,6 +20,7 @@ COMMANDS = {
         "t4g_tracker.training.commands:train_track4gen",
         "train a video diffusion model whose features match points",
     ),
+    "make-synthetic-val": ("t4g_tracker.training.make_val:main", "write a benchmark of synthetic clips"),
     "weights": ("t4g_tracker.weights:main", "list the models to choose from, and fetch them"),
 }
 

@@ -55,7 +55,7 @@ class TrackRequest(PointsRequest):
     quiet: bool
 
 
-def _seed(text: str) -> int:
+def seed_number(text: str) -> int:
     """A seed that torch takes."""
     if not text.isdecimal() or int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2^63 - 1, got {text}")
@@ -76,7 +76,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
     parser.add_argument(
-        "--seed", type=_seed, default=0, help="the same seed gives the same tracks (default 0)"
+        "--seed", type=seed_number, default=0, help="the same seed gives the same tracks (default 0)"
     )
     parser.add_argument(
         "--cache",

@@ -44,6 +44,10 @@ class QueryPoints:
     def __len__(self) -> int:
         return self.frame.shape[0]
 
+    def subset(self, keep: Tensor) -> QueryPoints:
+        """The points at the indices ``keep``, in that order."""
+        return QueryPoints(self.frame[keep], self.xy[keep], tuple(self.names[i] for i in keep.tolist()))
+
 
 @dataclass(frozen=True)
 class FeatureGrid:

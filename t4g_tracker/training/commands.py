@@ -1,0 +1,325 @@
+"""``t4g train-autoencoder`` and ``t4g train-track4gen``: arguments, settings and what they write."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
+from torch import nn
+
+from t4g_tracker.command_line import (
+    guarded,
+    pick_device,
+    read_settings,
+    seed_number,
+    stop_on_interrupt,
+)
+from t4g_tracker.errors import ConfigError, WeightsError
+from t4g_tracker.features.diffusion_weights import find_folder, load_pipeline, load_refiner
+from t4g_tracker.features.refiner import Refiner
+from t4g_tracker.outputs import prepare_output_folder
+from t4g_tracker.stages import progress_bar
+from t4g_tracker.training.autoencoder import (
+    DecoderObjective,
+    EncoderObjective,
+    latent_scale,
+    mini_autoencoder,
+)
+from t4g_tracker.training.clips import draw_clip, val_generator
+from t4g_tracker.training.dataset import Clips, ClipViews, SyntheticClips, View, collate_clips
+from t4g_tracker.training.mini import mini_pipeline
+from t4g_tracker.training.real_clips import RealClips
+from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
+from t4g_tracker.training.trainer import TrainerConfig, TrainingRun, train
+from t4g_tracker.training.validation import AutoencoderValidation, Track4GenValidation
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipsConfig:
+    """The clips that are trained on, and how much of each is looked at."""
+
+    count: int = 20_000  # different synthetic clips
+    frames: int = 24  # of each
+    height: int = 288  # of each, pixels
+    width: int = 512
+    crop_height: int = 256  # of what the network sees, a multiple of 64
+    crop_width: int = 448
+    segments: int = 2  # stretches of frames a view has, anywhere in the clip
+    segment_frames: int = 0  # frames of each stretch; 0: as many as the UNet was made to see at once
+    turn: float = 0.3  # largest turn of a stretch against the others, radians
+    zoom: float = 1.35  # largest enlargement and reduction of a stretch
+    tint: float = 0.2  # largest change of a stretch's contrast and brightness
+    points: int = 512  # tracks of a clip
+    validation: int = 4  # clips to measure progress on
+
+    def __post_init__(self) -> None:
+        if self.crop_height > self.height or self.crop_width > self.width:
+            raise ConfigError("clips: crop_height and crop_width may not be larger than height and width")
+        if self.crop_height % 32 or self.crop_width % 32:
+            raise ConfigError("clips: crop_height and crop_width must be multiples of 32")
+        if self.segment_frames < 0 or self.segment_frames in (1, 2):
+            # with two, bfloat16 gradients of temporal convolutions are not finite on CPUs (torch 2.14)
+            raise ConfigError(f"clips.segment_frames must be 0 or at least 3, got {self.segment_frames}")
+        for name in ("count", "frames", "segments", "points", "validation"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"clips.{name} must be at least 1, got {getattr(self, name)}")
+
+    def view(self, frames: int) -> View:
+        """Views of these clips with stretches of so many frames."""
+        size = (self.crop_height, self.crop_width)
+        return View(self.segments, frames, size, self.turn, self.zoom, self.tint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderTraining:
+    """Settings of ``t4g train-autoencoder``."""
+
+    trainer: TrainerConfig = field(
+        default_factory=lambda: TrainerConfig(
+            batch=2, learning_rate=1e-3, steps=50_000, averaging=0.99, weight_decay=0.0
+        )
+    )
+    clips: ClipsConfig = field(
+        default_factory=lambda: ClipsConfig(
+            frames=4, height=192, width=288, crop_height=128, crop_width=128, segments=1, turn=0.0, zoom=1.0
+        )
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track4GenTraining:
+    """Settings of ``t4g train-track4gen``."""
+
+    trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(batch=1, learning_rate=5e-4))
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+
+def seconds(text: str) -> float:
+    """A duration: 90s, 45m, 2h, or a plain number of seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 45m or 2h, got {text}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that every training command takes."""
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, history and weights")
+    parser.add_argument(
+        "--time-budget", type=seconds, help="of training in all: 90s, 45m, 2h (default: none)"
+    )
+    parser.add_argument("--config", type=Path, help="YAML file of settings")
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="GROUP.SETTING=VALUE",
+        help="change single settings, e.g. trainer.steps=20000",
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of weights and data (default 0)")
+    parser.add_argument(
+        "--keep-clips", type=Path, help="folder where drawn clips are kept, which saves drawing them again"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def train_autoencoder(argv: list[str] | None = None) -> int:
+    """``t4g train-autoencoder``: returns the exit code."""
+    return guarded(_train_autoencoder, argv)
+
+
+def _train_autoencoder(argv: list[str] | None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="t4g train-autoencoder",
+        description="Train the mini model's own autoencoder on synthetic clips: first its encoder, then its "
+        "decoder. Writes OUT/vae/.",
+    )
+    parser.add_argument(
+        "--part", choices=("encoder", "decoder"), required=True, help="the decoder goes on from OUT/vae"
+    )
+    add_training_arguments(parser)
+    request = parser.parse_args(argv)
+    config = read_settings(AutoencoderTraining(), request.config, request.assignments)
+    if request.part == "encoder":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(request.seed)
+            vae = mini_autoencoder()
+            objective: nn.Module = EncoderObjective(vae)
+    else:
+        vae = load_autoencoder(request.out)
+        objective = DecoderObjective(vae)
+    finished = _run(
+        request,
+        request.out / request.part,
+        objective,
+        ClipViews(_clips(request, config.clips), config.clips.view(4), request.seed),
+        config.trainer,
+        AutoencoderValidation(_validation_clips(config.clips)),
+        {"command": "train-autoencoder", **asdict(config)},
+    )
+    if finished is None:
+        return _unfinished(request)
+    if request.part == "encoder":
+        vae.encoder, vae.quant_conv = finished.encoder, finished.quant_conv
+        frames = torch.cat([clip.frames[::8] for clip in _validation_clips(config.clips)])
+        vae.register_to_config(scaling_factor=latent_scale(vae, frames))
+    else:
+        vae = finished.vae
+    vae.to("cpu", torch.float16).save_pretrained(request.out / "vae")
+    print(
+        f"autoencoder in {request.out / 'vae'}; next: t4g train-track4gen --from {request.out} --out FOLDER"
+    )
+    return 0
+
+
+def load_autoencoder(folder: Path) -> AutoencoderKLTemporalDecoder:
+    """The autoencoder that ``t4g train-autoencoder`` left in ``folder``, in single precision.
+
+    Raises:
+        WeightsError: If there is none.
+    """
+    try:
+        return AutoencoderKLTemporalDecoder.from_pretrained(
+            folder, subfolder="vae", torch_dtype=torch.float32, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{folder / 'vae'}: holds no autoencoder; run t4g train-autoencoder --part encoder first"
+        ) from error
+
+
+def train_track4gen(argv: list[str] | None = None) -> int:
+    """``t4g train-track4gen``: returns the exit code."""
+    return guarded(_train_track4gen, argv)
+
+
+def _train_track4gen(argv: list[str] | None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="t4g train-track4gen",
+        description="Train a video diffusion model together with a refiner so that its inner features match "
+        "points. Writes the folder that features.extractor=track4gen reads.",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        help="what to start from: a Stable Video Diffusion folder (with refiner/ where training is to go "
+        "on from one) or hub name; or a folder of t4g train-autoencoder, for the mini model",
+    )
+    parser.add_argument(
+        "--videos", type=Path, help="folder of real videos, whose tracks flow makes; synthetic clips without"
+    )
+    add_training_arguments(parser)
+    request = parser.parse_args(argv)
+    config = read_settings(Track4GenTraining(), request.config, request.assignments)
+    pipeline, refiner = starting_point(request.source, config.objective, request.seed)
+    segment_frames = config.clips.segment_frames or int(pipeline.unet.config.num_frames)
+    if config.clips.frames < segment_frames:
+        raise ConfigError(
+            f"clips.frames must be at least {segment_frames}, which the UNet is given at once, "
+            f"got {config.clips.frames}"
+        )
+    objective = Track4GenObjective(pipeline, refiner, config.objective, segment_frames)
+    view = config.clips.view(segment_frames)
+    finished = _run(
+        request,
+        request.out,
+        objective,
+        ClipViews(_clips(request, config.clips), view, request.seed),
+        config.trainer,
+        Track4GenValidation(_validation_clips(config.clips)),
+        {"command": "train-track4gen", "from": request.source, **asdict(config)},
+    )
+    if finished is None:
+        return _unfinished(request)
+    save_model(request.out, finished, pipeline)
+    print(
+        f"model in {request.out}; use it with "
+        f"--set features.extractor=track4gen features.diffusion.model={request.out}"
+    )
+    return 0
+
+
+def starting_point(
+    source: str, config: ObjectiveConfig, seed: int
+) -> tuple[StableVideoDiffusionPipeline, Refiner]:
+    """The pipeline that ``--from`` names, and a refiner that fits it: its own, or a new one.
+
+    Raises:
+        WeightsError: If the folder is neither a pipeline nor one of ``t4g train-autoencoder``.
+    """
+    folder = Path(source).expanduser()
+    if (folder / "vae").is_dir() and not (folder / "unet").exists():
+        pipeline = mini_pipeline(load_autoencoder(folder), seed)
+    else:
+        folder = find_folder(source, need_refiner=False)
+        pipeline = load_pipeline(folder, torch.float32)
+    widths = pipeline.unet.config.block_out_channels
+    if config.block >= len(widths):
+        raise WeightsError(
+            f"objective.block: {source} has up-blocks 0 to {len(widths) - 1}, not {config.block}"
+        )
+    if (folder / "refiner").is_dir():
+        return pipeline, load_refiner(folder, torch.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return pipeline, Refiner(channels=widths[-1 - config.block])
+
+
+def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVideoDiffusionPipeline) -> None:
+    """Write the trained parts in half precision, in the layout that the extractor reads."""
+    if objective.config.train_image_encoder:
+        pipeline.register_modules(image_encoder=objective.image_encoder)
+    pipeline.register_modules(unet=objective.unet)
+    pipeline.to("cpu", torch.float16).save_pretrained(folder)
+    if objective.config.refiner and objective.config.correspondence:
+        objective.refiner.to("cpu", torch.float16).save_pretrained(folder / "refiner")
+
+
+def _clips(request: argparse.Namespace, config: ClipsConfig) -> Clips:
+    size = (config.height, config.width)
+    if getattr(request, "videos", None) is not None:
+        return RealClips(request.videos, config.frames, size, config.points, request.out / "clips")
+    return SyntheticClips(config.count, config.frames, size, config.points, request.seed, request.keep_clips)
+
+
+def _validation_clips(config: ClipsConfig) -> list[Any]:
+    return [
+        draw_clip(val_generator(number), config.frames, (config.height, config.width), 256)
+        for number in range(config.validation)
+    ]
+
+
+def _run(
+    request: argparse.Namespace,
+    folder: Path,
+    objective: nn.Module,
+    items: ClipViews,
+    trainer: TrainerConfig,
+    validate: Any,
+    identity: dict[str, Any],
+) -> Any | None:
+    """Train; returns the averaged objective, or None when Ctrl-C ended the call."""
+    prepare_output_folder(folder)
+    with (
+        progress_bar("training", "step", request.quiet) as report,
+        stop_on_interrupt() as stop,
+    ):
+        run = TrainingRun(
+            folder, pick_device(request.device), request.time_budget, request.seed, stop, report
+        )
+        averaged, finished = train(objective, items, collate_clips, trainer, run, validate, identity)
+    return averaged if finished else None
+
+
+def _unfinished(request: argparse.Namespace) -> int:
+    raise KeyboardInterrupt(f"stopped; the state is kept in {request.out}")

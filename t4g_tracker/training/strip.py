@@ -1,0 +1,111 @@
+"""What a video diffusion model makes of a video, as a picture for its model card.
+
+``python -m t4g_tracker.training.strip MODEL --video x.mp4 --out strip.png`` draws rows of frames: the
+video, the same through the autoencoder and back, denoised after noise of level 1, and a
+video generated from the first frame alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableVideoDiffusionPipeline
+from PIL import Image
+from torch import Tensor
+
+from t4g_tracker.command_line import guarded
+from t4g_tracker.features.diffusion_weights import load_pipeline
+from t4g_tracker.features.refiner import Refiner
+from t4g_tracker.outputs import atomic_write
+from t4g_tracker.training.denoising import denoised
+from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
+from t4g_tracker.video import read_video, working_frames
+from t4g_tracker.visualize.drawing import INK, PAPER, write_text
+
+NOISE = 1.0
+STEPS = 25
+LABEL_PX = 22
+
+
+@torch.no_grad()
+def draw_strip(pipeline: StableVideoDiffusionPipeline, frames: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """Rows of pictures (N, 3, H, W) uint8 by what they show.
+
+    Args:
+        pipeline: Of Stable Video Diffusion's layout, float32.
+        frames: (N, 3, H, W) uint8, as many as the UNet sees at once.
+        seed: Of the noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    vae, scale = pipeline.vae, pipeline.vae.config.scaling_factor
+    pixels = (frames.float() / 127.5 - 1)[None]
+    objective = Track4GenObjective(pipeline, Refiner(1), ObjectiveConfig(correspondence=0), len(frames))
+    latents = objective.encode(pixels)
+    noisy = latents + NOISE * torch.randn(latents.shape, generator=generator)
+    sigma = torch.tensor([NOISE])
+    answer, _ = objective.run_unet(pixels, noisy, sigma, torch.ones(1))
+    clean = denoised(noisy, answer, sigma)
+
+    def decode(of: Tensor) -> Tensor:
+        shown = vae.decode(of[0] / scale, num_frames=len(frames)).sample
+        return ((shown + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    pipeline.set_progress_bar_config(disable=True)
+    generated = pipeline(
+        image=Image.fromarray(frames[0].permute(1, 2, 0).numpy()),
+        height=frames.shape[-2],
+        width=frames.shape[-1],
+        num_frames=len(frames),
+        num_inference_steps=STEPS,
+        max_guidance_scale=1.0,
+        generator=generator,
+        output_type="pt",
+    ).frames[0]
+    return {
+        "video": frames,
+        "autoencoder": decode(latents),
+        "noise of level 1": decode(noisy),
+        "denoised": decode(clean),
+        "generated from the first frame": (generated.clamp(0, 1) * 255).round().to(torch.uint8),
+    }
+
+
+def labelled(rows: dict[str, Tensor]) -> np.ndarray:
+    """Rows of pictures (N, 3, H, W) uint8 under each other, each below its name."""
+    parts = []
+    for name, row in rows.items():
+        beside = np.concatenate(list(row.permute(0, 2, 3, 1).numpy()), axis=1)
+        caption = np.full((LABEL_PX, beside.shape[1], 3), PAPER, np.uint8)
+        write_text(caption, name, (4, LABEL_PX / 2), LABEL_PX - 6, INK)
+        parts += [caption, beside]
+    return np.concatenate(parts, axis=0)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return guarded(_main, argv)
+
+
+def _main(argv: list[str] | None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m t4g_tracker.training.strip", description=__doc__)
+    parser.add_argument("model", type=Path, help="folder of the model")
+    parser.add_argument("--video", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 448), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--shown", type=int, default=4, help="frames of each row that are drawn")
+    request = parser.parse_args(argv)
+    pipeline = load_pipeline(request.model, torch.float32)
+    count = int(pipeline.unet.config.num_frames)
+    frames = working_frames(read_video(request.video), tuple(request.size))[:count]
+    rows = draw_strip(pipeline, frames)
+    index = torch.linspace(0, count - 1, request.shown).round().long()
+    picture = labelled({name: row[index] for name, row in rows.items()})
+    with atomic_write(request.out) as passing:
+        Image.fromarray(picture).save(passing)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

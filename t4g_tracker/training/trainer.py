@@ -1,0 +1,306 @@
+"""The training loop that every model here shares: resumable, within a time budget, on any device.
+
+What is trained is an *objective*: a module that holds the model and turns a batch into
+losses. The loop knows nothing else about it. Several GPUs go through accelerate
+(``accelerate launch -m t4g_tracker.cli train-flow ...``); each process draws its own items.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset
+
+from t4g_tracker.errors import CacheError, ConfigError, OutputError
+from t4g_tracker.outputs import atomic_write, prepare_output_folder
+from t4g_tracker.precision import Precision, pick_precision
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.pt"
+HISTORY = "history.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How an objective is optimised, whatever it is."""
+
+    steps: int = 100_000  # at most; a time budget may end training earlier
+    batch: int = 8  # items a step and process
+    learning_rate: float = 4e-4  # at its highest
+    weight_decay: float = 1e-4  # of AdamW
+    warm_up: float = 0.05  # share of the training in which the learning rate rises; then a cosine to 0
+    clip_norm: float = 1.0  # of the gradient, over all weights
+    averaging: float = 0.999  # decay of the moving average of the weights, which is what is kept
+    precision: Precision = "auto"  # auto: bfloat16 where the device is fast at it
+    validate_every: int = 500  # steps
+    save_every_s: float = 120.0  # seconds between checkpoints
+    workers: int = 1  # processes that draw items while the model trains
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch", 1), ("validate_every", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"trainer.{name} must be at least {least}, got {getattr(self, name)}")
+        if self.learning_rate <= 0 or self.weight_decay < 0 or self.clip_norm <= 0:
+            raise ConfigError(
+                "trainer: learning_rate and clip_norm must be positive, and weight_decay 0 or more"
+            )
+        if not 0 <= self.warm_up < 1 or not 0 <= self.averaging < 1:
+            raise ConfigError("trainer: warm_up and averaging must be from 0 up to, but not, 1")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Where one training keeps its state, and how long it may take."""
+
+    folder: Path
+    device: torch.device
+    time_budget_s: float | None = None  # of training altogether, earlier calls included; None: no limit
+    seed: int = 0
+    stop: Callable[[], bool] = lambda: False  # asked between steps; True ends the call with a checkpoint
+    report: Callable[..., None] = lambda done, total, note="": None
+
+
+@dataclass
+class _State:
+    """How far training has come."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+def train(
+    objective: nn.Module,
+    items: Dataset[Any],
+    collate: Callable[[list[Any]], Any],
+    config: TrainerConfig,
+    run: TrainingRun,
+    validate: Callable[[nn.Module], dict[str, float]],
+    identity: dict[str, Any],
+) -> tuple[nn.Module, bool]:
+    """Optimise an objective until its steps or its time are used up.
+
+    A checkpoint is written every ``save_every_s`` seconds and when the call ends, so the same call
+    goes on where the last one stopped. Which items a step sees depends on the seed, the
+    step and the process alone: a run that was interrupted sees what an unbroken one sees. The
+    learning rate follows the share of steps or of time that is used up, whichever is larger.
+
+    Args:
+        objective: ``objective(batch)`` returns a dict of scalar losses; "loss" is minimised.
+        items: Asked for (index of the item, number of items drawn before it); the same whenever asked.
+        collate: Makes a batch (with a ``to(device)`` method) from a list of items.
+        config: Optimiser, averaging, validation.
+        run: Folder, device, budget, seed.
+        validate: Given the averaged objective in evaluation mode, returns figures to record.
+        identity: What the checkpoint belongs to; plain JSON values.
+
+    Returns:
+        The averaged objective in evaluation mode, on the run's device, and whether training
+        is finished (False when ``run.stop`` ended it).
+
+    Raises:
+        CacheError: If the folder holds a checkpoint of other settings.
+        OutputError: If the folder cannot be written.
+        FloatingPointError: If the loss is not finite twenty steps in a row.
+    """
+    prepare_output_folder(run.folder)
+    precision = pick_precision(config.precision, run.device)
+    accelerator = Accelerator(
+        cpu=run.device.type == "cpu",
+        mixed_precision="no" if precision == torch.float32 else "bf16",
+    )
+    torch.manual_seed(run.seed + accelerator.process_index)
+    optimiser = torch.optim.AdamW(
+        [weight for weight in objective.parameters() if weight.requires_grad],
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
+    averaged = AveragedModel(objective, multi_avg_fn=_average(config.averaging), use_buffers=True)
+    model, optimiser = accelerator.prepare(objective, optimiser)
+    averaged.to(accelerator.device)
+    identity = {**identity, "trainer": asdict(config), "seed": run.seed}
+    state = _resume(run.folder, identity, accelerator.unwrap_model(model), averaged, optimiser)
+    batches = _batches(items, collate, config, accelerator, state.step, run.seed)
+    begin, saved, bad = time.monotonic() - state.seconds, time.monotonic(), 0
+    stopped = False
+    while not (stopped := run.stop()):
+        state.seconds = time.monotonic() - begin
+        progress = state.step / config.steps
+        if run.time_budget_s is not None:
+            progress = max(progress, state.seconds / run.time_budget_s)
+        if progress >= 1:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = config.learning_rate * one_cycle(progress, config.warm_up)
+        model.train()
+        batch = next(batches).to(accelerator.device)
+        with accelerator.autocast():
+            losses: dict[str, Tensor] = model(batch)
+        accelerator.backward(losses["loss"])
+        norm = float(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm))
+        bad = 0 if math.isfinite(norm) else bad + 1
+        if bad == 0:
+            optimiser.step()
+            averaged.update_parameters(accelerator.unwrap_model(model))
+        elif bad == 20:
+            raise FloatingPointError(f"{run.folder}: training diverged at step {state.step}; lower the rate")
+        optimiser.zero_grad(set_to_none=True)
+        state.step += 1
+        figures = {name: float(value.detach()) for name, value in losses.items()}
+        if accelerator.is_main_process:
+            run.report(state.step, config.steps, " ".join(f"{k} {v:.3f}" for k, v in figures.items()))
+        if state.step % config.validate_every == 0:
+            paused = time.monotonic()
+            figures |= validate(averaged.module.eval())
+            begin += time.monotonic() - paused  # measuring is not training
+        if accelerator.is_main_process:
+            if state.step % 10 == 0 or state.step % config.validate_every == 0:
+                _note(run.folder, state, optimiser.param_groups[0]["lr"], figures)
+            if time.monotonic() - saved > config.save_every_s:
+                _save(run.folder, identity, state, accelerator.unwrap_model(model), averaged, optimiser)
+                saved = time.monotonic()
+    if accelerator.is_main_process:
+        _save(run.folder, identity, state, accelerator.unwrap_model(model), averaged, optimiser)
+    return averaged.module.eval(), not stopped
+
+
+def one_cycle(progress: float, warm_up: float) -> float:
+    """Factor on the learning rate: up along a line, down along half a cosine.
+
+    Args:
+        progress: Share of the training that is done, 0..1.
+        warm_up: Share in which it rises, from a twenty-fifth.
+
+    Returns:
+        Factor in 0..1.
+
+    Source: Smith and Topin, Super-Convergence, arXiv:1708.07120.
+    """
+    if progress < warm_up:
+        return 0.04 + 0.96 * progress / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
+
+
+def _average(decay: float) -> Callable[..., None]:
+    """A moving average that follows closely at first and slowly later."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value.to(average.dtype), share)
+            else:
+                average.copy_(value)
+
+    return update
+
+
+class _Turns(Sized):
+    """Which items one process takes, from a step on: shuffled anew in every epoch."""
+
+    def __init__(self, count: int, batch: int, processes: int, process: int, start: int, seed: int) -> None:
+        self.count, self.batch, self.processes, self.process = count, batch, processes, process
+        self.start, self.seed = start, seed
+
+    def __len__(self) -> int:
+        return 2**40  # there is always another one
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield (index of the item, number of times that any item was asked for before)."""
+        turn, shuffled_for, order = self.start, -1, torch.empty(0, dtype=torch.int64)
+        while True:
+            for number in range(self.batch):
+                place = (turn * self.processes + self.process) * self.batch + number
+                epoch, index = divmod(place, self.count)
+                if epoch != shuffled_for:
+                    generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+                    order, shuffled_for = torch.randperm(self.count, generator=generator), epoch
+                yield int(order[index]), place
+            turn += 1
+
+
+def _batches(
+    items: Dataset[Any],
+    collate: Callable[[list[Any]], Any],
+    config: TrainerConfig,
+    accelerator: Accelerator,
+    start: int,
+    seed: int,
+) -> Iterator[Any]:
+    count = len(items)  # type: ignore[arg-type]
+    turns = _Turns(count, config.batch, accelerator.num_processes, accelerator.process_index, start, seed)
+    loader = DataLoader(
+        items,
+        config.batch,
+        sampler=turns,  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=config.workers,
+        persistent_workers=config.workers > 0,
+        prefetch_factor=4 if config.workers else None,
+    )
+    return iter(loader)
+
+
+def _note(folder: Path, state: _State, rate: float, figures: dict[str, float]) -> None:
+    """Append what is known of a step to the history."""
+    row = {"step": state.step, "seconds": round(state.seconds, 1), "rate": rate, **figures}
+    with (folder / HISTORY).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _save(
+    folder: Path,
+    identity: dict[str, Any],
+    state: _State,
+    model: nn.Module,
+    averaged: AveragedModel,
+    optimiser: Any,
+) -> None:
+    payload = {
+        "identity": json.dumps(identity, sort_keys=True),
+        "step": state.step,
+        "seconds": state.seconds,
+        "model": model.state_dict(),
+        "averaged": averaged.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "random": torch.get_rng_state(),
+    }
+    try:
+        with atomic_write(folder / CHECKPOINT) as passing:
+            torch.save(payload, passing)
+    except RuntimeError as error:  # how torch's writer says that the disk took no more
+        raise OutputError(f"{folder / CHECKPOINT}: cannot be written; is the disk full?") from error
+
+
+def _resume(
+    folder: Path, identity: dict[str, Any], model: nn.Module, averaged: AveragedModel, optimiser: Any
+) -> _State:
+    """Take up the folder's checkpoint, if there is one."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return _State()
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        belongs = kept["identity"] == json.dumps(identity, sort_keys=True)
+    except Exception as error:
+        raise CacheError(f"{path}: is damaged; delete it, or give another --out") from error
+    if not belongs:
+        raise CacheError(f"{path}: is of a training with other settings; delete it, or give another --out")
+    model.load_state_dict(kept["model"])
+    averaged.load_state_dict(kept["averaged"])
+    optimiser.load_state_dict(kept["optimiser"])
+    torch.set_rng_state(kept["random"])
+    log.info("going on from step %d of %s", kept["step"], folder)
+    return _State(kept["step"], kept["seconds"])

@@ -1,0 +1,230 @@
+"""Track4Gen's objective, its data, and what its training leaves for the extractor."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from t4g_tracker.cli import main
+from t4g_tracker.datatypes import Video
+from t4g_tracker.errors import DatasetError
+from t4g_tracker.features import FeaturesConfig, extract_features
+from t4g_tracker.features.diffusion_config import DiffusionConfig
+from t4g_tracker.features.refiner import Refiner
+from t4g_tracker.flow import FlowConfig
+from t4g_tracker.outputs import atomic_write
+from t4g_tracker.training.clips import TrainingClip
+from t4g_tracker.training.correspondence import correspondence_loss, draw_pairs
+from t4g_tracker.training.dataset import ClipBatch, View, collate_clips, look
+from t4g_tracker.training.denoising import denoised, denoising_loss, network_time
+from t4g_tracker.training.real_clips import RealClips, flow_clip
+from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
+from t4g_tracker.visualize.overlay import write_video
+from tests.tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, svd_scheduler, tiny_svd
+
+
+def dots(frames: int = 6, size: tuple[int, int] = (96, 128), points: int = 12) -> TrainingClip:
+    """Bright dots of different colours on black, each drifting its own way; tracks are their centres."""
+    generator = torch.Generator().manual_seed(1)
+    start = torch.rand(points, 2, generator=generator) * torch.tensor([size[1] - 48.0, size[0] - 48.0]) + 24
+    pace = torch.randn(points, 2, generator=generator)
+    xy = start[:, None] + pace[:, None] * torch.arange(frames)[:, None]
+    y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+    pictures = torch.zeros(frames, 3, *size)
+    colour = torch.rand(points, 3, generator=generator) * 155 + 100
+    for t in range(frames):
+        for n in range(points):
+            near = torch.exp(-((x - xy[n, t, 0]) ** 2 + (y - xy[n, t, 1]) ** 2) / 6)
+            pictures[t] = torch.maximum(pictures[t], near * colour[n, :, None, None])
+    return TrainingClip(pictures.round().to(torch.uint8), xy, torch.ones(points, frames, dtype=torch.bool))
+
+
+def brightness_at(clip: TrainingClip) -> torch.Tensor:
+    """Brightness of the pixel nearest to every visible point."""
+    frame = torch.arange(clip.xy.shape[1]).expand(clip.xy.shape[:2])[clip.visibility]
+    x, y = clip.xy[clip.visibility].round().long().unbind(-1)
+    return clip.frames[frame, :, y, x].float().amax(1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_view_moves_points_with_their_pixels(seed):
+    view = View(segments=2, frames=3, size=(64, 96), turn=0.5, zoom=1.4)
+    seen = look(dots(), view, torch.Generator().manual_seed(seed))
+    assert seen.frames.shape == (6, 3, 64, 96)
+    assert seen.visibility.any()
+    assert (brightness_at(seen) > 60).float().mean() > 0.95
+
+
+def test_points_outside_a_view_are_not_visible():
+    seen = look(dots(), View(segments=1, frames=2, size=(32, 32)), torch.Generator().manual_seed(0))
+    inside = ((seen.xy >= 0) & (seen.xy <= 31)).all(-1)
+    assert torch.equal(seen.visibility, inside)
+    assert not inside.all()
+
+
+def test_denoised_agrees_with_the_published_scheduler():
+    scheduler = svd_scheduler()
+    scheduler.set_timesteps(sigmas=[2.5, 0.0])
+    generator = torch.Generator().manual_seed(0)
+    noisy, answer = torch.randn(2, 1, 3, 4, 5, 5, generator=generator)
+    expected = scheduler.step(answer, scheduler.timesteps[0], noisy).pred_original_sample
+    found = denoised(noisy, answer, torch.tensor([2.5]))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert float(network_time(torch.tensor(2.5))) == pytest.approx(float(scheduler.timesteps[0]), abs=1e-4)
+
+
+def test_an_answer_of_zero_costs_about_one_at_any_noise():
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(3, 2, 4, 16, 16, generator=generator)
+    sigma = torch.tensor([0.1, 1.0, 30.0])
+    noisy = latents + sigma.view(-1, 1, 1, 1, 1) * torch.randn(latents.shape, generator=generator)
+    loss = denoising_loss(denoised(noisy, torch.zeros_like(noisy), sigma), latents, sigma)
+    torch.testing.assert_close(loss, torch.ones(3), atol=0.1, rtol=0)
+
+
+def test_pairs_join_frames_that_both_see_the_point():
+    clip = dots()
+    visibility = torch.rand(clip.visibility.shape, generator=torch.Generator().manual_seed(3)) < 0.4
+    batch = collate_clips([TrainingClip(clip.frames, clip.xy, visibility)] * 2)
+    pairs = draw_pairs(batch, 16)
+    frames = clip.xy.shape[1]
+    for row in pairs.known.nonzero().squeeze(1).tolist():
+        target = row // 16
+        source, there = int(pairs.source[row]) % frames, target % frames
+        point = int((clip.xy[:, source] - pairs.source_xy[row]).norm(dim=-1).argmin())
+        assert int(pairs.source[row]) // frames == target // frames  # the same clip
+        assert source != there
+        assert visibility[point, source]
+        assert visibility[point, there]
+        assert torch.equal(clip.xy[point, there], pairs.target_xy[row])
+    assert pairs.known.any()
+
+
+def test_features_that_name_their_place_have_a_lower_loss_than_noise():
+    clip = dots()
+    batch = collate_clips([clip])
+    pairs = draw_pairs(batch, 8)
+    blurred = torch.nn.functional.avg_pool2d(clip.frames.float(), 8)
+    noise = torch.randn(blurred.shape, generator=torch.Generator().manual_seed(0))
+    found = correspondence_loss(blurred, pairs, (96, 128), 0.05).mean()
+    lost = correspondence_loss(noise, pairs, (96, 128), 0.05).mean()
+    assert found < 0.5 * lost
+
+
+def test_pairs_that_are_not_known_cost_nothing():
+    clip = dots()
+    batch = ClipBatch(clip.frames[None], clip.xy[None], torch.zeros_like(clip.visibility)[None])
+    pairs = draw_pairs(batch, 4)
+    assert not pairs.known.any()
+    assert float(correspondence_loss(torch.randn(6, 3, 12, 16), pairs, (96, 128), 0.05).sum()) == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "trained"),
+    [
+        (ObjectiveConfig(), {"unet", "refiner"}),
+        (ObjectiveConfig(refiner=False), {"unet"}),
+        (ObjectiveConfig(correspondence=0), {"unet"}),
+        (ObjectiveConfig(train_image_encoder=True), {"unet", "refiner", "image_encoder"}),
+    ],
+)
+def test_each_variant_trains_its_parts_and_no_others(config, trained):
+    pipeline = tiny_svd()
+    objective = Track4GenObjective(pipeline, Refiner(WIDTHS[1]), config, NUM_FRAMES)
+    losses = objective(collate_clips([dots(2 * NUM_FRAMES, (64, 64))]))
+    losses["loss"].backward()
+    moved = {name.split(".")[0] for name, weight in objective.named_parameters() if weight.grad is not None}
+    assert moved == trained
+    assert all(weight.grad is None for weight in pipeline.vae.parameters())
+    expected = losses["denoising"]
+    if config.correspondence:
+        expected = expected + config.correspondence * losses["correspondence"]
+    torch.testing.assert_close(losses["loss"], expected)
+
+
+def test_a_trained_folder_is_what_the_extractor_reads(tmp_path):
+    """Trains a tiny model for a few steps by the command, kills nothing, and extracts with the result."""
+    save_tiny_svd(tmp_path / "svd")
+    settings = [
+        "trainer.steps=4",
+        "trainer.validate_every=2",
+        "trainer.workers=0",
+        "clips.count=2",
+        "clips.frames=6",
+        "clips.height=64",
+        "clips.width=64",
+        "clips.crop_height=64",
+        "clips.crop_width=64",
+        "clips.points=32",
+        "clips.validation=1",
+    ]
+    out = tmp_path / "out"
+    arguments = ["train-track4gen", "--from", str(tmp_path / "svd"), "--out", str(out), "--device", "cpu"]
+    assert main([*arguments, "--quiet", "--set", *settings]) == 0
+    rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    assert {"denoising", "correspondence", "delta_avg", "denoise@1"} <= rows[-1].keys()
+    frames = dots(5, (64, 64)).frames
+    config = FeaturesConfig(extractor="track4gen", diffusion=DiffusionConfig(model=str(out)))
+    trained = extract_features(frames, config, torch.device("cpu"), seed=0)
+    plain = FeaturesConfig(extractor="svd", diffusion=DiffusionConfig(model=str(tmp_path / "svd")))
+    before = extract_features(frames, plain, torch.device("cpu"), seed=0)
+    assert trained.shape == before.shape
+    assert trained.values.min() >= 0  # the refiner ends in a ReLU
+    assert not torch.allclose(trained.values, before.values)
+
+
+def test_from_a_folder_without_weights_is_refused(tmp_path, capsys):
+    (tmp_path / "vae").mkdir()
+    code = main(["train-track4gen", "--from", str(tmp_path), "--out", str(tmp_path / "out"), "--quiet"])
+    assert code == 2
+    assert "train-autoencoder" in capsys.readouterr().err
+
+
+def sliding(frames: int = 8, step: int = 3) -> Video:
+    """A texture that slides to the left by ``step`` pixels a frame."""
+    texture = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 20, 40, generator=torch.Generator().manual_seed(0)), (160, 320), mode="bicubic"
+    )[0]
+    pictures = [(texture[:, :, step * t : step * t + 240].clamp(0, 1) * 255).byte() for t in range(frames)]
+    return Video(torch.stack(pictures).permute(0, 2, 3, 1).numpy(), 24.0, "slide", "slide")
+
+
+def test_tracks_of_a_real_clip_follow_its_flow():
+    clip = flow_clip(sliding(), (160, 240), 50, FlowConfig(), torch.device("cpu"))
+    moves = clip.xy[:, 1:] - clip.xy[:, :-1]
+    both = clip.visibility[:, 1:] & clip.visibility[:, :-1]
+    assert both.float().mean() > 0.5
+    median = moves[both].median(dim=0).values
+    torch.testing.assert_close(median, torch.tensor([-3.0, 0.0]), atol=0.1, rtol=0)
+
+
+def test_a_folder_of_videos_becomes_clips_once(tmp_path):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    with atomic_write(videos / "slide.mp4") as passing:
+        write_video(passing, sliding(9).frames, 24.0, 20)
+    clips = RealClips(videos, 4, (96, 144), 20, tmp_path / "kept")
+    assert len(clips) == 2  # nine frames give two stretches of four
+    assert clips.clip(0).frames.shape == (4, 3, 96, 144)
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").glob("*.npz")}
+    again = RealClips(videos, 4, (96, 144), 20, tmp_path / "kept")
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").glob("*.npz")} == written
+    assert torch.equal(again.clip(1).xy, clips.clip(1).xy)
+
+
+def test_a_folder_without_videos_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="no video files"):
+        RealClips(tmp_path, 4, (96, 144), 20, tmp_path / "kept")
+
+
+def test_strip_names_every_row(tmp_path):
+    from t4g_tracker.training.strip import draw_strip, labelled
+
+    rows = draw_strip(tiny_svd(), dots(NUM_FRAMES, (64, 64)).frames)
+    picture = labelled(rows)
+    assert list(rows)[0] == "video"
+    assert picture.shape == (len(rows) * (64 + 22), NUM_FRAMES * 64, 3)
+    assert np.unique(picture[:22]).size > 1  # something is written there
