@@ -19,6 +19,7 @@ SHADOW_SOFTNESS_PX = 5.0
 SHARPEST_BLUR_PX = 0.4  # a layer that moves less while the shutter is open is drawn once
 BLUR_STEP_PX = 3.0  # distance between the exposures of a moving layer, as far as MOST_PAIRS allow
 MOST_PAIRS = 4
+WIDEST_SPACING_PX = 16  # between the nodes where a layer's motion is solved
 MAP_ERROR_PX = 0.01  # about what may be lost by interpolating positions between nodes
 PIXELS_AT_ONCE = {"cpu": 250_000, "cuda": 16_000_000}  # frames are drawn together up to so many pixels
 
@@ -133,32 +134,44 @@ def _read(texture: Tensor, grid: Tensor) -> Tensor:
 def _texture_grid(layer: Layer, pose: Pose, region: Region, shift: tuple[float, float]) -> Tensor:
     """Where a layer's texture is read for each pixel of a region: ``grid_sample``'s (B, h, w, 2).
 
-    The map is smooth, so it is solved at nodes and interpolated between them.
+    The map is smooth, so it is solved at nodes and interpolated between them. Nodes lie
+    as ``interpolate`` wants them with ``align_corners=False``, one beyond each border.
     """
-    spacing_px = _node_spacing(layer, pose)
+    rows, columns = region
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    affine = pose.tilt is None and not layer.waves
+    step = max(height, width) if affine else _node_spacing(layer, pose)
+    size = (layer.texture.shape[-2], layer.texture.shape[-1])
     lines = []
-    for side, offset in ((region[1], shift[0]), (region[0], shift[1])):
-        length = side.stop - side.start
-        count = min(length, 1 + max(1, math.ceil((length - 1) / spacing_px)))
-        lines.append(
-            torch.linspace(side.start + offset, side.stop - 1 + offset, count, device=pose.centre.device)
-        )
+    for start, length in ((columns.start + shift[0], width), (rows.start + shift[1], height)):
+        node = torch.arange(-1, math.ceil(length / step) + 1, device=pose.centre.device)
+        lines.append(start + step * (node + 0.5) - 0.5)
     nodes = torch.stack(torch.meshgrid(lines[0], lines[1], indexing="xy"), dim=-1)
     canonical = to_canonical(layer, pose.widen(2), nodes.expand(len(pose.centre), *nodes.shape))
-    size = (layer.texture.shape[-2], layer.texture.shape[-1])
     grid = to_sample_grid(canonical + xy_half(size, canonical.device), size).movedim(-1, 1)
-    full = (region[0].stop - region[0].start, region[1].stop - region[1].start)
-    if grid.shape[-2:] != full:
-        grid = interpolate(grid, size=full, mode="bilinear", align_corners=True)
-    return grid.movedim(1, -1)
+    if affine:
+        return _plane(grid, step, height, width)
+    if step > 1:
+        whole = (step * grid.shape[-2], step * grid.shape[-1])
+        grid = interpolate(grid, size=whole, mode="bilinear", align_corners=False)
+    return grid[..., step : step + height, step : step + width].movedim(1, -1)
 
 
-def _node_spacing(layer: Layer, pose: Pose) -> float:
+def _plane(nodes: Tensor, step: int, height: int, width: int) -> Tensor:
+    """(B, h, w, 2) at pixels, of a function linear in x and y, from its values (B, 2, 3, 3) at nodes."""
+    down = (torch.arange(height, device=nodes.device) + 0.5) / step - 0.5
+    across = (torch.arange(width, device=nodes.device) + 0.5) / step - 0.5
+    first = nodes[:, :, 1:2, 1:2]
+    column = first + (nodes[:, :, 2:, 1:2] - first) * down[:, None]
+    return (column + (nodes[:, :, 1:2, 2:] - first) * across).movedim(1, -1)
+
+
+def _node_spacing(layer: Layer, pose: Pose) -> int:
     """How far apart the nodes may be, in video pixels, for an error of ``MAP_ERROR_PX``."""
     shrink = 1 / float(torch.linalg.matrix_norm(pose.linear, -2).min())
     tilt = 0.0 if pose.tilt is None else float(pose.tilt.norm(dim=-1).max())
     curvature = shrink**2 * (layer.curvature + 4 * tilt)
-    return max(1.0, math.sqrt(4 * MAP_ERROR_PX / max(curvature, 1e-9)))
+    return max(1, min(WIDEST_SPACING_PX, int(math.sqrt(4 * MAP_ERROR_PX / max(curvature, 1e-9)))))
 
 
 def _exposures(
