@@ -121,8 +121,10 @@ def _stop_here(module: nn.Module, inputs: Any, output: Any) -> NoReturn:
 
 def scaled_latents(vae: Any, frames: Tensor) -> Tensor:
     """Latents (N, C, H/8, W/8) of uint8 frames times the VAE's factor, one at a time to bound memory."""
+    pixels = frames.to(vae.device, vae.dtype) / 127.5 - 1
     modes = [
-        vae.encode(frame[None].to(vae.device, vae.dtype) / 127.5 - 1).latent_dist.mode() for frame in frames
+        vae.encode(frame[None].contiguous(memory_format=torch.channels_last)).latent_dist.mode()
+        for frame in pixels
     ]
     latents: Tensor = torch.cat(modes) * vae.config.scaling_factor
     return latents

@@ -279,6 +279,7 @@ def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVide
     """Write the trained parts in half precision, in the layout that the extractor reads."""
     if objective.config.train_image_encoder:
         pipeline.register_modules(image_encoder=objective.image_encoder)
+    objective.unet.register_to_config(num_frames=objective.segment_frames)
     pipeline.register_modules(unet=objective.unet)
     pipeline.to("cpu", torch.float16).save_pretrained(folder)
     if objective.config.refiner and objective.config.correspondence:
