@@ -39,7 +39,7 @@ from t4g_tracker.datasets.bench import Outcome, parse_bench, run_bench
 from t4g_tracker.datasets.frames_and_tracks import AnnotatedClip
 from t4g_tracker.datatypes import QueryPoints
 from t4g_tracker.features import check_features
-from t4g_tracker.flow import check_flow
+from t4g_tracker.flow import check_flow, resolve_flow
 from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.report import describe
 from t4g_tracker.stages import StageLog, progress_bar
@@ -76,7 +76,7 @@ def bench_methods(clip: Clip, queries: QueryPoints, config: Config, name: str) -
     flow = optical_flow(clip, config)
     with clip.log.stage("chain"):
         chained = chained_flow_tracks(clip, queries, config, flow)
-    yield Outcome(f"chained {config.flow.method}", chained, *clip.log.spent("flow", "chain"))
+    yield Outcome(f"chained {resolve_flow(config.flow).method}", chained, *clip.log.spent("flow", "chain"))
     features = frozen_features(clip, config)
     with clip.log.stage("matching"):
         unchanged = unadapted_features(clip, config, features)

@@ -31,7 +31,7 @@ from t4g_tracker.coordinates import WorkingSizeConfig, working_size
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Trajectories, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features import SIZE_MULTIPLE, FeaturesConfig, check_features, extract_features
-from t4g_tracker.flow import FlowConfig, FlowEstimator, check_flow, flow_size, weights_stamp
+from t4g_tracker.flow import FlowConfig, FlowEstimator, check_flow, flow_size, resolve_flow, weights_stamp
 from t4g_tracker.masks import read_foreground
 from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.precision import pick_precision
@@ -280,10 +280,11 @@ def _features_key(clip: Clip, config: Config) -> str:
 
 
 def _flow_key(clip: Clip, config: Config) -> str:
+    flow = resolve_flow(config.flow)
     return make_key(
         stage="flow",
-        flow=asdict(config.flow),
-        weights=weights_stamp(config.flow),
+        flow=asdict(flow),
+        weights=weights_stamp(flow),
         device=clip.device.type,
     )
 

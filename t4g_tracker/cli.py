@@ -16,6 +16,14 @@ COMMANDS = {
         "t4g_tracker.training.commands:train_autoencoder",
         "train the mini model's autoencoder on synthetic clips",
     ),
+    "train-flow": (
+        "t4g_tracker.training.flow_commands:train_flow",
+        "train a small optical flow network on synthetic pairs of frames",
+    ),
+    "bench-flow": (
+        "t4g_tracker.training.flow_bench:bench_flow",
+        "measure optical flow on synthetic pairs kept apart from training",
+    ),
     "train-track4gen": (
         "t4g_tracker.training.commands:train_track4gen",
         "train a video diffusion model whose features match points",

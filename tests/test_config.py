@@ -63,7 +63,7 @@ def names_in(settings, prefix="") -> set[str]:
         ("tracking: {polish: 'yes'}", "tracking.polish must be true or false, got the text 'yes'"),
         (
             "flow: {method: raft-smal}",
-            "flow.method must be one of dis, raft-small, raft-large, got the text 'raft-smal'; "
+            "flow.method must be one of auto, dis, raft-mini, raft-small, raft-large, got the text 'raft-smal'; "
             "did you mean raft-small?",
         ),
         ("flow: {weights: 5}", "flow.weights must be text, got 5; put it in quotes"),

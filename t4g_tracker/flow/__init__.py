@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import FlowSequence
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.flow.dis import dis_flow
+from t4g_tracker.features.bundled import RAFT_MINI
+from t4g_tracker.flow.dis import dis_flow, refine_flow
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -22,10 +27,12 @@ Progress = Callable[[int, int], None]
 class FlowConfig:
     """Which optical flow the trajectories are chained from."""
 
-    method: Literal["dis", "raft-small", "raft-large"] = "dis"
+    method: Literal["auto", "dis", "raft-mini", "raft-small", "raft-large"] = "auto"  # see resolve_flow
     pixels: int = 480 * 854  # larger frames are brought down to this many; flow is finer than the features
-    weights: str = ""  # RAFT only: path to a state dict; empty takes torchvision's published weights
+    weights: str = ""  # RAFT only: path to a state dict; empty takes the published or bundled weights
     updates: int = 12  # RAFT only: recurrent updates a pair
+    raft_scale: float = 1.0  # RAFT only: it runs at so much of the flow's size, and its flow is enlarged
+    refine: Literal["none", "dis"] = "none"  # RAFT only: dis goes on from RAFT's flow at full size
     finest_scale: int = 0  # DIS only: 0 searches at full size, 1 (OpenCV's preset) at half, 4 times faster
 
     def __post_init__(self) -> None:
@@ -33,6 +40,8 @@ class FlowConfig:
             raise ConfigError(f"flow.updates must be at least 1, got {self.updates}")
         if self.pixels < 128 * 128:
             raise ConfigError(f"flow.pixels must be at least {128 * 128}, got {self.pixels}")
+        if not 0.1 <= self.raft_scale <= 1:
+            raise ConfigError(f"flow.raft_scale must be from 0.1 to 1, got {self.raft_scale}")
         if not 0 <= self.finest_scale <= 3:
             raise ConfigError(f"flow.finest_scale must be 0, 1, 2 or 3, got {self.finest_scale}")
 
@@ -43,19 +52,46 @@ def flow_size(original: Size, config: FlowConfig) -> Size:
     return max(16, round(original[0] * shrink)), max(16, round(original[1] * shrink))
 
 
+def resolve_flow(config: FlowConfig) -> FlowConfig:
+    """The settings with "auto" replaced by what it stands for on this machine.
+
+    Published RAFT weights in PyTorch's cache are taken, the large ones before the small ones;
+    DIS, which needs no weights, where there are none. Nothing is downloaded. Only "auto"
+    looks for them; where ``config.weights`` names a file, the method has to be named too.
+
+    Raises:
+        ConfigError: If ``config.weights`` is given with "auto".
+    """
+    if config.method != "auto":
+        return config
+    if config.weights:
+        raise ConfigError(
+            f"flow.weights={config.weights}: say of which model; set flow.method to raft-small or raft-large"
+        )
+    from t4g_tracker.flow.raft import published_file
+
+    if published_file("raft-large").is_file():
+        return replace(config, method="raft-large")
+    if published_file("raft-small").is_file():
+        return replace(config, method="raft-small")
+    return replace(config, method="dis")
+
+
 def weights_stamp(config: FlowConfig) -> str:
     """What tells one weights file from another of the same name, for cache keys."""
-    path = Path(config.weights)
-    return f"{path.stat().st_size}:{path.stat().st_mtime_ns}" if config.weights and path.is_file() else ""
+    path = RAFT_MINI if config.method == "raft-mini" and not config.weights else Path(config.weights)
+    return f"{path.stat().st_size}:{path.stat().st_mtime_ns}" if path.is_file() else ""
 
 
 def check_flow(config: FlowConfig) -> None:
-    """Look whether RAFT's weights are there and fit, before any long work.
+    """Look whether RAFT's weights are there and fit, before any long work, and log what "auto" took.
 
     Raises:
         WeightsError: If they are missing, cannot be fetched or do not fit.
     """
-    FlowEstimator(config, torch.device("cpu"))
+    estimator = FlowEstimator(config, torch.device("cpu"))
+    if config.method == "auto":
+        log.info("optical flow: %s", estimator.config.method)
 
 
 class FlowEstimator:
@@ -70,12 +106,13 @@ class FlowEstimator:
     """
 
     def __init__(self, config: FlowConfig, device: torch.device) -> None:
+        config = resolve_flow(config)
         self.config, self.device = config, device
         self._raft = None
         if config.method != "dis":
-            from t4g_tracker.flow.raft import load_raft
+            from t4g_tracker.flow.raft import Variant, load_raft
 
-            self._raft = load_raft(config.method, config.weights, device)
+            self._raft = load_raft(cast(Variant, config.method), config.weights, device)
 
     def pairs(self, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress | None = None) -> Tensor:
         """Flow for a list of frame pairs.
@@ -91,7 +128,14 @@ class FlowEstimator:
         if self._raft is not None:
             from t4g_tracker.flow.raft import raft_flow_pairs
 
-            return raft_flow_pairs(self._raft, frames, pairs, self.config.updates, self.device, progress)
+            size = (frames.shape[-2], frames.shape[-1])
+            small = _shrunk(frames, self.config.raft_scale)
+            flows = raft_flow_pairs(self._raft, small, pairs, self.config.updates, self.device, progress)
+            flows = _enlarged(flows, size)
+            if self.config.refine == "dis":
+                for index, (first, second) in enumerate(pairs):
+                    flows[index] = refine_flow(frames[first], frames[second], flows[index])
+            return flows
         flows = torch.empty(len(pairs), 2, *frames.shape[-2:], dtype=torch.float16)
         for index, (first, second) in enumerate(pairs):
             flows[index] = dis_flow(frames[first], frames[second], self.config.finest_scale)
@@ -105,3 +149,28 @@ class FlowEstimator:
         pairs = [pair for t in range(steps) for pair in ((t, t + 1), (t + 1, t))]
         flows = self.pairs(frames, pairs, progress)
         return FlowSequence(flows[0::2], flows[1::2])
+
+
+def _shrunk(frames: Tensor, scale: float) -> Tensor:
+    """Frames (T, 3, H, W) uint8 at ``scale`` of their size."""
+    if scale == 1:
+        return frames
+    size = [max(1, round(side * scale)) for side in frames.shape[-2:]]
+    smaller = [
+        interpolate(frame[None].float(), size=size, mode="bilinear", align_corners=False, antialias=True)
+        for frame in frames
+    ]
+    return torch.cat([frame.round().clamp(0, 255).to(torch.uint8) for frame in smaller])
+
+
+def _enlarged(flows: Tensor, size: Size) -> Tensor:
+    """Flows (P, 2, h, w) brought to frames of ``size``, their displacements with them."""
+    small = flows.shape[-2:]
+    if tuple(small) == tuple(size):
+        return flows
+    factor = torch.tensor([size[1] / small[1], size[0] / small[0]])[:, None, None]
+    larger = torch.empty(len(flows), 2, *size, dtype=flows.dtype)
+    for index, flow in enumerate(flows):
+        wide = interpolate(flow[None].float(), size=size, mode="bilinear", align_corners=False)
+        larger[index] = wide[0] * factor
+    return larger

@@ -31,5 +31,29 @@ def dis_flow(first: Tensor, second: Tensor, finest_scale: int = 0) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1)))
 
 
+def refine_flow(first: Tensor, second: Tensor, start: Tensor, coarsest_scale: int = 1) -> Tensor:
+    """Make a flow that is right to a pixel or two more precise, by DIS at full size started there.
+
+    A network that answers at an eighth of the frame's size is blurred; DIS compares the
+    pixels themselves and is precise where it starts near the truth.
+
+    Args:
+        first: (3, H, W) uint8.
+        second: (3, H, W) uint8.
+        start: (2, H, W) displacement (dx, dy) in pixels of the frames, finite.
+        coarsest_scale: Halvings of the frame at which the search begins; what the start
+            misses by more than a few pixels at that size is not found again.
+
+    Returns:
+        (2, H, W) float32 displacement (dx, dy) in pixels of the frames.
+    """
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator.setFinestScale(0)
+    estimator.setCoarsestScale(coarsest_scale)
+    guess = np.ascontiguousarray(start.float().permute(1, 2, 0).numpy())
+    flow = estimator.calc(_grey(first), _grey(second), guess)
+    return torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1)))
+
+
 def _grey(frame: Tensor) -> np.ndarray:
     return cv2.cvtColor(frame.permute(1, 2, 0).contiguous().numpy(), cv2.COLOR_RGB2GRAY)

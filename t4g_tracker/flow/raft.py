@@ -24,26 +24,34 @@ from torchvision.models.optical_flow import (
 )
 
 from t4g_tracker.errors import WeightsError, one_line
+from t4g_tracker.features.bundled import RAFT_MINI
 
 Progress = Callable[[int, int], None]
-Variant = Literal["raft-small", "raft-large"]
+Variant = Literal["raft-mini", "raft-small", "raft-large"]
 
 STRIDE_PX = 8  # RAFT's encoders halve three times
 SMALLEST_SIDE_PX = 128  # below, the last level of its correlation pyramid is a single cell
 
-_BUILDERS = {
-    "raft-small": (raft_small, Raft_Small_Weights.DEFAULT),
-    "raft-large": (raft_large, Raft_Large_Weights.DEFAULT),
+_BUILDERS = {"raft-mini": raft_small, "raft-small": raft_small, "raft-large": raft_large}
+_PUBLISHED: dict[str, Raft_Small_Weights | Raft_Large_Weights] = {
+    "raft-small": Raft_Small_Weights.DEFAULT,
+    "raft-large": Raft_Large_Weights.DEFAULT,
 }
+
+
+def published_file(variant: Variant) -> Path:
+    """Where PyTorch's cache keeps the published weights, whether they are there or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(_PUBLISHED[variant].url).path).name
 
 
 def load_raft(variant: Variant, weights: str, device: torch.device) -> RAFT:
     """Build torchvision's RAFT with its weights, in evaluation mode.
 
     Args:
-        variant: Which of the two published sizes.
+        variant: Which of the two published sizes; "raft-mini" is the small one.
         weights: Path to a ``.safetensors`` or ``.pth`` state dict of that model. Empty for
-            torchvision's published weights, from PyTorch's cache or its download host.
+            the bundled weights of "raft-mini"; for torchvision's published weights, from
+            PyTorch's cache or its download host, of the others.
         device: Where it runs.
 
     Returns:
@@ -52,15 +60,16 @@ def load_raft(variant: Variant, weights: str, device: torch.device) -> RAFT:
     Raises:
         WeightsError: If the weights cannot be had or do not fit the model exactly.
     """
-    build, published = _BUILDERS[variant]
-    model = build(weights=None)
-    state = _read_state(Path(weights)) if weights else _published_state(published)
+    model = _BUILDERS[variant](weights=None)
+    if variant == "raft-mini" and not weights:
+        weights = str(_bundled_mini())
+    state = _read_state(Path(weights)) if weights else _published_state(variant)
     try:
         model.load_state_dict(state, strict=True)
     except (RuntimeError, AttributeError, TypeError) as error:
-        source = weights or published.url
+        source = weights or _PUBLISHED[variant].url
         raise WeightsError(
-            f"{source}: does not hold the weights of torchvision's {variant.replace('-', '_')}"
+            f"{source}: does not hold the weights of torchvision's {_BUILDERS[variant].__name__}"
             f" ({one_line(error)}); choose flow.method to fit them"
         ) from error
     return model.eval().requires_grad_(False).to(device)
@@ -134,8 +143,8 @@ class _Encoding:
     def flow_to(self, other: _Encoding, updates: int) -> Tensor:
         """Flow (1, 2, H, W) from this frame to ``other``."""
         pair = RAFT(
-            feature_encoder=_Known(torch.cat([self.features, other.features])),
-            context_encoder=_Known(self.context),
+            feature_encoder=KnownEncoding(torch.cat([self.features, other.features])),
+            context_encoder=KnownEncoding(self.context),
             corr_block=self.model.corr_block,
             update_block=self.model.update_block,
             mask_predictor=self.model.mask_predictor,
@@ -144,8 +153,8 @@ class _Encoding:
         return flow
 
 
-class _Known(nn.Module):
-    """An encoder whose answer is known."""
+class KnownEncoding(nn.Module):
+    """An encoder whose answer is known, so that RAFT's forward pass need not encode again."""
 
     def __init__(self, answer: Tensor) -> None:
         super().__init__()
@@ -164,10 +173,20 @@ def _prepared(frame: Tensor, device: torch.device) -> Tensor:
     return image
 
 
-def _published_state(published: Raft_Small_Weights | Raft_Large_Weights) -> dict[str, Tensor]:
+def _bundled_mini() -> Path:
+    """The weights that lie in the checkout."""
+    if not RAFT_MINI.is_file():
+        raise WeightsError(
+            f"{RAFT_MINI}: is not there; train it with `t4g train-flow --out FOLDER` and name"
+            f" --set flow.weights=FOLDER/{RAFT_MINI.name}, or use --set flow.method=dis"
+        )
+    return RAFT_MINI
+
+
+def _published_state(variant: Variant) -> dict[str, Tensor]:
     """torchvision's published weights, from PyTorch's cache or else its download host."""
-    place = urlparse(published.url)
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(place.path).name
+    published = _PUBLISHED[variant]
+    place, cached = urlparse(published.url), published_file(variant)
     if cached.exists():
         return _read_state(cached)
     try:

@@ -1,0 +1,93 @@
+"""``t4g train-flow``: arguments, settings and what it writes."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import save_file
+from torchvision.models.optical_flow import RAFT
+
+from t4g_tracker.command_line import guarded, pick_device, read_settings, stop_on_interrupt
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.outputs import atomic_write, prepare_output_folder
+from t4g_tracker.stages import progress_bar
+from t4g_tracker.training.clips import val_pairs
+from t4g_tracker.training.commands import add_training_arguments
+from t4g_tracker.training.flow import FlowObjective, FlowObjectiveConfig, FlowValidation, new_raft
+from t4g_tracker.training.flow_views import FlowViews, PairsConfig, collate_pairs
+from t4g_tracker.training.trainer import TrainerConfig, TrainingRun, train
+
+WEIGHTS = "raft-mini.safetensors"
+VALIDATION_SIZE = (240, 432)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowTraining:
+    """Settings of ``t4g train-flow``."""
+
+    trainer: TrainerConfig = field(
+        default_factory=lambda: TrainerConfig(batch=4, learning_rate=8e-4, validate_every=500)
+    )
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    objective: FlowObjectiveConfig = field(default_factory=FlowObjectiveConfig)
+    validation: int = 8  # pairs to measure progress on
+
+    def __post_init__(self) -> None:
+        if self.validation < 1:
+            raise ConfigError(f"validation must be at least 1, got {self.validation}")
+
+
+def train_flow(argv: list[str] | None = None) -> int:
+    """``t4g train-flow``: returns the exit code."""
+    return guarded(_train_flow, argv)
+
+
+def _train_flow(argv: list[str] | None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="t4g train-flow",
+        description="Train torchvision's raft_small on synthetic pairs of frames with exact flow. "
+        f"Writes OUT/{WEIGHTS}, which flow.method=raft-small flow.weights=FILE reads.",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        default="",
+        metavar="FILE",
+        help="weights to start from: .safetensors or .pth",
+    )
+    add_training_arguments(parser)
+    request = parser.parse_args(argv)
+    config = read_settings(FlowTraining(), request.config, request.assignments)
+    objective = FlowObjective(new_raft(request.source, request.seed), config.objective)
+    prepare_output_folder(request.out)
+    views = FlowViews(config.pairs, request.seed, request.keep_clips)
+    validation = FlowValidation(val_pairs(config.validation, VALIDATION_SIZE))
+    with progress_bar("training", "step", request.quiet) as report, stop_on_interrupt() as stop:
+        device = pick_device(request.device)
+        run = TrainingRun(request.out, device, request.time_budget, request.seed, stop, report)
+        identity = {"command": "train-flow", "from": request.source, **asdict(config)}
+        averaged, finished = train(
+            objective, views, collate_pairs, config.trainer, run, cast(Any, validation), identity
+        )
+    if not finished:
+        raise KeyboardInterrupt(f"stopped; the state is kept in {request.out}")
+    save_raft(cast(FlowObjective, averaged).raft, request.out / WEIGHTS)
+    print(
+        f"weights in {request.out / WEIGHTS}; use them with "
+        f"--set flow.method=raft-small flow.weights={request.out / WEIGHTS}"
+    )
+    return 0
+
+
+def save_raft(model: RAFT, path: Path) -> None:
+    """Write a RAFT's weights in half precision, under torchvision's names."""
+    state = {
+        name: value.detach().to("cpu", torch.float16).contiguous()
+        for name, value in model.state_dict().items()
+    }
+    with atomic_write(path) as passing:
+        save_file(state, passing)

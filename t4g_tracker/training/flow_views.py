@@ -1,0 +1,217 @@
+"""Training items for optical flow: pairs of frames with exact flow, kept on disk, looked at anew."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
+
+from t4g_tracker.coordinates import Size
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.outputs import atomic_write, prepare_output_folder
+from t4g_tracker.training.clips import FlowPair, draw_pair, train_generator
+from t4g_tracker.training.random_motion import log_uniform
+from t4g_tracker.training.textures import choice, uniform
+
+LARGEST_FLOW_PX = 400.0  # what moves farther teaches nothing, as in RAFT's own training
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsConfig:
+    """Which pairs of frames are trained on, and how much of each is looked at."""
+
+    count: int = 6000  # different pairs
+    height: int = 320  # of each, pixels
+    width: int = 480
+    crop_height: int = 128  # of what the network sees, a multiple of 8, at least 128
+    crop_width: int = 160
+    smallest_scale: float = 0.35  # a view is shrunk to so much at most, as far as the frame reaches
+    largest_scale: float = 1.2
+    relit: float = 0.4  # share of views whose second frame has other light and colours than the first
+    erased: float = 0.2  # share of views with a patch of the second frame hidden
+
+    def __post_init__(self) -> None:
+        for name in ("crop_height", "crop_width"):
+            if getattr(self, name) < 128 or getattr(self, name) % 8:
+                raise ConfigError(
+                    f"pairs.{name} must be a multiple of 8 and at least 128, got {getattr(self, name)}"
+                )
+        if self.count < 1:
+            raise ConfigError(f"pairs.count must be at least 1, got {self.count}")
+        if not 0 < self.smallest_scale <= self.largest_scale:
+            raise ConfigError("pairs: smallest_scale must be positive and not above largest_scale")
+        need = (self.crop_height / self.largest_scale, self.crop_width / self.largest_scale)
+        if need[0] > self.height or need[1] > self.width:
+            raise ConfigError(
+                "pairs: crop_height and crop_width must fit into height and width at largest_scale"
+            )
+        for name in ("relit", "erased"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"pairs.{name} must be in 0..1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class FlowBatch:
+    """B pairs of frames with the flow both ways; index 0 of the second dimension is the first frame."""
+
+    images: Tensor  # (B, 2, 3, h, w) uint8
+    flow: Tensor  # (B, 2, 2, h, w) float32 pixels, from each frame to the other
+    seen: Tensor  # (B, 2, h, w) bool, true where the point is seen in the other frame
+    known: Tensor  # (B, 2, h, w) bool, false where the flow is too far to teach anything
+
+    def to(self, device: torch.device) -> FlowBatch:
+        return FlowBatch(*(getattr(self, entry.name).to(device, non_blocking=True) for entry in fields(self)))
+
+
+class FlowViews(Dataset[FlowBatch]):
+    """Random views of drawn pairs.
+
+    Args:
+        config: Pairs and views.
+        seed: Of both; other seeds give other pairs, none of them of ``synthetic-val``.
+        folder: Where pairs are kept once drawn; None draws them every time.
+    """
+
+    def __init__(self, config: PairsConfig, seed: int, folder: Path | None = None) -> None:
+        self.config, self.seed, self.folder = config, seed, folder
+
+    def __len__(self) -> int:
+        return self.config.count
+
+    def __getitem__(self, item: tuple[int, int]) -> FlowBatch:
+        """View number ``item[1]`` of pair ``item[0]``, as a batch of one."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + item[1])
+        return look_at_pair(self.pair(item[0]), self.config, generator)
+
+    def pair(self, index: int) -> FlowPair:
+        """The same pair whenever it is asked for."""
+        size = (self.config.height, self.config.width)
+        if self.folder is None:
+            return draw_pair(train_generator(self.seed, index), size)
+        name = f"pair-{size[0]}x{size[1]}-{self.seed}-{index}.npz"
+        path = prepare_output_folder(self.folder) / name
+        kept = _read_pair(path)
+        if kept is None:
+            kept = draw_pair(train_generator(self.seed, index), size)
+            _write_pair(path, kept)
+        return kept
+
+
+def collate_pairs(items: list[FlowBatch]) -> FlowBatch:
+    """Put views of the same size into a batch."""
+    return FlowBatch(
+        *(torch.cat([getattr(item, entry.name) for item in items]) for entry in fields(FlowBatch))
+    )
+
+
+def look_at_pair(pair: FlowPair, config: PairsConfig, generator: torch.Generator) -> FlowBatch:
+    """Take one random view of a pair.
+
+    Args:
+        pair: Two frames of at least the crop's size at ``config.largest_scale``.
+        config: Size and changes of the view.
+        generator: Random numbers, on the CPU.
+
+    Returns:
+        A batch of one pair: cut out, brought to another scale, mirrored, turned upside down
+        or on its side where it is square, in other colours. Flow is scaled along, and
+        points that leave the view count as not seen.
+    """
+    size = (config.crop_height, config.crop_width)
+    images = torch.stack([pair.first, pair.second])
+    flow = torch.stack([pair.forward, pair.backward])
+    seen = torch.stack([pair.forward_valid, pair.backward_valid])
+    height, width = images.shape[-2:]
+    low = max(config.smallest_scale, size[0] / height, size[1] / width)
+    scale = log_uniform(generator, low, max(low, config.largest_scale))
+    tall, wide = min(height, round(size[0] / scale)), min(width, round(size[1] / scale))
+    top, left = choice(generator, height - tall + 1), choice(generator, width - wide + 1)
+    cut = (slice(top, top + tall), slice(left, left + wide))
+    pixels = _resized(images[..., *cut].float() / 255, size)
+    factor = torch.tensor([size[1] / wide, size[0] / tall])[:, None, None]
+    flow = interpolate(flow[..., *cut], size=size, mode="nearest-exact") * factor
+    seen = interpolate(seen[:, None, *cut].float(), size=size, mode="nearest-exact")[:, 0] > 0
+    for axis in (-1, -2):
+        if uniform(generator, 0, 1) < (0.5 if axis == -1 else 0.2):
+            pixels, flow, seen = pixels.flip(axis), flow.flip(axis).clone(), seen.flip(axis)
+            flow[:, 0 if axis == -1 else 1] *= -1
+    if uniform(generator, 0, 1) < 0.5:
+        pixels, flow, seen = pixels.flip(0), flow.flip(0), seen.flip(0)
+    pixels = _recoloured(pixels, config, generator)
+    known = flow.norm(dim=1) < LARGEST_FLOW_PX
+    return FlowBatch(
+        (pixels * 255).round().to(torch.uint8)[None],
+        flow[None].contiguous(),
+        (seen & _stays(flow))[None],
+        known[None],
+    )
+
+
+def _resized(pixels: Tensor, size: Size) -> Tensor:
+    """(2, 3, h, w) at another size, without aliasing."""
+    if pixels.shape[-2:] == size:
+        return pixels
+    return interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _stays(flow: Tensor) -> Tensor:
+    """(2, h, w) whether the flow (2, 2, h, w) of a pixel ends inside the picture."""
+    height, width = flow.shape[-2:]
+    x = flow[:, 0] + torch.arange(width)
+    y = flow[:, 1] + torch.arange(height)[:, None]
+    return (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+
+
+def _recoloured(pixels: Tensor, config: PairsConfig, generator: torch.Generator) -> Tensor:
+    """Frames (2, 3, h, w) in other colours and light, at times with a patch of the second hidden."""
+    if uniform(generator, 0, 1) < 0.3:
+        pixels = pixels[:, torch.randperm(3, generator=generator)]
+    alike = uniform(generator, 0, 1) >= config.relit
+    gain, gamma, lift = (_jitter(generator, width, alike) for width in (0.15, 0.2, 0.03))
+    tint = torch.exp(0.05 * torch.randn(2, 3, 1, 1, generator=generator))
+    tint = tint[:1].expand_as(tint) if alike else tint
+    pixels = (pixels.clamp(1e-3, 1) ** gamma.exp() * gain.exp() * tint + lift).clamp(0, 1)
+    if uniform(generator, 0, 1) < config.erased:
+        height, width = pixels.shape[-2:]
+        tall, wide = (round(uniform(generator, 0.1, 0.35) * side) for side in (height, width))
+        top, left = choice(generator, height - tall + 1), choice(generator, width - wide + 1)
+        pixels[1, :, top : top + tall, left : left + wide] = pixels[1].mean(dim=(1, 2))[:, None, None]
+    return pixels
+
+
+def _jitter(generator: torch.Generator, width: float, alike: bool) -> Tensor:
+    """(2, 1, 1, 1) random numbers for two frames, much the same or, at times, different."""
+    common = width * torch.randn(1, 1, 1, 1, generator=generator)
+    own = width * torch.randn(2, 1, 1, 1, generator=generator)
+    return common.expand(2, 1, 1, 1) if alike else common + 0.6 * own
+
+
+def _read_pair(path: Path) -> FlowPair | None:
+    """A pair kept by ``_write_pair``; None when there is none, or only part of one."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            kept = {entry.name: torch.from_numpy(arrays[entry.name]) for entry in fields(FlowPair)}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return FlowPair(
+        **{name: value.float() if value.dtype == torch.float16 else value for name, value in kept.items()}
+    )
+
+
+def _write_pair(path: Path, pair: FlowPair) -> None:
+    """Keep a pair, whole or not at all; flow in half precision, which rounds to a 2000th of it."""
+    arrays: dict[str, Any] = {}
+    for entry in fields(FlowPair):
+        value: Tensor = getattr(pair, entry.name)
+        if value.is_floating_point():
+            value = value.clamp(-2 * LARGEST_FLOW_PX, 2 * LARGEST_FLOW_PX).half()
+        arrays[entry.name] = value.numpy()
+    with atomic_write(path) as passing:
+        np.savez(passing, **arrays)
