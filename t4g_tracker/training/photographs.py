@@ -130,7 +130,7 @@ def _recolour(generator: torch.Generator, picture: Tensor) -> Tensor:
             picture = mix(picture, paint(grey, random_colours(generator, 4)), torch.full_like(grey, 0.8))
         else:
             picture = mix(picture, grey.expand_as(picture), torch.full_like(grey, uniform(generator, 0, 1)))
-    if uniform(generator, 0, 1) < 0.2:
+    if uniform(generator, 0, 1) < 0.1:
         order = torch.randperm(3, generator=generator, device=generator.device)
         picture = picture[order]
     gain = torch.exp(0.12 * torch.randn(3, 1, 1, generator=generator, device=generator.device))

@@ -29,10 +29,10 @@ from t4g_tracker.training.textures import (
     uniform,
 )
 
-OBJECTS = (0, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 8)  # one of these is drawn
-STILL_CAMERA = 0.25  # share of clips whose background does not move at all
-CARRIED = 0.35  # share of objects that move with the background, but for a little
-LACEWORK = 0.2  # share of clips seen through leaves or a fence
+OBJECTS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8)  # one of these is drawn
+STILL_CAMERA = 0.2  # share of clips whose background does not move at all
+CARRIED = 0.3  # share of objects that move with the background, but for a little
+LACEWORK = 0.25  # share of clips seen through leaves or a fence
 MARGIN_INSIDE_PX = 1e3  # a background has no outline; every point of it lies this far inside
 
 
@@ -42,7 +42,7 @@ def random_scene(
     """Draw a scene: a background and up to eight objects, each with its own texture and motion.
 
     Paces are spread evenly on a logarithmic scale, from a twentieth of a pixel a frame to
-    crossing the frame in a few frames; one camera in four does not move. Objects cross,
+    crossing the frame in a few frames; one camera in five does not move. Objects cross,
     hide each other, change size, leave and return; some are thin.
 
     Args:
@@ -82,14 +82,14 @@ def _object(
     """Something with an outline and a texture of its own on a path of its own."""
     frames, unit_px = len(camera.angle), math.sqrt(size[0] * size[1])
     extent: Size = (
-        round(log_uniform(generator, 0.07, 0.6) * unit_px) + 8,
-        round(log_uniform(generator, 0.07, 0.6) * unit_px) + 8,
+        round(log_uniform(generator, 0.08, 0.8) * unit_px) + 8,
+        round(log_uniform(generator, 0.08, 0.8) * unit_px) + 8,
     )
     texture = torch.cat(
         [random_surface(generator, extent, surfaces), _outline(generator, extent)[None].clamp(min=-40)]
     )
     carried = uniform(generator, 0, 1) < CARRIED
-    pace = log_uniform(generator, 0.02, 1.0) if carried else pace_px(generator, unit_px)
+    pace = log_uniform(generator, 0.02, 1.0) if carried else pace_px(generator, unit_px, 0.2)
     nearness = 1.0 if carried else uniform(generator, 0.95, 1.4)
     path = wander(generator, frames, pace, unit_px, 0.5, 1.5)
     home = path.shift.new_tensor(
@@ -125,7 +125,7 @@ def _lacework(generator: torch.Generator, camera: Similarity, size: Size, surfac
     scale_px = uniform(generator, 0.03, 0.2) * unit_px
     margin = foliage_outline(generator, extent, scale_px, uniform(generator, 0.1, 0.4))
     texture = torch.cat([random_surface(generator, extent, surfaces), margin[None].clamp(min=-40)])
-    pace = pace_px(generator, unit_px)
+    pace = pace_px(generator, unit_px, 0.2)
     world = wander(generator, frames, pace, unit_px, 0.35, 0.15)
     wave, push, phase = random_bend(generator, frames, unit_px, 0.5 * pace, share=0.5)
     return Layer(texture, seen_by(camera, world, phase, size, 1.4), texture.new_zeros(frames), wave, push)

@@ -19,7 +19,7 @@ from t4g_tracker.training.textures import noise, paint, random_colours, random_t
 class SurfaceConfig:
     """How often each kind of texture is drawn."""
 
-    photographs: float = 0.55  # share of photographs; needs scikit-image
+    photographs: float = 0.6  # share of photographs; needs scikit-image
     flat: float = 0.1  # share of sky and walls; the rest are patterns
     blurred: float = 0.2  # share of all that is out of focus
     faint: float = 0.15  # share of all with little contrast
@@ -56,6 +56,8 @@ def random_surface(generator: torch.Generator, size: Size, config: SurfaceConfig
         return flat_texture(generator, size)
     else:
         texture = random_texture(generator, size)
+        grey = texture.mean(dim=0, keepdim=True)  # few things are as colourful as the patterns' palettes
+        texture = grey + (texture - grey) * uniform(generator, 0.1, 1.0)
     if uniform(generator, 0, 1) < config.blurred:
         texture = blurred(texture, math.exp(uniform(generator, math.log(1.5), math.log(12))))
     if uniform(generator, 0, 1) < config.faint:
