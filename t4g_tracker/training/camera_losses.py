@@ -29,27 +29,30 @@ def lose_quality(generator: torch.Generator, frames: Tensor) -> Tensor:
     Returns:
         (T, 3, H, W) uint8.
     """
-    if uniform(generator, 0, 1) < RESAMPLED:
-        frames = _resample(frames, uniform(generator, 0.45, 0.95))
-    if uniform(generator, 0, 1) < TONED:
-        gain, gamma = uniform(generator, 0.7, 1.4), math.exp(uniform(generator, -0.4, 0.4))
-        frames = (frames.clamp(0, 1) ** gamma * gain).clamp(0, 1)
-    if uniform(generator, 0, 1) < FADED:
-        contrast = uniform(generator, 0.2, 0.7)
-        frames = uniform(generator, 0, 1 - contrast) + contrast * frames
-    whole = (frames.clamp(0, 1) * 255).round().to(torch.uint8)
+    share = uniform(generator, 0.45, 0.95) if uniform(generator, 0, 1) < RESAMPLED else 1.0
+    toned, faded = (uniform(generator, 0, 1) < part for part in (TONED, FADED))
+    gain = uniform(generator, 0.7, 1.4) if toned else 1.0
+    gamma = math.exp(uniform(generator, -0.4, 0.4)) if toned else 1.0
+    contrast = uniform(generator, 0.2, 0.7) if faded else 1.0
+    black = uniform(generator, 0, 1 - contrast)
+    whole = torch.empty(frames.shape, dtype=torch.uint8, device=frames.device)
+    for place, frame in zip(whole, frames, strict=True):  # one by one, as they fit into a CPU's cache then
+        picture = frame if share == 1 else _resample(frame, share)
+        if gamma != 1:
+            picture = picture.clamp(0, 1).pow_(gamma).mul_(gain).clamp_(0, 1)
+        place.copy_((picture * (255 * contrast) + (255 * black + 0.5)).clamp_(0, 255))  # and round down
     if uniform(generator, 0, 1) < COMPRESSED:
         quality = round(uniform(generator, WORST_QUALITY, BEST_QUALITY))
         whole = _compress(whole, quality, uniform(generator, 0, 1) < FULL_COLOUR)
     return whole
 
 
-def _resample(frames: Tensor, share: float) -> Tensor:
-    """The frames made smaller by ``share`` and large again."""
-    size = (frames.shape[-2], frames.shape[-1])
+def _resample(frame: Tensor, share: float) -> Tensor:
+    """A frame (3, H, W) made smaller by ``share`` and large again."""
+    size = (frame.shape[-2], frame.shape[-1])
     small = (max(8, round(share * size[0])), max(8, round(share * size[1])))
-    less = interpolate(frames, size=small, mode="bilinear", align_corners=False, antialias=True)
-    return interpolate(less, size=size, mode="bilinear", align_corners=False)
+    less = interpolate(frame[None], size=small, mode="bilinear", align_corners=False, antialias=True)
+    return interpolate(less, size=size, mode="bilinear", align_corners=False)[0]
 
 
 def _compress(frames: Tensor, quality: int, full_colour: bool) -> Tensor:

@@ -53,14 +53,15 @@ def render(
     wanted = torch.tensor(range(scene.frame_count) if only is None else only, device=device)
     frames = torch.empty(len(wanted), 3, *scene.size, device=device)
     for start, stop, order in _blocks(scene, wanted):
-        frames[start:stop] = _draw(scene, wanted[start:stop], order, pairs)
-    light = scene.light[wanted, None]
-    if light.shape[-2:] != (1, 1):
-        light = interpolate(light, size=scene.size, mode="bilinear", align_corners=False)
-    frames *= light
-    if generator is not None and scene.noise:
-        frames += scene.noise * torch.randn(frames.shape, generator=generator, device=frames.device)
-    return frames.clamp_(0, 1)
+        drawn = _draw(scene, wanted[start:stop], order, pairs)
+        light = scene.light[wanted[start:stop], None]
+        if light.shape[-2:] != (1, 1):
+            light = interpolate(light, size=scene.size, mode="bilinear", align_corners=False)
+        drawn *= light
+        if generator is not None and scene.noise:
+            drawn.add_(torch.randn(drawn.shape, generator=generator, device=device), alpha=scene.noise)
+        frames[start:stop] = drawn.clamp_(0, 1)
+    return frames
 
 
 def _blocks(scene: Scene, frames: Tensor) -> Iterator[tuple[int, int, list[int]]]:
