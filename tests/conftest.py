@@ -139,6 +139,7 @@ def ask() -> Callable[..., QueryPoints]:
 
 
 TINY = (
+    "features.extractor=patch",
     "working_size.height=64",
     "working_size.width=128",
     "adaptation.steps=20",

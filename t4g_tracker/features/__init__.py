@@ -29,7 +29,7 @@ SIZE_MULTIPLE: dict[str, int] = {"track4gen-mini": 32, "track4gen": 64, "svd": 6
 class FeaturesConfig:
     """Which frozen features a video is described by."""
 
-    extractor: Extractor = "patch"
+    extractor: Extractor = "track4gen-mini"
     patch: PatchConfig = field(default_factory=PatchConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)  # track4gen-mini, track4gen, svd
     zeroscope: ZeroscopeConfig = field(default_factory=ZeroscopeConfig)
