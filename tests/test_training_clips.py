@@ -93,19 +93,21 @@ def test_forward_then_backward_returns_to_the_start(seed):
     assert back.visibility[missed < 0.02, 0].all()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [1, 2, 8])  # pairs that move by more than 2 px
 def test_the_flow_of_a_pair_brings_each_pixel_to_its_own_colour(seed):
     pair = draw_pair(train_generator(3, seed), SIZE)
     first, second = pair.first.float(), pair.second.float()
-    end = pixel_grid(SIZE, CPU) + pair.forward.movedim(0, -1)
-    wrong = end + 6.0
-    seen = pair.forward_valid & (wrong < torch.tensor([SIZE[1], SIZE[0]])).all(-1)
-    at_start = first[:, seen]
-
-    def error(xy):
-        return (read_at(second, xy[seen]) - at_start).abs().mean()
-
-    assert error(end) < error(wrong) or first.std() < 8  # a flat, faint pair shows nothing
+    for source, target, moved, seen in (
+        (first, second, pair.forward, pair.forward_valid),
+        (second, first, pair.backward, pair.backward_valid),
+    ):
+        moving = seen & (moved.norm(dim=0) > 2)
+        start, step = pixel_grid(SIZE, CPU)[moving], moved[:, moving].T
+        right, wrong = (
+            (read_at(target, xy) - source[:, moving]).abs().mean() for xy in (start + step, start - step)
+        )
+        assert moving.float().mean() > 0.1
+        assert right < 0.3 * wrong
 
 
 def test_flow_is_known_where_a_point_is_hidden_or_outside():
@@ -179,10 +181,10 @@ def test_paces_reach_from_standing_still_to_crossing_the_frame():
 def test_a_smooth_path_keeps_its_pace_and_its_limit():
     generator = torch.Generator().manual_seed(0)
     for fastest in (0.05, 1.0, 30.0):
-        path = smooth_path(generator, 24, 2, fastest, 100.0)
+        path = smooth_path(generator, 24, 2, fastest, 20.0)
         step = (path[1:] - path[:-1]).norm(dim=-1).max()
-        assert path.abs().max() <= 100.01
-        assert step == pytest.approx(fastest, rel=1e-3) or path.abs().max() == pytest.approx(100, rel=1e-3)
+        assert path.abs().max() <= 20.01
+        assert step == pytest.approx(fastest, rel=1e-3) or path.abs().max() == pytest.approx(20, rel=1e-3)
 
 
 def test_losing_quality_moves_nothing():
