@@ -9,12 +9,19 @@ from tiny_published import save_tiny_mini
 from run_tracker import Config
 from t4g_tracker import features
 from t4g_tracker.command_line import read_settings
+from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features import FeaturesConfig, check_features, extract_features
 from t4g_tracker.features.bundled import TRACK4GEN_MINI
 from t4g_tracker.features.diffusion_config import DiffusionConfig
+from t4g_tracker.metrics import score
+from t4g_tracker.outputs import read_tracks_npz
+from t4g_tracker.tracking import TrackingConfig, track
+from t4g_tracker.video import read_video, working_frames
+from t4g_tracker.visibility import VisibilityConfig
 
 CPU = torch.device("cpu")
+ASSETS = TRACK4GEN_MINI.parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +73,28 @@ def test_working_sizes_are_those_the_network_can_halve(extractor, least):
         wanted[1] = f"working_size.multiple={least // 2}"
         with pytest.raises(ConfigError, match=f"multiple of {least} for {extractor} features"):
             read_settings(Config(), None, wanted)
+
+
+def test_the_bundled_model_finds_points_where_patches_do_not():
+    """Zero-shot, on the bundled clip at half size: look-alike fish that bend and turn."""
+    video = read_video(ASSETS / "koi.mp4")
+    truth, queries, _, _ = read_tracks_npz(ASSETS / "koi.tracks.npz")
+    few = slice(0, 16)
+    video = Video(video.frames[few], video.fps, video.name, video.source)
+    early = (queries.frame < 16).nonzero().squeeze(1)
+    queries = queries.subset(early)
+    frames = working_frames(video, (256, 448))
+
+    def delta_avg(extractor: str) -> float:
+        grid = extract_features(frames, FeaturesConfig(extractor=extractor), CPU, seed=0)
+        tracks = track(queries, grid, video, TrackingConfig(polish=False), VisibilityConfig())
+        return score(
+            tracks,
+            truth.xy[early, few],
+            truth.visibility[early, few],
+            queries.frame,
+            video.size,
+            "strided",
+        ).delta_avg
+
+    assert delta_avg("track4gen-mini") > delta_avg("patch") + 20

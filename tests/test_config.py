@@ -63,8 +63,8 @@ def names_in(settings, prefix="") -> set[str]:
         ("tracking: {polish: 'yes'}", "tracking.polish must be true or false, got the text 'yes'"),
         (
             "flow: {method: raft-smal}",
-            "flow.method must be one of auto, dis, raft-mini, raft-small, raft-large, got the text 'raft-smal'; "
-            "did you mean raft-small?",
+            "flow.method must be one of auto, dis, raft-mini, raft-small, raft-large, "
+            "got the text 'raft-smal'; did you mean raft-small?",
         ),
         ("flow: {weights: 5}", "flow.weights must be text, got 5; put it in quotes"),
         ("adaptation: {steps: -1}", "adaptation.steps must be 0 or more, got -1"),

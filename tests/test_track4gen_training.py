@@ -225,6 +225,6 @@ def test_strip_names_every_row(tmp_path):
 
     rows = draw_strip(tiny_svd(), dots(NUM_FRAMES, (64, 64)).frames)
     picture = labelled(rows)
-    assert list(rows)[0] == "video"
+    assert next(iter(rows)) == "video"
     assert picture.shape == (len(rows) * (64 + 22), NUM_FRAMES * 64, 3)
     assert np.unique(picture[:22]).size > 1  # something is written there

@@ -74,8 +74,8 @@ def test_training_finds_the_line(tmp_path):
     )
     averaged, finished = fit(tmp_path, config)
     assert finished
-    assert float(averaged.line.weight) == pytest.approx(3, abs=0.05)
-    assert float(averaged.line.bias) == pytest.approx(-1, abs=0.05)
+    assert float(averaged.line.weight.detach()) == pytest.approx(3, abs=0.05)
+    assert float(averaged.line.bias.detach()) == pytest.approx(-1, abs=0.05)
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
