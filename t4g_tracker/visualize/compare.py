@@ -17,10 +17,13 @@ from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.visualize.drawing import INK, PAPER, SOFT_INK, draw_points, line, write_text
 from t4g_tracker.visualize.tiles import GAP_PX, WIDEST_PX, Painter, columns_across, tile_size
 
-NAME_PX, CAPTION_PX = 20, 16  # heights of the letters
-LABEL_PX = 168  # room for them, left of the tiles
+PICTURE_PX = 2400  # at most so wide, for print
+NAME_PX, CAPTION_PX = 30, 24  # heights of the picture's letters
+LABEL_PX = 250  # room for them, left of the tiles
+VIDEO_NAME_PX, VIDEO_CAPTION_PX = 20, 16
 HIGHEST_PX = 1080  # of the video
-_CAPTION_STEP = 20
+LINE_STRENGTH = 0.45  # frozen features miss by much: the lines to the truth must not bury the points
+_STEP = 1.25  # between lines of text, in heights of their letters
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,19 @@ def compare_picture(
             point truly is, in frames that see it.
 
     Returns:
-        (H, W, 3) uint8, at most 1600 pixels wide.
+        (H, W, 3) uint8, at most 2400 pixels wide.
     """
     columns = len(frame_indices)
-    tile = tile_size(video.size, (WIDEST_PX - LABEL_PX - GAP_PX) / columns - GAP_PX)
+    tile = tile_size(video.size, (PICTURE_PX - LABEL_PX - GAP_PX) / columns - GAP_PX)
     header = CAPTION_PX + 2 * GAP_PX
     captions = max(len(row.captions) for row in shown)
-    row_px = max(tile[0], NAME_PX + _CAPTION_STEP * captions) + GAP_PX
+    row_px = max(tile[0], round(NAME_PX + _STEP * CAPTION_PX * captions)) + GAP_PX
     tops = [header + index * row_px + (header if index else 0) for index in range(len(shown) + 1)]
     lefts = [LABEL_PX + column * (tile[1] + GAP_PX) for column in range(columns)]
     # Room for the legend, also where there is a single narrow column.
-    width = max(lefts[-1] + tile[1], LABEL_PX + 2 * tile[1] + GAP_PX, LABEL_PX + 300) + GAP_PX
+    width = max(lefts[-1] + tile[1], LABEL_PX + 2 * tile[1] + GAP_PX, LABEL_PX + 420) + GAP_PX
     picture = np.full((tops[-1] + row_px, width, 3), PAPER, np.uint8)
-    painter = Painter.make(video, queries, tile, truth)
+    painter = Painter.make(video, queries, tile, truth, LINE_STRENGTH)
 
     def put(index: int, column: int, drawn: np.ndarray, frame: int) -> None:
         y, x = tops[index], lefts[column]
@@ -121,7 +124,7 @@ def compare_video(
     across = len(shown) if len(shown) <= 3 else columns_across(len(shown), video.size, most=3)
     down = math.ceil(len(shown) / across)
     captions = max(len(row.captions) for row in shown)
-    label_px = 32 + (_CAPTION_STEP if captions else 0)
+    label_px = 32 + (20 if captions else 0)
     highest_px = (HIGHEST_PX - GAP_PX) / down - GAP_PX - label_px
     widest_px = min((WIDEST_PX - GAP_PX) / across - GAP_PX, highest_px * video.size[1] / video.size[0])
     tile = tile_size(video.size, min(widest_px, 960.0))
@@ -133,12 +136,12 @@ def compare_video(
         for index in range(len(shown))
     ]
     for row, (y, x) in zip(shown, corners, strict=True):
-        write_text(sheet, row.name, (x + 1, y - label_px + 15), NAME_PX, INK, "lm", tile[1])
+        write_text(sheet, row.name, (x + 1, y - label_px + 15), VIDEO_NAME_PX, INK, "lm", tile[1])
         for place, (text, best) in enumerate(row.captions):
             room = tile[1] / len(row.captions)
             where = (x + 1 + place * room, y - 14)
-            write_text(sheet, text, where, CAPTION_PX, INK if best else SOFT_INK, "lm", room - 10)
-    painter = Painter.make(video, queries, tile, truth)
+            write_text(sheet, text, where, VIDEO_CAPTION_PX, INK if best else SOFT_INK, "lm", room - 10)
+    painter = Painter.make(video, queries, tile, truth, LINE_STRENGTH)
     for frame in range(video.frame_count):
         picture, background = sheet.copy(), painter.background(frame)
         for row, (y, x) in zip(shown, corners, strict=True):
@@ -165,11 +168,11 @@ def _write_label(
     picture: np.ndarray, top: int, height: int, name: str, captions: Sequence[tuple[str, bool]]
 ) -> None:
     """A name and lines under it, left of a row of tiles, in the middle of its height."""
-    room = LABEL_PX - 2 * GAP_PX
-    y = max(top + NAME_PX / 2, top + height / 2 - _CAPTION_STEP * len(captions) / 2)
+    room, step = LABEL_PX - 2 * GAP_PX, _STEP * CAPTION_PX
+    y = max(top + NAME_PX / 2, top + height / 2 - step * len(captions) / 2)
     write_text(picture, name, (GAP_PX, y), NAME_PX, INK, "lm", room)
     for place, (text, best) in enumerate(captions):
-        below = y + 3 + _CAPTION_STEP * (place + 1)
+        below = y + 3 + step * (place + 1)
         write_text(picture, text, (GAP_PX, below), CAPTION_PX, INK if best else SOFT_INK, "lm", room)
 
 
@@ -177,15 +180,15 @@ def _write_legend(picture: np.ndarray, left: int, top: int, height: int, painter
     """What the marks mean, in the free room right of the query points; nothing where there is none."""
     rows = ["seen", "hidden", "from where it is found to where it truly is"]
     rows = rows if painter.truth is not None else rows[:2]
-    if picture.shape[1] - left < 150:
+    room = picture.shape[1] - left - 80
+    if room < 150:
         return
-    colours, radius = painter.colours[:1], max(5.0, painter.radius)
+    colours, radius = painter.colours[:1], max(7.0, painter.radius)
     for place, text in enumerate(rows):
-        y = top + height / 2 + (place - (len(rows) - 1) / 2) * 1.3 * _CAPTION_STEP
-        mark = np.array([[left + 22.0, y]])
+        y = top + height / 2 + (place - (len(rows) - 1) / 2) * 1.2 * _STEP * CAPTION_PX
+        mark = np.array([[left + 36.0, y]])
         if place == 2:
-            line(picture, mark[0] - (12, 0), mark[0] + (12, 0), (255, 255, 255), 1)
+            line(picture, mark[0] - (18, 0), mark[0] + (18, 0), (255, 255, 255), 2)
         else:
             draw_points(picture, mark, np.array([place == 0]), colours, radius)
-        room = picture.shape[1] - left - 50
-        write_text(picture, text, (left + 46, y), CAPTION_PX, SOFT_INK, "lm", room)
+        write_text(picture, text, (left + 70, y), CAPTION_PX, SOFT_INK, "lm", room)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from t4g_tracker.coordinates import Size
@@ -45,16 +46,19 @@ class Painter:
     colours: np.ndarray  # (N, 3) uint8
     radius: float  # pixels of a tile
     truth: np.ndarray | None  # (N, T, 2) pixels of a tile, not a number where hidden
+    line_strength: float = 1.0  # of the lines to the true tracks, 0..1
 
     @classmethod
-    def make(cls, video: Video, queries: QueryPoints, size: Size, truth: Tracks | None) -> Painter:
+    def make(
+        cls, video: Video, queries: QueryPoints, size: Size, truth: Tracks | None, line_strength: float = 1.0
+    ) -> Painter:
         """A painter whose lines lead to the true tracks, where they are known."""
         true_xy = None
         if truth is not None:
             true_xy = positions(truth.xy, video.size, size)
             true_xy[~truth.visibility.cpu().numpy()] = np.nan
         radius = dot_radius(size, len(queries)) + 0.3
-        return cls(video, size, point_colours(queries), radius, true_xy)
+        return cls(video, size, point_colours(queries), radius, true_xy, line_strength)
 
     def background(self, frame: int) -> np.ndarray:
         """A frame of the video at the tile's size (H, W, 3), dimmed."""
@@ -69,7 +73,9 @@ class Painter:
         if first < frame:
             picture = with_trails(picture, xy, visible, self.colours, self.radius, trail_frames)
         if self.truth is not None:
+            lined = picture.copy()
             for found, true in zip(xy[:, -1], self.truth[:, frame], strict=True):
-                line(picture, found, true, _ERROR_COLOUR, 1)
+                line(lined, found, true, _ERROR_COLOUR, 1)
+            picture = cv2.addWeighted(lined, self.line_strength, picture, 1 - self.line_strength, 0)
         draw_points(picture, xy[:, -1], visible[:, -1], self.colours, self.radius)
         return picture
