@@ -178,7 +178,7 @@ def _write_label(
 
 def _write_legend(picture: np.ndarray, left: int, top: int, height: int, painter: Painter) -> None:
     """What the marks mean, in the free room right of the query points; nothing where there is none."""
-    rows = ["seen", "hidden", "from where it is found to where it truly is"]
+    rows = ["seen", "hidden", "to where the point truly is"]
     rows = rows if painter.truth is not None else rows[:2]
     room = picture.shape[1] - left - 80
     if room < 150:
