@@ -20,7 +20,7 @@ SHARPEST_BLUR_PX = 0.4  # a layer that moves less while the shutter is open is d
 BLUR_STEP_PX = 3.0  # distance between the exposures of a moving layer, as far as MOST_PAIRS allow
 MOST_PAIRS = 4
 WIDEST_SPACING_PX = 16  # between the nodes where a layer's motion is solved
-MAP_ERROR_PX = 0.01  # about what may be lost by interpolating positions between nodes
+MAP_ERROR_PX = 0.04  # bound on what interpolating positions between nodes loses; half of it is the most seen
 PIXELS_AT_ONCE = {"cpu": 250_000, "cuda": 16_000_000}  # frames are drawn together up to so many pixels
 
 Region = tuple[slice, slice]  # rows and columns of the frame
