@@ -15,7 +15,7 @@ import torch
 
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.visualize.drawing import INK, PAPER, SOFT_INK, draw_points, line, write_text
-from t4g_tracker.visualize.tiles import GAP_PX, WIDEST_PX, Painter, columns_across, tile_size
+from t4g_tracker.visualize.tiles import GAP_PX, WIDEST_PX, Painter, tile_size
 
 PICTURE_PX = 2400  # at most so wide, for print
 NAME_PX, CAPTION_PX = 30, 24  # heights of the picture's letters
@@ -121,7 +121,7 @@ def compare_video(
         T frames (H, W, 3) uint8 of one size with even sides, at most 1600 pixels wide and
         about 1080 high.
     """
-    across = len(shown) if len(shown) <= 3 else columns_across(len(shown), video.size, most=3)
+    across = 2 if len(shown) == 4 else min(3, len(shown))
     down = math.ceil(len(shown) / across)
     captions = max(len(row.captions) for row in shown)
     label_px = 32 + (20 if captions else 0)

@@ -26,15 +26,15 @@ def tile_size(size: Size, widest_px: float) -> Size:
     return max(16, round(width * size[0] / size[1])), int(width)
 
 
-def columns_across(count: int, size: Size, most: int | None = None) -> int:
-    """How many of ``count`` tiles go side by side, at most ``most``, to come nearest to 16:9."""
+def columns_across(count: int, size: Size) -> int:
+    """How many of ``count`` tiles go side by side so that the grid comes nearest to 16:9."""
 
     def misfit(across: int) -> float:
         down = math.ceil(count / across)
         empty = across * down - count
         return abs(math.log(across * size[1] / (down * size[0]) / (16 / 9))) + 0.15 * empty
 
-    return min(range(1, min(count, most or count) + 1), key=misfit)
+    return min(range(1, count + 1), key=misfit)
 
 
 @dataclass(frozen=True)
