@@ -80,7 +80,7 @@ def parse_compare(argv: list[str] | None) -> CompareRequest:
         nargs="+",
         required=True,
         metavar="NAME[=FOLDER]",
-        help=f"two or more of {', '.join(get_args(Extractor))}; =FOLDER names the model to read",
+        help=f"one or more of {', '.join(get_args(Extractor))}; =FOLDER names the model to read",
     )
     parser.add_argument("--out", type=Path, help="folder for results (default outputs/<clip>-features)")
     add_common_arguments(parser)
