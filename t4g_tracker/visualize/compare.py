@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.visualize.drawing import INK, PAPER, SOFT_INK, draw_points, line, write_text
 from t4g_tracker.visualize.tiles import GAP_PX, WIDEST_PX, Painter, tile_size
@@ -21,6 +22,7 @@ PICTURE_PX = 2400  # at most so wide, for print
 NAME_PX, CAPTION_PX = 30, 24  # heights of the picture's letters
 LABEL_PX = 250  # room for them, left of the tiles
 VIDEO_NAME_PX, VIDEO_CAPTION_PX = 20, 16
+CAPTION_ROOM_PX = 120  # for a caption of the video, as delta_avg 43.1
 HIGHEST_PX = 1080  # of the video
 LINE_STRENGTH = 0.45  # frozen features miss by much: the lines to the truth must not bury the points
 _STEP = 1.25  # between lines of text, in heights of their letters
@@ -124,10 +126,7 @@ def compare_video(
     across = 2 if len(shown) == 4 else min(3, len(shown))
     down = math.ceil(len(shown) / across)
     captions = max(len(row.captions) for row in shown)
-    label_px = 32 + (20 if captions else 0)
-    highest_px = (HIGHEST_PX - GAP_PX) / down - GAP_PX - label_px
-    widest_px = min((WIDEST_PX - GAP_PX) / across - GAP_PX, highest_px * video.size[1] / video.size[0])
-    tile = tile_size(video.size, min(widest_px, 960.0))
+    tile, label_px, per_line = _video_tile(video, across, down, captions)
     step = (tile[0] + label_px + GAP_PX, tile[1] + GAP_PX)
     size = (down * step[0] + GAP_PX, across * step[1] + GAP_PX)
     sheet = np.full((size[0] + size[0] % 2, size[1] + size[1] % 2, 3), PAPER, np.uint8)
@@ -138,8 +137,8 @@ def compare_video(
     for row, (y, x) in zip(shown, corners, strict=True):
         write_text(sheet, row.name, (x + 1, y - label_px + 15), VIDEO_NAME_PX, INK, "lm", tile[1])
         for place, (text, best) in enumerate(row.captions):
-            room = tile[1] / len(row.captions)
-            where = (x + 1 + place * room, y - 14)
+            room = tile[1] / min(per_line, len(row.captions))
+            where = (x + 1 + place % per_line * room, y - label_px + 38 + 20 * (place // per_line))
             write_text(sheet, text, where, VIDEO_CAPTION_PX, INK if best else SOFT_INK, "lm", room - 10)
     painter = Painter.make(video, queries, tile, truth, LINE_STRENGTH)
     for frame in range(video.frame_count):
@@ -148,6 +147,18 @@ def compare_video(
             drawn = painter.tile(background, row.tracks, frame, trail_frames)
             picture[y : y + tile[0], x : x + tile[1]] = drawn
         yield picture
+
+
+def _video_tile(video: Video, across: int, down: int, captions: int) -> tuple[Size, int, int]:
+    """(H, W) of a tile of the video, pixels of text above it, and captions on a line of it."""
+    for per_line in (max(captions, 1), 2):
+        label_px = 32 + 20 * math.ceil(captions / per_line)
+        highest_px = (HIGHEST_PX - GAP_PX) / down - GAP_PX - label_px
+        widest_px = min((WIDEST_PX - GAP_PX) / across - GAP_PX, highest_px * video.size[1] / video.size[0])
+        tile = tile_size(video.size, min(widest_px, 960.0))
+        if tile[1] >= CAPTION_ROOM_PX * per_line:
+            break
+    return tile, label_px, per_line
 
 
 def _as_tracks(queries: QueryPoints, video: Video) -> Tracks:
