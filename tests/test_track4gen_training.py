@@ -20,10 +20,11 @@ from t4g_tracker.training.clips import TrainingClip
 from t4g_tracker.training.correspondence import correspondence_loss, draw_pairs
 from t4g_tracker.training.dataset import ClipBatch, View, collate_clips, look
 from t4g_tracker.training.denoising import denoised, denoising_loss, network_time
+from t4g_tracker.training.mini import svd_scheduler
 from t4g_tracker.training.real_clips import RealClips, flow_clip
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
 from t4g_tracker.visualize.overlay import write_video
-from tests.tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, svd_scheduler, tiny_svd
+from tests.tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, tiny_svd
 
 
 def dots(frames: int = 6, size: tuple[int, int] = (96, 128), points: int = 12) -> TrainingClip:

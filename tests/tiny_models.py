@@ -7,32 +7,16 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKLTemporalDecoder,
-    EulerDiscreteScheduler,
     StableVideoDiffusionPipeline,
     UNetSpatioTemporalConditionModel,
 )
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from t4g_tracker.features.refiner import Refiner
+from t4g_tracker.training.mini import svd_scheduler
 
 WIDTHS = (32, 64, 64, 64)  # of the UNet's blocks: up_blocks[2] has 64 channels, up_blocks[3] 32
 NUM_FRAMES = 4
-
-
-def svd_scheduler() -> EulerDiscreteScheduler:
-    """The noise schedule that SVD is published with."""
-    return EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        timestep_type="continuous",
-        timestep_spacing="leading",
-        steps_offset=1,
-        sigma_min=0.002,
-        sigma_max=700.0,
-        use_karras_sigmas=True,
-    )
 
 
 def tiny_svd(seed: int = 0) -> StableVideoDiffusionPipeline:
