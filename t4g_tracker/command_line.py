@@ -41,11 +41,9 @@ class PointsRequest:
 
 
 @dataclass(frozen=True)
-class TrackRequest(PointsRequest):
-    """What the user asked ``t4g track`` for."""
+class RunRequest:
+    """What every command that runs the tracker is told: settings, machine, what is kept."""
 
-    foreground: Path | None
-    out: Path | None
     cache: Path
     config: Path | None
     assignments: list[str]
@@ -55,6 +53,14 @@ class TrackRequest(PointsRequest):
     quiet: bool
 
 
+@dataclass(frozen=True)
+class TrackRequest(RunRequest, PointsRequest):
+    """What the user asked ``t4g track`` for."""
+
+    foreground: Path | None
+    out: Path | None
+
+
 def seed_number(text: str) -> int:
     """A seed that torch takes."""
     if not text.isdecimal() or int(text) >= 2**63:
@@ -62,22 +68,32 @@ def seed_number(text: str) -> int:
     return int(text)
 
 
+def add_settings_arguments(parser: argparse.ArgumentParser, example: str) -> None:
+    """Arguments that every command with settings takes; ``example`` is one for ``--set``."""
+    parser.add_argument("--config", type=Path, help="YAML file of settings")
+    add_assignments(parser, "STAGE.SETTING=VALUE", f"change single settings, e.g. {example}")
+    add_device(parser)
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, help="the same seed gives the same result (default 0)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def add_assignments(parser: argparse.ArgumentParser, metavar: str, what: str) -> None:
+    """``--set``, kept as ``assignments``."""
+    parser.add_argument(
+        "--set", dest="assignments", action="extend", nargs="+", default=[], metavar=metavar, help=what
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device``, for ``pick_device``."""
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that every command which runs the tracker takes."""
-    parser.add_argument("--config", type=Path, help="YAML file of settings, e.g. configs/fast.yaml")
-    parser.add_argument(
-        "--set",
-        dest="assignments",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="STAGE.SETTING=VALUE",
-        help="change single settings, e.g. adaptation.steps=2000 (configs/default.yaml lists all)",
-    )
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    parser.add_argument(
-        "--seed", type=seed_number, default=0, help="the same seed gives the same tracks (default 0)"
-    )
+    add_settings_arguments(parser, "adaptation.steps=2000 (configs/default.yaml lists all)")
     parser.add_argument(
         "--cache",
         type=Path,
@@ -85,7 +101,6 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help="where features, flow and adapted weights are kept between runs (default: %(default)s)",
     )
     parser.add_argument("--fresh", action="store_true", help="compute everything anew, ignoring kept results")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def add_point_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from t4g_tracker.command_line import PointsRequest, add_common_arguments, add_point_arguments, check_points
+from t4g_tracker.command_line import (
+    PointsRequest,
+    RunRequest,
+    add_common_arguments,
+    add_point_arguments,
+    check_points,
+)
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features import Extractor, FeaturesConfig, check_features
@@ -35,18 +41,11 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class CompareRequest(PointsRequest):
+class CompareRequest(RunRequest, PointsRequest):
     """What the user asked ``t4g compare-features`` for."""
 
     features: list[Choice]
     out: Path | None
-    cache: Path
-    config: Path | None
-    assignments: list[str]
-    device: str
-    seed: int
-    fresh: bool
-    quiet: bool
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from t4g_tracker.command_line import add_common_arguments
+from t4g_tracker.command_line import RunRequest, add_common_arguments
 from t4g_tracker.datasets.frames_and_tracks import AnnotatedClip, clip_names, load_clip
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.metrics import EVALUATION_SIZE, QueryMode, Scores, sample_queries, score
@@ -23,7 +23,7 @@ COLUMNS = ("AJ", "delta_avg", "OA", "<1px")
 
 
 @dataclass(frozen=True)
-class BenchRequest:
+class BenchRequest(RunRequest):
     """What the user asked ``t4g bench`` for."""
 
     data: Path
@@ -31,13 +31,6 @@ class BenchRequest:
     mode: QueryMode
     configs: list[Path]
     out: Path
-    cache: Path
-    config: Path | None
-    assignments: list[str]
-    device: str
-    seed: int
-    fresh: bool
-    quiet: bool
 
 
 @dataclass(frozen=True)

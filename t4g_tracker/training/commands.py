@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,11 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
 from torch import nn
 
-from t4g_tracker.command_line import (
-    guarded,
-    pick_device,
-    read_settings,
-    seed_number,
-    stop_on_interrupt,
-)
+from t4g_tracker.command_line import guarded, read_settings
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.diffusion_weights import find_folder, load_pipeline, load_refiner
 from t4g_tracker.features.refiner import Refiner
-from t4g_tracker.outputs import prepare_output_folder
-from t4g_tracker.stages import progress_bar
+from t4g_tracker.training.arguments import add_training_arguments, run_training
 from t4g_tracker.training.autoencoder import (
     DecoderObjective,
     EncoderObjective,
@@ -35,7 +27,7 @@ from t4g_tracker.training.dataset import Clips, ClipViews, SyntheticClips, View,
 from t4g_tracker.training.mini import mini_pipeline
 from t4g_tracker.training.real_clips import RealClips
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
-from t4g_tracker.training.trainer import TrainerConfig, TrainingRun, train
+from t4g_tracker.training.trainer import TrainerConfig
 from t4g_tracker.training.validation import AutoencoderValidation, Track4GenValidation
 
 
@@ -100,38 +92,6 @@ class Track4GenTraining:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
 
-def seconds(text: str) -> float:
-    """A duration: 90s, 45m, 2h, or a plain number of seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if match is None or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 45m or 2h, got {text}")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that every training command takes."""
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, history and weights")
-    parser.add_argument(
-        "--time-budget", type=seconds, help="of training in all: 90s, 45m, 2h (default: none)"
-    )
-    parser.add_argument("--config", type=Path, help="YAML file of settings")
-    parser.add_argument(
-        "--set",
-        dest="assignments",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="GROUP.SETTING=VALUE",
-        help="change single settings, e.g. trainer.steps=20000",
-    )
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    parser.add_argument("--seed", type=seed_number, default=0, help="of weights and data (default 0)")
-    parser.add_argument(
-        "--keep-clips", type=Path, help="folder where drawn clips are kept, which saves drawing them again"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
 def train_autoencoder(argv: list[str] | None = None) -> int:
     """``t4g train-autoencoder``: returns the exit code."""
     return guarded(_train_autoencoder, argv)
@@ -157,17 +117,16 @@ def _train_autoencoder(argv: list[str] | None) -> int:
     else:
         vae = load_autoencoder(request.out)
         objective = DecoderObjective(vae)
-    finished = _run(
+    finished = run_training(
         request,
         request.out / request.part,
         objective,
         ClipViews(_clips(request, config.clips), config.clips.view(4), request.seed),
+        collate_clips,
         config.trainer,
         AutoencoderValidation(_validation_clips(config.clips)),
         {"command": "train-autoencoder", **asdict(config)},
     )
-    if finished is None:
-        return _unfinished(request)
     if request.part == "encoder":
         vae.encoder, vae.quant_conv = finished.encoder, finished.quant_conv
         frames = torch.cat([clip.frames[::8] for clip in _validation_clips(config.clips)])
@@ -230,17 +189,16 @@ def _train_track4gen(argv: list[str] | None) -> int:
         )
     objective = Track4GenObjective(pipeline, refiner, config.objective, segment_frames)
     view = config.clips.view(segment_frames)
-    finished = _run(
+    finished = run_training(
         request,
         request.out,
         objective,
         ClipViews(_clips(request, config.clips), view, request.seed),
+        collate_clips,
         config.trainer,
         Track4GenValidation(_validation_clips(config.clips)),
         {"command": "train-track4gen", "from": request.source, **asdict(config)},
     )
-    if finished is None:
-        return _unfinished(request)
     save_model(request.out, finished, pipeline)
     print(
         f"model in {request.out}; use it with "
@@ -298,29 +256,3 @@ def _validation_clips(config: ClipsConfig) -> list[Any]:
         draw_clip(val_generator(number), config.frames, (config.height, config.width), 256)
         for number in range(config.validation)
     ]
-
-
-def _run(
-    request: argparse.Namespace,
-    folder: Path,
-    objective: nn.Module,
-    items: ClipViews,
-    trainer: TrainerConfig,
-    validate: Any,
-    identity: dict[str, Any],
-) -> Any | None:
-    """Train; returns the averaged objective, or None when Ctrl-C ended the call."""
-    prepare_output_folder(folder)
-    with (
-        progress_bar("training", "step", request.quiet) as report,
-        stop_on_interrupt() as stop,
-    ):
-        run = TrainingRun(
-            folder, pick_device(request.device), request.time_budget, request.seed, stop, report
-        )
-        averaged, finished = train(objective, items, collate_clips, trainer, run, validate, identity)
-    return averaged if finished else None
-
-
-def _unfinished(request: argparse.Namespace) -> int:
-    raise KeyboardInterrupt(f"stopped; the state is kept in {request.out}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from t4g_tracker.command_line import guarded, pick_device, read_settings
+from t4g_tracker.command_line import add_assignments, add_device, guarded, pick_device, read_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.bundled import RAFT_MINI
 from t4g_tracker.flow import FlowConfig, FlowEstimator
@@ -83,15 +83,11 @@ def _bench_flow(argv: list[str] | None) -> int:
     parser.add_argument("--pairs", type=int, default=40, help="how many pairs (default 40)")
     parser.add_argument("--height", type=int, default=320, help="of the frames, pixels (default 320)")
     parser.add_argument("--width", type=int, default=576, help="of the frames, pixels (default 576)")
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
-    parser.add_argument(
-        "--set",
-        dest="assignments",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="SETTING=VALUE",
-        help="a row for these settings of the stage flow, e.g. method=raft-small weights=FILE refine=dis",
+    add_device(parser)
+    add_assignments(
+        parser,
+        "SETTING=VALUE",
+        "a row for these settings of the stage flow, e.g. method=raft-small weights=FILE refine=dis",
     )
     request = parser.parse_args(argv)
     if request.pairs < 1 or min(request.height, request.width) < 128:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
 from torchvision.models.optical_flow import RAFT
 
-from t4g_tracker.command_line import guarded, pick_device, read_settings, stop_on_interrupt
+from t4g_tracker.command_line import guarded, read_settings
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.outputs import atomic_write, prepare_output_folder
-from t4g_tracker.stages import progress_bar
+from t4g_tracker.outputs import atomic_write
+from t4g_tracker.training.arguments import add_training_arguments, run_training
 from t4g_tracker.training.clips import val_pairs
-from t4g_tracker.training.commands import add_training_arguments
 from t4g_tracker.training.flow import FlowObjective, FlowObjectiveConfig, FlowValidation, new_raft
 from t4g_tracker.training.flow_views import FlowViews, PairsConfig, collate_pairs
-from t4g_tracker.training.trainer import TrainerConfig, TrainingRun, train
+from t4g_tracker.training.trainer import TrainerConfig
 
 WEIGHTS = "raft-mini.safetensors"
 VALIDATION_SIZE = (240, 432)
@@ -63,19 +61,17 @@ def _train_flow(argv: list[str] | None) -> int:
     request = parser.parse_args(argv)
     config = read_settings(FlowTraining(), request.config, request.assignments)
     objective = FlowObjective(new_raft(request.source, request.seed), config.objective)
-    prepare_output_folder(request.out)
-    views = FlowViews(config.pairs, request.seed, request.keep_clips)
-    validation = FlowValidation(val_pairs(config.validation, VALIDATION_SIZE))
-    with progress_bar("training", "step", request.quiet) as report, stop_on_interrupt() as stop:
-        device = pick_device(request.device)
-        run = TrainingRun(request.out, device, request.time_budget, request.seed, stop, report)
-        identity = {"command": "train-flow", "from": request.source, **asdict(config)}
-        averaged, finished = train(
-            objective, views, collate_pairs, config.trainer, run, cast(Any, validation), identity
-        )
-    if not finished:
-        raise KeyboardInterrupt(f"stopped; the state is kept in {request.out}")
-    save_raft(cast(FlowObjective, averaged).raft, request.out / WEIGHTS)
+    averaged: FlowObjective = run_training(
+        request,
+        request.out,
+        objective,
+        FlowViews(config.pairs, request.seed, request.keep_clips),
+        collate_pairs,
+        config.trainer,
+        FlowValidation(val_pairs(config.validation, VALIDATION_SIZE)),
+        {"command": "train-flow", "from": request.source, **asdict(config)},
+    )
+    save_raft(averaged.raft, request.out / WEIGHTS)
     print(
         f"weights in {request.out / WEIGHTS}; use them with "
         f"--set flow.method=raft-small flow.weights={request.out / WEIGHTS}"

@@ -8,10 +8,9 @@ losses. The loop knows nothing else about it. Several GPUs go through accelerate
 from __future__ import annotations
 
 import json
-import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from t4g_tracker.errors import CacheError, ConfigError, OutputError
-from t4g_tracker.outputs import atomic_write, prepare_output_folder
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.precision import Precision, pick_precision
-
-log = logging.getLogger(__name__)
+from t4g_tracker.training.batches import Turns, batches_from
+from t4g_tracker.training.checkpoint import Checkpoint, Progress
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.jsonl"
@@ -70,14 +69,6 @@ class TrainingRun:
     seed: int = 0
     stop: Callable[[], bool] = lambda: False  # asked between steps; True ends the call with a checkpoint
     report: Callable[..., None] = lambda done, total, note="": None
-
-
-@dataclass
-class _State:
-    """How far training has come."""
-
-    step: int = 0
-    seconds: float = 0.0
 
 
 def train(
@@ -130,8 +121,17 @@ def train(
     model, optimiser = accelerator.prepare(objective, optimiser)
     averaged.to(accelerator.device)
     identity = {**identity, "trainer": asdict(config), "seed": run.seed}
-    state = _resume(run.folder, identity, accelerator.unwrap_model(model), averaged, optimiser)
-    batches = _batches(items, collate, config, accelerator, state.step, run.seed)
+    kept = Checkpoint(run.folder / CHECKPOINT, identity, accelerator.unwrap_model(model), averaged, optimiser)
+    state = kept.resume()
+    turns = Turns(
+        len(items),  # type: ignore[arg-type]
+        config.batch,
+        accelerator.num_processes,
+        accelerator.process_index,
+        state.step,
+        run.seed,
+    )
+    batches = batches_from(items, collate, turns, config.workers)
     begin, saved, bad = time.monotonic() - state.seconds, time.monotonic(), 0
     stopped = False
     while not (stopped := run.stop()):
@@ -168,10 +168,10 @@ def train(
             if state.step % 10 == 0 or state.step % config.validate_every == 0:
                 _note(run.folder, state, optimiser.param_groups[0]["lr"], figures)
             if time.monotonic() - saved > config.save_every_s:
-                _save(run.folder, identity, state, accelerator.unwrap_model(model), averaged, optimiser)
+                kept.save(state)
                 saved = time.monotonic()
     if accelerator.is_main_process:
-        _save(run.folder, identity, state, accelerator.unwrap_model(model), averaged, optimiser)
+        kept.save(state)
     return averaged.module.eval(), not stopped
 
 
@@ -207,100 +207,8 @@ def _average(decay: float) -> Callable[..., None]:
     return update
 
 
-class _Turns(Sized):
-    """Which items one process takes, from a step on: shuffled anew in every epoch."""
-
-    def __init__(self, count: int, batch: int, processes: int, process: int, start: int, seed: int) -> None:
-        self.count, self.batch, self.processes, self.process = count, batch, processes, process
-        self.start, self.seed = start, seed
-
-    def __len__(self) -> int:
-        return 2**40  # there is always another one
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield (index of the item, number of times that any item was asked for before)."""
-        turn, shuffled_for, order = self.start, -1, torch.empty(0, dtype=torch.int64)
-        while True:
-            for number in range(self.batch):
-                place = (turn * self.processes + self.process) * self.batch + number
-                epoch, index = divmod(place, self.count)
-                if epoch != shuffled_for:
-                    generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-                    order, shuffled_for = torch.randperm(self.count, generator=generator), epoch
-                yield int(order[index]), place
-            turn += 1
-
-
-def _batches(
-    items: Dataset[Any],
-    collate: Callable[[list[Any]], Any],
-    config: TrainerConfig,
-    accelerator: Accelerator,
-    start: int,
-    seed: int,
-) -> Iterator[Any]:
-    count = len(items)  # type: ignore[arg-type]
-    turns = _Turns(count, config.batch, accelerator.num_processes, accelerator.process_index, start, seed)
-    loader = DataLoader(
-        items,
-        config.batch,
-        sampler=turns,  # type: ignore[arg-type]
-        collate_fn=collate,
-        num_workers=config.workers,
-        persistent_workers=config.workers > 0,
-        prefetch_factor=4 if config.workers else None,
-    )
-    return iter(loader)
-
-
-def _note(folder: Path, state: _State, rate: float, figures: dict[str, float]) -> None:
+def _note(folder: Path, state: Progress, rate: float, figures: dict[str, float]) -> None:
     """Append what is known of a step to the history."""
     row = {"step": state.step, "seconds": round(state.seconds, 1), "rate": rate, **figures}
     with (folder / HISTORY).open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
-
-
-def _save(
-    folder: Path,
-    identity: dict[str, Any],
-    state: _State,
-    model: nn.Module,
-    averaged: AveragedModel,
-    optimiser: Any,
-) -> None:
-    payload = {
-        "identity": json.dumps(identity, sort_keys=True),
-        "step": state.step,
-        "seconds": state.seconds,
-        "model": model.state_dict(),
-        "averaged": averaged.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "random": torch.get_rng_state(),
-    }
-    try:
-        with atomic_write(folder / CHECKPOINT) as passing:
-            torch.save(payload, passing)
-    except RuntimeError as error:  # how torch's writer says that the disk took no more
-        raise OutputError(f"{folder / CHECKPOINT}: cannot be written; is the disk full?") from error
-
-
-def _resume(
-    folder: Path, identity: dict[str, Any], model: nn.Module, averaged: AveragedModel, optimiser: Any
-) -> _State:
-    """Take up the folder's checkpoint, if there is one."""
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return _State()
-    try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-        belongs = kept["identity"] == json.dumps(identity, sort_keys=True)
-    except Exception as error:
-        raise CacheError(f"{path}: is damaged; delete it, or give another --out") from error
-    if not belongs:
-        raise CacheError(f"{path}: is of a training with other settings; delete it, or give another --out")
-    model.load_state_dict(kept["model"])
-    averaged.load_state_dict(kept["averaged"])
-    optimiser.load_state_dict(kept["optimiser"])
-    torch.set_rng_state(kept["random"])
-    log.info("going on from step %d of %s", kept["step"], folder)
-    return _State(kept["step"], kept["seconds"])

@@ -1,0 +1,69 @@
+"""What every training command takes and does around the loop: folder, budget, bar, Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from t4g_tracker.command_line import add_settings_arguments, pick_device, stop_on_interrupt
+from t4g_tracker.outputs import prepare_output_folder
+from t4g_tracker.stages import progress_bar
+from t4g_tracker.training.trainer import TrainerConfig, TrainingRun, train
+
+
+def seconds(text: str) -> float:
+    """A duration: 90s, 45m, 2h, or a plain number of seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 45m or 2h, got {text}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that every training command takes."""
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, history and weights")
+    parser.add_argument(
+        "--time-budget", type=seconds, help="of training in all: 90s, 45m, 2h (default: none)"
+    )
+    parser.add_argument(
+        "--keep-clips", type=Path, help="folder where drawn clips are kept, which saves drawing them again"
+    )
+    add_settings_arguments(parser, "trainer.steps=20000")
+
+
+def run_training(
+    request: argparse.Namespace,
+    folder: Path,
+    objective: nn.Module,
+    items: Dataset[Any],
+    collate: Callable[[list[Any]], Any],
+    trainer: TrainerConfig,
+    validate: Any,
+    identity: dict[str, Any],
+) -> Any:
+    """Train as the command line asks for; see ``train`` for what is not said here.
+
+    Args:
+        request: From ``add_training_arguments``.
+        folder: Where the checkpoint and the history are.
+
+    Returns:
+        The averaged objective in evaluation mode.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C ended the training early; its state is kept.
+    """
+    prepare_output_folder(folder)
+    device = pick_device(request.device)
+    with progress_bar("training", "step", request.quiet) as report, stop_on_interrupt() as stop:
+        run = TrainingRun(folder, device, request.time_budget, request.seed, stop, report)
+        averaged, finished = train(objective, items, collate, trainer, run, validate, identity)
+    if not finished:
+        raise KeyboardInterrupt(f"stopped; the state is kept in {request.out}")
+    return averaged

@@ -1,0 +1,54 @@
+"""Which items a training takes in which step: the same whether it was interrupted or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+
+@dataclass(frozen=True)
+class Turns(Sized):
+    """Which items one process takes, from a step on: shuffled anew in every epoch."""
+
+    count: int  # different items
+    batch: int  # items of a step and process
+    processes: int
+    process: int  # which of them this one is
+    start: int  # first step, 0 but where a training goes on
+    seed: int
+
+    def __len__(self) -> int:
+        return 2**40  # there is always another one
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield (index of the item, number of times that any item was asked for before)."""
+        turn, shuffled_for, order = self.start, -1, torch.empty(0, dtype=torch.int64)
+        while True:
+            for number in range(self.batch):
+                place = (turn * self.processes + self.process) * self.batch + number
+                epoch, index = divmod(place, self.count)
+                if epoch != shuffled_for:
+                    generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+                    order, shuffled_for = torch.randperm(self.count, generator=generator), epoch
+                yield int(order[index]), place
+            turn += 1
+
+
+def batches_from(
+    items: Dataset[Any], collate: Callable[[list[Any]], Any], turns: Turns, workers: int
+) -> Iterator[Any]:
+    """Batches without end, drawn by so many processes while the model trains; 0 draws them in this one."""
+    loader = DataLoader(
+        items,
+        turns.batch,
+        sampler=turns,  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+    )
+    return iter(loader)

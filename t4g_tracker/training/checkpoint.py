@@ -1,0 +1,82 @@
+"""The state of a training on disk: written whole or not at all, taken up only by the same training."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from t4g_tracker.errors import CacheError, OutputError
+from t4g_tracker.outputs import atomic_write
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """How far a training has come."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file, and the parts of the training whose state it keeps."""
+
+    path: Path
+    identity: dict[str, Any]  # what the training is: settings and seed, plain JSON values
+    model: nn.Module
+    averaged: AveragedModel
+    optimiser: Any
+
+    def save(self, progress: Progress) -> None:
+        """Replace the file.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        payload = {
+            "identity": json.dumps(self.identity, sort_keys=True),
+            "step": progress.step,
+            "seconds": progress.seconds,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        try:
+            with atomic_write(self.path) as passing:
+                torch.save(payload, passing)
+        except RuntimeError as error:  # how torch's writer says that the disk took no more
+            raise OutputError(f"{self.path}: cannot be written; is the disk full?") from error
+
+    def resume(self) -> Progress:
+        """Take up what the file holds; without a file, nothing changes and progress is none.
+
+        Raises:
+            CacheError: If the file is damaged, or of a training with other settings.
+        """
+        if not self.path.exists():
+            return Progress()
+        try:
+            kept = torch.load(self.path, map_location="cpu", weights_only=True)
+            belongs = kept["identity"] == json.dumps(self.identity, sort_keys=True)
+        except Exception as error:
+            raise CacheError(f"{self.path}: is damaged; delete it, or give another --out") from error
+        if not belongs:
+            raise CacheError(
+                f"{self.path}: is of a training with other settings; delete it, or give another --out"
+            )
+        self.model.load_state_dict(kept["model"])
+        self.averaged.load_state_dict(kept["averaged"])
+        self.optimiser.load_state_dict(kept["optimiser"])
+        torch.set_rng_state(kept["random"])
+        log.info("going on from step %d of %s", kept["step"], self.path.parent)
+        return Progress(kept["step"], kept["seconds"])
