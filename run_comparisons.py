@@ -1,24 +1,18 @@
-"""The commands that compare: ``t4g bench``, trackers on annotated clips; ``t4g compare-features``,
-frozen features of several extractors on one's own video.
+"""``t4g compare-features``: frozen features of several extractors on one's own video, side by side.
 
-They string together the stages of run_tracker.py, as ``t4g track`` does, and hold no mathematics.
+Strings together the stages of run_tracker.py, as ``t4g track`` does, and holds no mathematics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from run_tracker import (
     Clip,
     Config,
-    adapted_features,
-    chained_flow_tracks,
     features_are_kept,
-    fit_adapter,
     frozen_features,
     open_clip,
-    optical_flow,
     track_points,
     unadapted_features,
 )
@@ -35,63 +29,11 @@ from t4g_tracker.compare import (
 )
 from t4g_tracker.config import as_dict
 from t4g_tracker.coordinates import working_size
-from t4g_tracker.datasets.bench import Outcome, parse_bench, run_bench
-from t4g_tracker.datasets.frames_and_tracks import AnnotatedClip
 from t4g_tracker.datatypes import QueryPoints
-from t4g_tracker.features import check_features
-from t4g_tracker.flow import check_flow, resolve_flow
 from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.report import describe
 from t4g_tracker.stages import StageLog, progress_bar
 from t4g_tracker.video import read_video
-
-
-def bench(argv: list[str] | None = None) -> int:
-    """``t4g bench``: returns the exit code."""
-    return guarded(_bench_command, argv)
-
-
-def _bench_command(argv: list[str] | None) -> int:
-    request = parse_bench(argv)
-    base = read_settings(Config(), request.config, request.assignments)
-    configs = {file.stem: read_settings(base, file, request.assignments) for file in request.configs}
-    configs = configs or {request.config.stem if request.config else "default": base}
-    for config in configs.values():
-        check_features(config.features)
-        check_flow(config.flow)
-    device = pick_device(request.device)
-    cache = Cache.open(request.cache, request.fresh)
-
-    def track_clip(annotated: AnnotatedClip, queries: QueryPoints) -> Iterator[Outcome]:
-        for name, config in configs.items():
-            clip = open_clip(annotated.video, config, cache, device, request.seed, quiet=request.quiet)
-            yield from bench_methods(clip, queries, config, name)
-
-    print("\n".join(run_bench(request, track_clip)))
-    return 0
-
-
-def bench_methods(clip: Clip, queries: QueryPoints, config: Config, name: str) -> Iterator[Outcome]:
-    """Both baselines and the adapted tracker on one clip, each with what it took."""
-    flow = optical_flow(clip, config)
-    with clip.log.stage("chain"):
-        chained = chained_flow_tracks(clip, queries, config, flow)
-    yield Outcome(f"chained {resolve_flow(config.flow).method}", chained, *clip.log.spent("flow", "chain"))
-    features = frozen_features(clip, config)
-    with clip.log.stage("matching"):
-        unchanged = unadapted_features(clip, config, features)
-        frozen = track_points(clip, queries, config, unchanged, None)
-    yield Outcome(f"frozen {config.features.extractor}", frozen, *clip.log.spent("features", "matching"))
-    fitted = fit_adapter(clip, config, features, flow)
-    with clip.log.stage("adapter"):
-        adapted = adapted_features(clip, config, features, fitted, config.adaptation.steps)
-    fitting = ("features", "flow", "trajectories", "adaptation", "adapter")
-    with clip.log.stage("matching adapted"):
-        matched = track_points(clip, queries, config, adapted, None)
-    yield Outcome(f"{name}, matching alone", matched, *clip.log.spent(*fitting, "matching adapted"))
-    with clip.log.stage("tracking"):
-        tracks = track_points(clip, queries, config, adapted, flow)
-    yield Outcome(name, tracks, *clip.log.spent(*fitting, "tracking"))
 
 
 def compare_features(argv: list[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -116,7 +117,7 @@ def open_clip(
 
 def frozen_features(clip: Clip, config: Config) -> FeatureGrid:
     """Stage 1: frozen features of every frame."""
-    key = _features_key(clip, config)
+    key = frozen_features_key(clip, config)
     with clip.log.stage("features"), progress_bar("features", "frame", clip.quiet) as report:
         kept = clip.cache.load("features", key)
         if kept is not None:
@@ -128,12 +129,12 @@ def frozen_features(clip: Clip, config: Config) -> FeatureGrid:
 
 def features_are_kept(clip: Clip, config: Config) -> bool:
     """Whether an earlier run has left these frozen features, so that stage 1 only reads them."""
-    return clip.cache.has("features", _features_key(clip, config))
+    return clip.cache.has("features", frozen_features_key(clip, config))
 
 
 def optical_flow(clip: Clip, config: Config) -> FlowSequence:
     """Stage 2: optical flow between neighbouring frames, both ways."""
-    key = _flow_key(clip, config)
+    key = optical_flow_key(clip, config)
     with clip.log.stage("flow"), progress_bar("flow", "pair", clip.quiet) as report:
         kept = clip.cache.load("flow", key)
         if kept is not None:
@@ -249,6 +250,37 @@ def track_snapshots(
     return rows
 
 
+def track_and_write(
+    clip: Clip,
+    queries: QueryPoints,
+    config: Config,
+    truth: Tracks | None,
+    folder: Path,
+    arguments: dict[str, str],
+) -> list[Row]:
+    """All stages in order, and every file of a run; the last row is the result."""
+    prepare_output_folder(folder)
+    features = frozen_features(clip, config)
+    flow = optical_flow(clip, config)
+    fitted = fit_adapter(clip, config, features, flow)
+    rows = track_snapshots(clip, queries, config, features, flow, fitted)
+    if truth is not None:
+        rows = score_rows(rows, truth, queries, clip.video)
+    with clip.log.stage("outputs"), progress_bar("outputs", "file", clip.quiet) as report:
+        write_results(folder, clip.video, queries, rows, fitted.history, truth, config.outputs, report)
+    write_run(
+        folder,
+        arguments=arguments,
+        settings=as_dict(config),
+        stages=clip.log.stages,
+        rows=rows,
+        seed=clip.seed,
+        device=clip.device,
+        seconds_per_step=fitted.seconds_per_step,
+    )
+    return rows
+
+
 def chained_flow_tracks(clip: Clip, queries: QueryPoints, config: Config, flow: FlowSequence) -> Tracks:
     """The baseline without any features: the query points carried along by flow alone."""
     return chain_query_points(queries, flow, clip.video.size, config.trajectories.cycle_threshold_px)
@@ -267,7 +299,7 @@ def _size(clip: Clip) -> tuple[int, int]:
     return int(clip.frames.shape[-2]), int(clip.frames.shape[-1])
 
 
-def _features_key(clip: Clip, config: Config) -> str:
+def frozen_features_key(clip: Clip, config: Config) -> str:
     weights = check_features(config.features)
     return make_key(
         stage="features",
@@ -279,7 +311,7 @@ def _features_key(clip: Clip, config: Config) -> str:
     )
 
 
-def _flow_key(clip: Clip, config: Config) -> str:
+def optical_flow_key(clip: Clip, config: Config) -> str:
     flow = resolve_flow(config.flow)
     return make_key(
         stage="flow",
@@ -292,7 +324,7 @@ def _flow_key(clip: Clip, config: Config) -> str:
 def _trajectories_key(clip: Clip, config: Config) -> str:
     return make_key(
         stage="trajectories",
-        flow=_flow_key(clip, config),
+        flow=optical_flow_key(clip, config),
         trajectories=asdict(config.trajectories),
         size=_size(clip),
     )
@@ -302,7 +334,7 @@ def _adaptation_key(clip: Clip, config: Config) -> str:
     masked = "" if clip.foreground is None else digest(clip.foreground)
     return make_key(
         stage="adaptation",
-        features=_features_key(clip, config),
+        features=frozen_features_key(clip, config),
         trajectories=_trajectories_key(clip, config) if config.adaptation.steps else "",
         adaptation=asdict(config.adaptation),
         device=clip.device.type,
@@ -313,7 +345,12 @@ def _adaptation_key(clip: Clip, config: Config) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """``t4g track``: returns the exit code."""
-    return guarded(_track_command, argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    if any(argument.partition("=")[0] == "--davis" for argument in arguments):
+        from run_batch import davis
+
+        return davis(arguments)
+    return guarded(_track_command, arguments)
 
 
 def _track_command(argv: list[str] | None) -> int:
@@ -333,24 +370,8 @@ def _track_command(argv: list[str] | None) -> int:
 
     clip = open_clip(video, config, cache, device, request.seed, foreground, request.quiet)
     print(describe(video, queries, _size(clip), device))
-    features = frozen_features(clip, config)
-    flow = optical_flow(clip, config)
-    fitted = fit_adapter(clip, config, features, flow)
-    rows = track_snapshots(clip, queries, config, features, flow, fitted)
-    if truth is not None:
-        rows = score_rows(rows, truth, queries, video)
-    with clip.log.stage("outputs"), progress_bar("outputs", "file", request.quiet) as report:
-        write_results(folder, video, queries, rows, fitted.history, truth, config.outputs, report)
-    write_run(
-        folder,
-        arguments={name: str(value) for name, value in vars(request).items()},
-        settings=as_dict(config),
-        stages=clip.log.stages,
-        rows=rows,
-        seed=request.seed,
-        device=device,
-        seconds_per_step=fitted.seconds_per_step,
-    )
+    arguments = {name: str(value) for name, value in vars(request).items()}
+    rows = track_and_write(clip, queries, config, truth, folder, arguments)
     print("\n".join(closing_lines(folder, rows, clip.log.stages)))
     return 0
 

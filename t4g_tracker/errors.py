@@ -36,6 +36,10 @@ class DatasetError(TrackerError):
     """A data set folder or annotation file cannot be used."""
 
 
+class TrainingError(TrackerError):
+    """A training cannot go on."""
+
+
 def one_line(error: BaseException) -> str:
     """The first words of an error message, on one line."""
     words = " ".join(str(error).split())

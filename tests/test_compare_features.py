@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from run_comparisons import bench_methods
+from run_batch import bench_methods
 from run_tracker import Config, open_clip
 from t4g_tracker.cache import Cache
 from t4g_tracker.cli import main
@@ -170,7 +170,9 @@ def test_tracks_are_those_that_bench_calls_frozen(tmp_path):
         read_video(ASSETS / "koi.mp4"), config, Cache(tmp_path / "other"), torch.device("cpu"), quiet=True
     )
     frozen = next(
-        outcome for outcome in bench_methods(clip, queries, config, "x") if outcome.method == "frozen patch"
+        outcome
+        for outcome in bench_methods(clip, queries, config, "x", {})
+        if outcome.method == "frozen patch"
     )
     assert torch.equal(tracks.xy, frozen.tracks.xy)
     assert torch.equal(tracks.visibility, frozen.tracks.visibility)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = {"run_tracker", "run_comparisons"}
+COMMANDS = {"run_tracker", "run_batch", "run_comparisons"}
 MODULES = sorted(
     [*ROOT.glob("t4g_tracker/**/*.py"), *ROOT.glob("adaptation/**/*.py"), *ROOT.glob("run_*.py")]
 )
@@ -56,6 +56,7 @@ def test_importing_everything_draws_nothing_and_loads_no_large_library():
 import random, sys
 import numpy, torch
 before = torch.get_rng_state(), numpy.random.get_state()[1].copy(), random.getstate()
+import run_batch
 import run_comparisons
 assert torch.equal(torch.get_rng_state(), before[0])
 assert (numpy.random.get_state()[1] == before[1]).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from t4g_tracker.errors import CacheError, ConfigError
+from t4g_tracker.errors import CacheError, ConfigError, TrainingError
+from t4g_tracker.training.batches import Turns
 from t4g_tracker.training.trainer import CHECKPOINT, HISTORY, TrainerConfig, TrainingRun, one_cycle, train
 
 CONFIG = TrainerConfig(
@@ -40,14 +41,18 @@ class Lines(Dataset[Tensor]):
 
 
 class Fit(nn.Module):
+    """A line, fitted to inputs with a little noise, and a norm that keeps statistics of them."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.line = nn.Linear(1, 1)
+        self.line, self.norm = nn.Linear(1, 1), nn.BatchNorm1d(1)
         nn.init.zeros_(self.line.weight)
         nn.init.zeros_(self.line.bias)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": (self.line(batch.x[:, :1]) - batch.x[:, 1:]).square().mean()}
+        x = batch.x[:, :1] + 0.001 * torch.randn_like(batch.x[:, :1])
+        self.norm(x)
+        return {"loss": (self.line(x) - batch.x[:, 1:]).square().mean()}
 
 
 def fit(folder: Path, config: TrainerConfig = CONFIG, stop=lambda: False, **options):
@@ -86,6 +91,29 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
     assert finished
     assert torch.equal(parts.line.weight, whole.line.weight)
     assert torch.equal(parts.line.bias, whole.line.bias)
+    assert torch.equal(parts.norm.running_var, whole.norm.running_var)
+
+
+def test_a_training_that_draws_its_items_in_another_process_can_be_interrupted_too(tmp_path):
+    config = replace(CONFIG, steps=12, workers=1)
+    whole, _ = fit(tmp_path / "whole", config)
+    fit(tmp_path / "parts", config, stop=stop_after(5))
+    parts, _ = fit(tmp_path / "parts", config)
+    assert torch.equal(parts.line.weight, whole.line.weight)
+
+
+def test_processes_share_an_epoch_without_taking_an_item_twice():
+    taken = []
+    for process in range(2):
+        turns = iter(Turns(count=16, batch=2, processes=2, process=process, start=0, seed=3))
+        taken.append([index for index, _ in itertools.islice(turns, 8)])
+    assert sorted(taken[0] + taken[1]) == list(range(16))
+
+
+def test_a_process_goes_on_with_the_items_it_would_have_taken():
+    whole = list(itertools.islice(iter(Turns(16, 2, 2, 1, start=0, seed=3)), 40))
+    rest = list(itertools.islice(iter(Turns(16, 2, 2, 1, start=7, seed=3)), 26))
+    assert whole[14:] == rest
 
 
 def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path):
@@ -123,7 +151,7 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path):
             return {"loss": super().forward(batch)["loss"] * float("nan")}
 
     run = TrainingRun(tmp_path, torch.device("cpu"))
-    with pytest.raises(FloatingPointError, match="diverged"):
+    with pytest.raises(TrainingError, match="diverged"):
         train(Broken(), Lines(), lambda p: Batch(torch.stack(p)), CONFIG, run, lambda a: {}, {})
 
 

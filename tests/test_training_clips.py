@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from t4g_tracker.cli import main as t4g
-from t4g_tracker.datasets.frames_and_tracks import clip_names, load_clip
+from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.errors import TrackerError
 from t4g_tracker.training import photographs
 from t4g_tracker.training.camera_losses import lose_quality
@@ -219,8 +219,8 @@ def test_without_scikit_image_one_is_told_what_to_install(monkeypatch):
 
 def test_bench_reads_what_make_val_writes(tmp_path):
     make_val(tmp_path, ValConfig(clips=2, frames=2, size=(64, 96), points=9))
-    assert clip_names(tmp_path) == ["synthetic-00", "synthetic-01"]
-    clip, drawn = load_clip(tmp_path, "synthetic-01"), draw_clip(val_generator(1), 2, (64, 96), 9)
+    assert FolderClips(tmp_path).names() == ["synthetic-00", "synthetic-01"]
+    clip, drawn = FolderClips(tmp_path).load("synthetic-01"), draw_clip(val_generator(1), 2, (64, 96), 9)
     torch.testing.assert_close(clip.xy, drawn.xy, atol=1e-3, rtol=0)
     assert torch.equal(clip.visibility, drawn.visibility)
     written = np.moveaxis(clip.video.frames.astype(float), -1, 1)

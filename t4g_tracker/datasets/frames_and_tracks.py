@@ -7,54 +7,56 @@ fields: ``points`` (N, T, 2) as fractions of width and height, ``occluded`` (N, 
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from t4g_tracker.coordinates import fractions_to_pixels
+from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError
 from t4g_tracker.video import read_video
 
 
-@dataclass(frozen=True)
-class AnnotatedClip:
-    """A video and where annotated points are in it."""
+class FolderClips:
+    """The annotated clips of a folder in this layout.
 
-    video: Video
-    xy: Tensor  # (N, T, 2) original pixels; meaningless where hidden
-    visibility: Tensor  # (N, T) bool
-
-
-def clip_names(root: Path, wanted: list[str] | None = None) -> list[str]:
-    """Names of the annotated clips below ``root``, sorted, or those of them that are wanted.
+    Args:
+        root: The folder.
 
     Raises:
-        DatasetError: If there are none, or a wanted one is missing.
+        DatasetError: If it has none.
     """
-    names = sorted(path.stem for path in (root / "tracks").glob("*.npz"))
-    if not names:
-        raise DatasetError(
-            f"{root}: has no tracks/<clip>.npz; give a folder with JPEGImages/480p/<clip>/ and tracks/"
-        )
-    for name in wanted or []:
-        if name not in names:
-            raise DatasetError(f"{root}: has no clip {name}; it has {', '.join(names)}")
-    return wanted or names
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._names = sorted(path.stem for path in (root / "tracks").glob("*.npz"))
+        if not self._names:
+            raise DatasetError(
+                f"{root}: has no tracks/<clip>.npz; give a folder with JPEGImages/480p/<clip>/ and tracks/"
+            )
+
+    def names(self) -> list[str]:
+        return self._names
+
+    def load(self, name: str) -> AnnotatedClip:
+        """Read one clip's frames and tracks.
+
+        Raises:
+            DatasetError: If the annotation file is damaged or does not fit the frames.
+            VideoError: If the frames cannot be read.
+        """
+        video = read_video(self.root / "JPEGImages" / "480p" / name)
+        return read_annotations(self.root / "tracks" / f"{name}.npz", video)
 
 
-def load_clip(root: Path, name: str) -> AnnotatedClip:
-    """Read one clip's frames and tracks.
+def read_annotations(file: Path, video: Video) -> AnnotatedClip:
+    """Read the file of a video's tracks.
 
     Raises:
-        DatasetError: If the annotation file is damaged or does not fit the frames.
-        VideoError: If the frames cannot be read.
+        DatasetError: If it is damaged or does not fit the video.
     """
-    file = root / "tracks" / f"{name}.npz"
-    video = read_video(root / "JPEGImages" / "480p" / name)
     try:
         with np.load(file, allow_pickle=False) as arrays:
             points, occluded = arrays["points"], arrays["occluded"]

@@ -1,4 +1,4 @@
-"""What every training command takes and does around the loop: folder, budget, bar, Ctrl-C."""
+"""What every training command takes, and does around the loop: folder, budget, bar, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -47,17 +48,21 @@ def run_training(
     validate: Any,
     identity: dict[str, Any],
 ) -> Any:
-    """Train as the command line asks for; see ``train`` for what is not said here.
+    """Train as the command line asks for.
 
     Args:
         request: From ``add_training_arguments``.
         folder: Where the checkpoint and the history are.
+        objective, items, collate, validate: As ``train`` takes them.
+        trainer: Settings of the loop.
+        identity: All that decides what is trained, plain JSON values; a checkpoint of another is refused.
 
     Returns:
         The averaged objective in evaluation mode.
 
     Raises:
         KeyboardInterrupt: If Ctrl-C ended the training early; its state is kept.
+        CacheError, OutputError, TrainingError: As ``train``.
     """
     prepare_output_folder(folder)
     device = pick_device(request.device)
@@ -67,3 +72,8 @@ def run_training(
     if not finished:
         raise KeyboardInterrupt(f"stopped; the state is kept in {request.out}")
     return averaged
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes, of those that ``accelerate launch`` started."""
+    return bool(PartialState().is_main_process)

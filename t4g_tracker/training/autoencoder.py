@@ -12,6 +12,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 from t4g_tracker.training.dataset import ClipBatch
+from t4g_tracker.training.frozen import FrozenModels
 
 LATENT_CHANNELS = 16  # four times SVD's: a small encoder can pack less into each
 FIRST_LOG_VARIANCE = -6.0  # noise that is small from the start, so that the decoder has something to learn
@@ -66,16 +67,16 @@ class DecoderObjective(nn.Module):
 
     def __init__(self, vae: AutoencoderKLTemporalDecoder) -> None:
         super().__init__()
-        self.vae = vae
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
+        self.decoder = vae.decoder
+        self._frozen = FrozenModels(vae)
 
     def forward(self, batch: ClipBatch) -> dict[str, Tensor]:
         """Losses of a batch: "loss", and its parts "pixels" and "edges" before weighting."""
-        frames = _pixels(batch)
-        with torch.no_grad():
-            latents = self.vae.encode(frames).latent_dist.sample()
-        shown = self.vae.decode(latents, num_frames=batch.frames.shape[1]).sample
+        frames, (clips, count) = _pixels(batch), batch.frames.shape[:2]
+        only_pictures = torch.zeros(clips, count, dtype=torch.bool, device=frames.device)
+        shown = self.decoder(
+            self._frozen.encode(frames), image_only_indicator=only_pictures, num_frames=count
+        )
         return _reconstruction(shown.float(), frames)
 
 

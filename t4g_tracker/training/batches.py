@@ -1,13 +1,24 @@
-"""Which items a training takes in which step: the same whether it was interrupted or not."""
+"""Batches, and which items a training takes in which step: the same whether it was interrupted or not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sized
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+
+
+class TensorBatch:
+    """A dataclass of tensors that can be brought to a device."""
+
+    def to(self, device: torch.device) -> Self:
+        moved = {
+            entry.name: getattr(self, entry.name).to(device, non_blocking=True)
+            for entry in fields(self)  # type: ignore[arg-type]
+        }
+        return type(self)(**moved)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """How far a training has come."""
 
     step: int = 0
@@ -36,7 +36,7 @@ class Checkpoint:
     averaged: AveragedModel
     optimiser: Any
 
-    def save(self, progress: Progress) -> None:
+    def save(self, state: TrainingState) -> None:
         """Replace the file.
 
         Raises:
@@ -44,12 +44,11 @@ class Checkpoint:
         """
         payload = {
             "identity": json.dumps(self.identity, sort_keys=True),
-            "step": progress.step,
-            "seconds": progress.seconds,
+            "step": state.step,
+            "seconds": state.seconds,
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "random": torch.get_rng_state(),
         }
         try:
             with atomic_write(self.path) as passing:
@@ -57,14 +56,14 @@ class Checkpoint:
         except RuntimeError as error:  # how torch's writer says that the disk took no more
             raise OutputError(f"{self.path}: cannot be written; is the disk full?") from error
 
-    def resume(self) -> Progress:
-        """Take up what the file holds; without a file, nothing changes and progress is none.
+    def resume(self) -> TrainingState:
+        """Take up what the file holds; without a file, nothing changes.
 
         Raises:
             CacheError: If the file is damaged, or of a training with other settings.
         """
         if not self.path.exists():
-            return Progress()
+            return TrainingState()
         try:
             kept = torch.load(self.path, map_location="cpu", weights_only=True)
             belongs = kept["identity"] == json.dumps(self.identity, sort_keys=True)
@@ -77,6 +76,5 @@ class Checkpoint:
         self.model.load_state_dict(kept["model"])
         self.averaged.load_state_dict(kept["averaged"])
         self.optimiser.load_state_dict(kept["optimiser"])
-        torch.set_rng_state(kept["random"])
         log.info("going on from step %d of %s", kept["step"], self.path.parent)
-        return Progress(kept["step"], kept["seconds"])
+        return TrainingState(kept["step"], kept["seconds"])

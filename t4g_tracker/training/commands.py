@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
-from torch import nn
 
-from t4g_tracker.command_line import guarded, read_settings
+from t4g_tracker.command_line import guarded, pick_device, read_settings
 from t4g_tracker.errors import ConfigError, WeightsError
-from t4g_tracker.features.diffusion_weights import find_folder, load_pipeline, load_refiner
+from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline, load_refiner
 from t4g_tracker.features.refiner import Refiner
-from t4g_tracker.training.arguments import add_training_arguments, run_training
+from t4g_tracker.flow import FlowConfig
+from t4g_tracker.training.arguments import add_training_arguments, is_main_process, run_training
 from t4g_tracker.training.autoencoder import (
     DecoderObjective,
     EncoderObjective,
@@ -24,7 +25,8 @@ from t4g_tracker.training.autoencoder import (
 )
 from t4g_tracker.training.clips import draw_clip, val_generator
 from t4g_tracker.training.dataset import Clips, ClipViews, SyntheticClips, View, collate_clips
-from t4g_tracker.training.mini import mini_pipeline
+from t4g_tracker.training.frozen import weights_digest
+from t4g_tracker.training.mini import FEATURE_CHANNELS, mini_pipeline
 from t4g_tracker.training.real_clips import RealClips
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
 from t4g_tracker.training.trainer import TrainerConfig
@@ -39,7 +41,7 @@ class ClipsConfig:
     frames: int = 24  # of each
     height: int = 288  # of each, pixels
     width: int = 512
-    crop_height: int = 256  # of what the network sees, a multiple of 64
+    crop_height: int = 256  # of what the network sees, a multiple of 32
     crop_width: int = 448
     segments: int = 2  # stretches of frames a view has, anywhere in the clip
     segment_frames: int = 0  # frames of each stretch; 0: as many as the UNet was made to see at once
@@ -57,9 +59,9 @@ class ClipsConfig:
         if self.segment_frames < 0 or self.segment_frames in (1, 2):
             # with two, bfloat16 gradients of temporal convolutions are not finite on CPUs (torch 2.14)
             raise ConfigError(f"clips.segment_frames must be 0 or at least 3, got {self.segment_frames}")
-        for name in ("count", "frames", "segments", "points", "validation"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"clips.{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in (("count", 1), ("frames", 3), ("segments", 1), ("points", 1), ("validation", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"clips.{name} must be at least {least}, got {getattr(self, name)}")
 
     def view(self, frames: int) -> View:
         """Views of these clips with stretches of so many frames."""
@@ -78,7 +80,15 @@ class AutoencoderTraining:
     )
     clips: ClipsConfig = field(
         default_factory=lambda: ClipsConfig(
-            frames=4, height=192, width=288, crop_height=128, crop_width=128, segments=1, turn=0.0, zoom=1.0
+            frames=4,
+            height=192,
+            width=288,
+            crop_height=128,
+            crop_width=128,
+            segments=1,
+            segment_frames=4,
+            turn=0.0,
+            zoom=1.0,
         )
     )
 
@@ -90,6 +100,7 @@ class Track4GenTraining:
     trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(batch=1, learning_rate=5e-4))
     clips: ClipsConfig = field(default_factory=ClipsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)  # which makes the tracks of --videos
 
 
 def train_autoencoder(argv: list[str] | None = None) -> int:
@@ -109,30 +120,37 @@ def _train_autoencoder(argv: list[str] | None) -> int:
     add_training_arguments(parser)
     request = parser.parse_args(argv)
     config = read_settings(AutoencoderTraining(), request.config, request.assignments)
-    if request.part == "encoder":
+    encoding = request.part == "encoder"
+    if encoding:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(request.seed)
             vae = mini_autoencoder()
-            objective: nn.Module = EncoderObjective(vae)
+        if (request.out / "vae").exists():
+            vae.decoder = load_autoencoder(request.out).decoder
     else:
         vae = load_autoencoder(request.out)
-        objective = DecoderObjective(vae)
+    identity = {"command": "train-autoencoder", **asdict(config)}
+    if not encoding:
+        identity["encoder"] = weights_digest(vae.encoder, vae.quant_conv)
+    stretch = config.clips.segment_frames or 4
     finished = run_training(
         request,
         request.out / request.part,
-        objective,
-        ClipViews(_clips(request, config.clips), config.clips.view(4), request.seed),
+        EncoderObjective(vae) if encoding else DecoderObjective(vae),
+        ClipViews(_clips(request, config.clips), config.clips.view(stretch), request.seed),
         collate_clips,
         config.trainer,
         AutoencoderValidation(_validation_clips(config.clips)),
-        {"command": "train-autoencoder", **asdict(config)},
+        identity,
     )
-    if request.part == "encoder":
+    if not is_main_process():
+        return 0
+    if encoding:
         vae.encoder, vae.quant_conv = finished.encoder, finished.quant_conv
         frames = torch.cat([clip.frames[::8] for clip in _validation_clips(config.clips)])
         vae.register_to_config(scaling_factor=latent_scale(vae, frames))
     else:
-        vae = finished.vae
+        vae.decoder = finished.decoder
     vae.to("cpu", torch.float16).save_pretrained(request.out / "vae")
     print(
         f"autoencoder in {request.out / 'vae'}; next: t4g train-track4gen --from {request.out} --out FOLDER"
@@ -187,24 +205,42 @@ def _train_track4gen(argv: list[str] | None) -> int:
             f"clips.frames must be at least {segment_frames}, which the UNet is given at once, "
             f"got {config.clips.frames}"
         )
+    identity = {
+        "command": "train-track4gen",
+        "from": request.source,
+        "read": weights_digest(pipeline.vae, pipeline.image_encoder),
+        "videos": str(request.videos),
+        **asdict(config),
+    }
+    if is_autoencoder(Path(request.source)):  # nothing else has been trained yet
+        config = replace(config, objective=replace(config.objective, train_image_encoder=True))
     objective = Track4GenObjective(pipeline, refiner, config.objective, segment_frames)
-    view = config.clips.view(segment_frames)
     finished = run_training(
         request,
         request.out,
         objective,
-        ClipViews(_clips(request, config.clips), view, request.seed),
+        ClipViews(
+            _clips(request, config.clips, config.flow), config.clips.view(segment_frames), request.seed
+        ),
         collate_clips,
         config.trainer,
         Track4GenValidation(_validation_clips(config.clips)),
-        {"command": "train-track4gen", "from": request.source, **asdict(config)},
+        identity,
     )
-    save_model(request.out, finished, pipeline)
+    if not is_main_process():
+        return 0
+    refined = save_model(request.out, finished, pipeline)
     print(
         f"model in {request.out}; use it with "
         f"--set features.extractor=track4gen features.diffusion.model={request.out}"
+        f"{'' if refined else ' features.diffusion.refiner=false'}"
     )
     return 0
+
+
+def is_autoencoder(folder: Path) -> bool:
+    """Whether a folder is one of ``t4g train-autoencoder``."""
+    return (folder / "vae").is_dir() and not (folder / "unet").exists()
 
 
 def starting_point(
@@ -213,41 +249,52 @@ def starting_point(
     """The pipeline that ``--from`` names, and a refiner that fits it: its own, or a new one.
 
     Raises:
-        WeightsError: If the folder is neither a pipeline nor one of ``t4g train-autoencoder``.
+        WeightsError: If the folder is neither a pipeline nor one of ``t4g train-autoencoder``, or its
+            parts do not fit together.
     """
     folder = Path(source).expanduser()
-    if (folder / "vae").is_dir() and not (folder / "unet").exists():
+    if is_autoencoder(folder):
         pipeline = mini_pipeline(load_autoencoder(folder), seed)
-    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return pipeline, Refiner(channels=FEATURE_CHANNELS)
+    try:
         folder = find_folder(source, need_refiner=False)
+        refined = (folder / "refiner").is_dir()
+        check_folder(folder, config.block, refined)
         pipeline = load_pipeline(folder, torch.float32)
-    widths = pipeline.unet.config.block_out_channels
-    if config.block >= len(widths):
-        raise WeightsError(
-            f"objective.block: {source} has up-blocks 0 to {len(widths) - 1}, not {config.block}"
-        )
-    if (folder / "refiner").is_dir():
+    except WeightsError as error:
+        raise WeightsError(f"--from {source}: {error}") from error
+    if refined:
         return pipeline, load_refiner(folder, torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return pipeline, Refiner(channels=widths[-1 - config.block])
+        return pipeline, Refiner(channels=pipeline.unet.config.block_out_channels[-1 - config.block])
 
 
-def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVideoDiffusionPipeline) -> None:
-    """Write the trained parts in half precision, in the layout that the extractor reads."""
+def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVideoDiffusionPipeline) -> bool:
+    """Write the trained parts in half precision, in the layout that the extractor reads.
+
+    Returns:
+        Whether there is a refiner among them.
+    """
     if objective.config.train_image_encoder:
         pipeline.register_modules(image_encoder=objective.image_encoder)
     objective.unet.register_to_config(num_frames=objective.segment_frames)
     pipeline.register_modules(unet=objective.unet)
     pipeline.to("cpu", torch.float16).save_pretrained(folder)
-    if objective.config.refiner and objective.config.correspondence:
+    refined = objective.config.refiner and objective.config.correspondence > 0
+    if refined:
         objective.refiner.to("cpu", torch.float16).save_pretrained(folder / "refiner")
+    return refined
 
 
-def _clips(request: argparse.Namespace, config: ClipsConfig) -> Clips:
+def _clips(request: argparse.Namespace, config: ClipsConfig, flow: FlowConfig | None = None) -> Clips:
     size = (config.height, config.width)
-    if getattr(request, "videos", None) is not None:
-        return RealClips(request.videos, config.frames, size, config.points, request.out / "clips")
+    if flow is not None and request.videos is not None:
+        device, folder = pick_device(request.device), request.out / "clips"
+        with PartialState().main_process_first():
+            return RealClips(request.videos, config.frames, size, config.points, folder, flow, device)
     return SyntheticClips(config.count, config.frames, size, config.points, request.seed, request.keep_clips)
 
 

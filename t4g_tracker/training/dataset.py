@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 from torch.utils.data import Dataset
 
 from t4g_tracker.coordinates import Size, to_sample_grid
-from t4g_tracker.outputs import atomic_write, prepare_output_folder
+from t4g_tracker.outputs import prepare_output_folder
+from t4g_tracker.training.batches import TensorBatch
 from t4g_tracker.training.clips import TrainingClip, draw_clip, train_generator
+from t4g_tracker.training.kept import kept_or_drawn
 from t4g_tracker.training.synthetic import pixel_grid
 
 
@@ -54,34 +54,13 @@ class SyntheticClips:
         return self.count
 
     def clip(self, index: int) -> TrainingClip:
-        generator = train_generator(self.seed, index)
+        def draw() -> TrainingClip:
+            return draw_clip(train_generator(self.seed, index), self.frames, self.size, self.points)
+
         if self.folder is None:
-            return draw_clip(generator, self.frames, self.size, self.points)
-        height, width = self.size
-        path = prepare_output_folder(self.folder) / (
-            f"{height}x{width}-{self.frames}-{self.points}-{self.seed}-{index}.npz"
-        )
-        kept = read_clip(path)
-        if kept is None:
-            kept = draw_clip(generator, self.frames, self.size, self.points)
-            write_clip(path, kept)
-        return kept
-
-
-def read_clip(path: Path) -> TrainingClip | None:
-    """A clip kept by ``write_clip``; None when there is none, or only part of one."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return TrainingClip(*(torch.from_numpy(arrays[entry.name]) for entry in fields(TrainingClip)))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-
-
-def write_clip(path: Path, clip: TrainingClip) -> None:
-    """Keep a clip, whole or not at all."""
-    arrays = {entry.name: getattr(clip, entry.name).numpy() for entry in fields(TrainingClip)}
-    with atomic_write(path) as passing:
-        np.savez(passing, **arrays)
+            return draw()
+        name = f"{self.size[0]}x{self.size[1]}-{self.frames}-{self.points}-{self.seed}-{index}.npz"
+        return kept_or_drawn(prepare_output_folder(self.folder) / name, TrainingClip, draw)
 
 
 @dataclass(frozen=True)
@@ -187,15 +166,12 @@ def _turn(
 
 
 @dataclass(frozen=True)
-class ClipBatch:
+class ClipBatch(TensorBatch):
     """B clips of F frames with P tracks each."""
 
     frames: Tensor  # (B, F, 3, H, W) uint8
     xy: Tensor  # (B, P, F, 2) pixels
     visibility: Tensor  # (B, P, F) bool
-
-    def to(self, device: torch.device) -> ClipBatch:
-        return ClipBatch(*(getattr(self, entry.name).to(device, non_blocking=True) for entry in fields(self)))
 
 
 def collate_clips(clips: list[TrainingClip]) -> ClipBatch:

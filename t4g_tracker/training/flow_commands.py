@@ -13,7 +13,7 @@ from torchvision.models.optical_flow import RAFT
 from t4g_tracker.command_line import guarded, read_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.outputs import atomic_write
-from t4g_tracker.training.arguments import add_training_arguments, run_training
+from t4g_tracker.training.arguments import add_training_arguments, is_main_process, run_training
 from t4g_tracker.training.clips import val_pairs
 from t4g_tracker.training.flow import FlowObjective, FlowObjectiveConfig, FlowValidation, new_raft
 from t4g_tracker.training.flow_views import FlowViews, PairsConfig, collate_pairs
@@ -71,6 +71,8 @@ def _train_flow(argv: list[str] | None) -> int:
         FlowValidation(val_pairs(config.validation, VALIDATION_SIZE)),
         {"command": "train-flow", "from": request.source, **asdict(config)},
     )
+    if not is_main_process():
+        return 0
     save_raft(averaged.raft, request.out / WEIGHTS)
     print(
         f"weights in {request.out / WEIGHTS}; use them with "

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -15,8 +12,10 @@ from torch.utils.data import Dataset
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.outputs import atomic_write, prepare_output_folder
+from t4g_tracker.outputs import prepare_output_folder
+from t4g_tracker.training.batches import TensorBatch
 from t4g_tracker.training.clips import FlowPair, draw_pair, train_generator
+from t4g_tracker.training.kept import kept_or_drawn
 from t4g_tracker.training.random_motion import log_uniform
 from t4g_tracker.training.textures import choice, uniform
 
@@ -58,16 +57,13 @@ class PairsConfig:
 
 
 @dataclass(frozen=True)
-class FlowBatch:
+class FlowBatch(TensorBatch):
     """B pairs of frames with the flow both ways; index 0 of the second dimension is the first frame."""
 
     images: Tensor  # (B, 2, 3, h, w) uint8
     flow: Tensor  # (B, 2, 2, h, w) float32 pixels, from each frame to the other
     seen: Tensor  # (B, 2, h, w) bool, true where the point is seen in the other frame
     known: Tensor  # (B, 2, h, w) bool, false where the flow is too far to teach anything
-
-    def to(self, device: torch.device) -> FlowBatch:
-        return FlowBatch(*(getattr(self, entry.name).to(device, non_blocking=True) for entry in fields(self)))
 
 
 class FlowViews(Dataset[FlowBatch]):
@@ -97,11 +93,11 @@ class FlowViews(Dataset[FlowBatch]):
             return draw_pair(train_generator(self.seed, index), size)
         name = f"pair-{size[0]}x{size[1]}-{self.seed}-{index}.npz"
         path = prepare_output_folder(self.folder) / name
-        kept = _read_pair(path)
-        if kept is None:
-            kept = draw_pair(train_generator(self.seed, index), size)
-            _write_pair(path, kept)
-        return kept
+
+        def draw() -> FlowPair:
+            return _with_flow(draw_pair(train_generator(self.seed, index), size), torch.float16)
+
+        return _with_flow(kept_or_drawn(path, FlowPair, draw), torch.float32)
 
 
 def collate_pairs(items: list[FlowBatch]) -> FlowBatch:
@@ -120,8 +116,8 @@ def look_at_pair(pair: FlowPair, config: PairsConfig, generator: torch.Generator
         generator: Random numbers, on the CPU.
 
     Returns:
-        A batch of one pair: cut out, brought to another scale, mirrored, turned upside down
-        or on its side where it is square, in other colours. Flow is scaled along, and
+        A batch of one pair: cut out, brought to another scale, mirrored or turned
+        upside down, in other colours. Flow is scaled along, and
         points that leave the view count as not seen.
     """
     size = (config.crop_height, config.crop_width)
@@ -193,25 +189,11 @@ def _jitter(generator: torch.Generator, width: float, alike: bool) -> Tensor:
     return common.expand(2, 1, 1, 1) if alike else common + 0.6 * own
 
 
-def _read_pair(path: Path) -> FlowPair | None:
-    """A pair kept by ``_write_pair``; None when there is none, or only part of one."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            kept = {entry.name: torch.from_numpy(arrays[entry.name]) for entry in fields(FlowPair)}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    return FlowPair(
-        **{name: value.float() if value.dtype == torch.float16 else value for name, value in kept.items()}
+def _with_flow(pair: FlowPair, dtype: torch.dtype) -> FlowPair:
+    """A pair with its flow in another precision; half rounds it to a 2000th of it."""
+    most = 60_000.0  # what half precision holds; such flow is not looked at
+    return replace(
+        pair,
+        forward=pair.forward.clamp(-most, most).to(dtype),
+        backward=pair.backward.clamp(-most, most).to(dtype),
     )
-
-
-def _write_pair(path: Path, pair: FlowPair) -> None:
-    """Keep a pair, whole or not at all; flow in half precision, which rounds to a 2000th of it."""
-    arrays: dict[str, Any] = {}
-    for entry in fields(FlowPair):
-        value: Tensor = getattr(pair, entry.name)
-        if value.is_floating_point():
-            value = value.clamp(-2 * LARGEST_FLOW_PX, 2 * LARGEST_FLOW_PX).half()
-        arrays[entry.name] = value.numpy()
-    with atomic_write(path) as passing:
-        np.savez(passing, **arrays)

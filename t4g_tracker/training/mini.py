@@ -15,7 +15,7 @@ from diffusers import (
 )
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-SEGMENT_FRAMES = 8
+SEGMENT_FRAMES = 4
 FEATURE_CHANNELS = 128  # of up_blocks[2], and of the refiner
 TOLD_CHANNELS = 64  # of what the UNet is told about the first frame
 

@@ -5,19 +5,21 @@ Source: supplement 1.1 of Track4Gen, arXiv:2412.06016.
 
 from __future__ import annotations
 
+import glob
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
+from t4g_tracker.cache import make_key
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import Trajectories, Video
 from t4g_tracker.errors import DatasetError, TrackerError
-from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size
+from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size, resolve_flow
 from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.training.clips import TrainingClip
-from t4g_tracker.training.dataset import read_clip, write_clip
+from t4g_tracker.training.kept import read_kept, write_kept
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
 from t4g_tracker.video import image_files, read_video, working_frames
 
@@ -68,7 +70,7 @@ class RealClips:
 
     def clip(self, index: int) -> TrainingClip:
         """The same clip whenever it is asked for."""
-        clip = read_clip(self.files[index])
+        clip = read_kept(self.files[index], TrainingClip)
         if clip is None:
             raise DatasetError(
                 f"{self.files[index]}: is damaged; delete it, and the next start makes it anew"
@@ -77,10 +79,11 @@ class RealClips:
 
     def _prepare(self, source: Path) -> list[Path]:
         """Make the clips of one video that are not there yet."""
-        done = self.folder / f"{source.stem}.done"
+        name = f"{source.name}-{self._key()}"
+        done = self.folder / f"{name}.done"
         if not done.exists():
             video = read_video(source)
-            log.info("flow of %s, %d frames", source, video.frame_count)
+            log.info("%s flow of %s, %d frames", resolve_flow(self.flow).method, source, video.frame_count)
             for number in range(video.frame_count // self.frames):
                 begin = number * self.frames
                 part = Video(
@@ -94,14 +97,14 @@ class RealClips:
                 except TrackerError as error:  # nothing in it can be followed
                     log.warning("%s, frames from %d: left out: %s", source, begin, error)
                     continue
-                write_clip(self.folder / f"{source.stem}-{begin:06d}.npz", clip)
+                write_kept(self.folder / f"{name}-{begin:06d}.npz", clip)
             done.touch()
-        return sorted(self.folder.glob(f"{glob_escape(source.stem)}-[0-9][0-9][0-9][0-9][0-9][0-9].npz"))
+        return sorted(self.folder.glob(f"{glob.escape(name)}-[0-9][0-9][0-9][0-9][0-9][0-9].npz"))
 
-
-def glob_escape(name: str) -> str:
-    """A file name as a glob pattern that matches only itself."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+    def _key(self) -> str:
+        """Tells clips made with other settings apart."""
+        flow = resolve_flow(self.flow)
+        return make_key(frames=self.frames, size=self.size, points=self.points, flow=asdict(flow))[:8]
 
 
 def find_videos(folder: Path) -> list[Path]:

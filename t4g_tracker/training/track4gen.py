@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 from t4g_tracker.coordinates import Size, centred_offset
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.features.diffusion_config import DiffusionConfig
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.features.segments import segment_plan
 from t4g_tracker.training.correspondence import correspondence_loss, draw_pairs
@@ -28,6 +29,7 @@ from t4g_tracker.training.denoising import (
     network_input,
     network_time,
 )
+from t4g_tracker.training.frozen import FrozenModels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +38,17 @@ class ObjectiveConfig:
 
     correspondence: float = 1.0  # weight of the correspondence loss: lambda; 0 is "finetuned SVD"
     refiner: bool = True  # false puts the correspondence loss on the raw features
-    block: int = 2  # UNet up-block whose output, upsampled, is refined
+    block: int = DiffusionConfig.block  # UNet up-block whose output, upsampled, is refined
     temperature: float = 0.05  # of the softmax over cosine similarities
     pairs_per_frame: int = 64  # points to find in each frame
     sigma_mean: float = 0.7  # of the logarithm of the noise level, as SVD is trained
     sigma_spread: float = 1.6  # its standard deviation
     low_noise_share: float = 0.5  # of the clips, which get the noise that features are taken at
-    low_noise_sigma: float = 0.05  # that noise, features.diffusion.noise_sigma
+    low_noise_sigma: float = DiffusionConfig.noise_sigma  # that noise
     drop_image: float = 0.1  # share of segments that are not told their first frame
-    noise_aug_strength: float = 0.02  # noise on that frame, of -1..1
-    fps: int = 7
-    motion_bucket_id: int = 127
+    noise_aug_strength: float = DiffusionConfig.noise_aug_strength  # noise on that frame, of -1..1
+    fps: int = DiffusionConfig.fps
+    motion_bucket_id: int = DiffusionConfig.motion_bucket_id
     train_image_encoder: bool = False  # mini: there is no published CLIP of its size
 
     def __post_init__(self) -> None:
@@ -84,7 +86,7 @@ class Track4GenObjective(nn.Module):
         image_encoder = pipeline.image_encoder.requires_grad_(config.train_image_encoder)
         if config.train_image_encoder:
             self.image_encoder = image_encoder
-        self._frozen = _Frozen(pipeline.vae.requires_grad_(False).eval(), image_encoder)
+        self._frozen = FrozenModels(pipeline.vae.requires_grad_(False).eval(), image_encoder)
         processor = pipeline.feature_extractor
         self._mean, self._std = tuple(processor.image_mean), tuple(processor.image_std)
 
@@ -150,7 +152,9 @@ class Track4GenObjective(nn.Module):
 
     @torch.no_grad()
     def features(self, frames: Tensor, generator: torch.Generator) -> FeatureGrid:
-        """Features of a whole clip as the extractor takes them.
+        """Features of a whole clip much as the extractor takes them, from the weights in training.
+
+        The first frame is resized for CLIP in another way than its own processor does.
 
         Args:
             frames: (T, 3, H, W) uint8.
@@ -196,22 +200,3 @@ class Track4GenObjective(nn.Module):
         mean, std = (small.new_tensor(values).view(3, 1, 1) for values in (self._mean, self._std))
         embedded: Tensor = encoder(((small + 1) / 2 - mean) / std).image_embeds
         return embedded
-
-
-class _Frozen:
-    """Models that are only read: no part of what is trained, averaged or checkpointed."""
-
-    def __init__(self, vae: Any, image_encoder: Any) -> None:
-        self.vae, self.image_encoder = vae, image_encoder
-
-    def __deepcopy__(self, memo: Any) -> _Frozen:
-        """The moving average of the weights shares what never moves."""
-        return self
-
-    @torch.no_grad()
-    def encode(self, frames: Tensor) -> Tensor:
-        """Latents (N, c, h, w) of frames (N, 3, H, W), not scaled."""
-        self.vae.to(frames.device)
-        frames = frames.contiguous(memory_format=torch.channels_last)
-        latents: Tensor = self.vae.encode(frames.to(self.vae.dtype)).latent_dist.mode().float()
-        return latents

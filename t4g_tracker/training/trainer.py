@@ -17,15 +17,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.errors import ConfigError, TrainingError
 from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.precision import Precision, pick_precision
 from t4g_tracker.training.batches import Turns, batches_from
-from t4g_tracker.training.checkpoint import Checkpoint, Progress
+from t4g_tracker.training.checkpoint import Checkpoint, TrainingState
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.jsonl"
@@ -83,8 +84,9 @@ def train(
     """Optimise an objective until its steps or its time are used up.
 
     A checkpoint is written every ``save_every_s`` seconds and when the call ends, so the same call
-    goes on where the last one stopped. Which items a step sees depends on the seed, the
-    step and the process alone: a run that was interrupted sees what an unbroken one sees. The
+    goes on where the last one stopped. Which items a step sees, and torch's global generators in it,
+    depend on the seed, the step and the process alone: a run that was interrupted sees what an
+    unbroken one sees. The
     learning rate follows the share of steps or of time that is used up, whichever is larger.
 
     Args:
@@ -103,15 +105,11 @@ def train(
     Raises:
         CacheError: If the folder holds a checkpoint of other settings.
         OutputError: If the folder cannot be written.
-        FloatingPointError: If the loss is not finite twenty steps in a row.
+        TrainingError: If the loss is not finite twenty steps in a row.
     """
     prepare_output_folder(run.folder)
     precision = pick_precision(config.precision, run.device)
-    accelerator = Accelerator(
-        cpu=run.device.type == "cpu",
-        mixed_precision="no" if precision == torch.float32 else "bf16",
-    )
-    torch.manual_seed(run.seed + accelerator.process_index)
+    accelerator = _accelerator(run.device, precision)
     optimiser = torch.optim.AdamW(
         [weight for weight in objective.parameters() if weight.requires_grad],
         lr=config.learning_rate,
@@ -133,14 +131,15 @@ def train(
     )
     batches = batches_from(items, collate, turns, config.workers)
     begin, saved, bad = time.monotonic() - state.seconds, time.monotonic(), 0
-    stopped = False
-    while not (stopped := run.stop()):
+    while True:
         state.seconds = time.monotonic() - begin
         progress = state.step / config.steps
         if run.time_budget_s is not None:
             progress = max(progress, state.seconds / run.time_budget_s)
-        if progress >= 1:
+        progress, stopped = _agreed(accelerator, progress, run.stop())
+        if stopped or progress >= 1:
             break
+        torch.manual_seed(hash((run.seed, state.step, accelerator.process_index)) % 2**63)
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * one_cycle(progress, config.warm_up)
         model.train()
@@ -154,7 +153,9 @@ def train(
             optimiser.step()
             averaged.update_parameters(accelerator.unwrap_model(model))
         elif bad == 20:
-            raise FloatingPointError(f"{run.folder}: training diverged at step {state.step}; lower the rate")
+            raise TrainingError(
+                f"{run.folder}: training diverged at step {state.step}; lower trainer.learning_rate"
+            )
         optimiser.zero_grad(set_to_none=True)
         state.step += 1
         figures = {name: float(value.detach()) for name, value in losses.items()}
@@ -173,6 +174,23 @@ def train(
     if accelerator.is_main_process:
         kept.save(state)
     return averaged.module.eval(), not stopped
+
+
+def _accelerator(device: torch.device, precision: torch.dtype) -> Accelerator:
+    """One for this device, whatever an earlier training in the same process was run on."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    mixed = "no" if precision == torch.float32 else "bf16"
+    return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
+
+
+def _agreed(accelerator: Accelerator, progress: float, stop: bool) -> tuple[float, bool]:
+    """The first process's progress and whether any is to stop, so that all of them do the same."""
+    if accelerator.num_processes == 1:
+        return progress, stop
+    told = accelerator.gather(torch.tensor([[progress, float(stop)]], device=accelerator.device))
+    return float(told[0, 0]), bool(told[:, 1].any())
 
 
 def one_cycle(progress: float, warm_up: float) -> float:
@@ -207,7 +225,7 @@ def _average(decay: float) -> Callable[..., None]:
     return update
 
 
-def _note(folder: Path, state: Progress, rate: float, figures: dict[str, float]) -> None:
+def _note(folder: Path, state: TrainingState, rate: float, figures: dict[str, float]) -> None:
     """Append what is known of a step to the history."""
     row = {"step": state.step, "seconds": round(state.seconds, 1), "rate": rate, **figures}
     with (folder / HISTORY).open("a", encoding="utf-8") as file:

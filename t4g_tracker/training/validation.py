@@ -30,22 +30,31 @@ class Track4GenValidation:
         """Mean figures of the averaged objective.
 
         "denoise@s" is the squared error of the denoised latents at noise level s, as a share
-        of the latents' variance, which is what predicting their mean would give. "delta_avg" is
-        TAP-Vid's, of zero-shot matching without polish at the clips' own size.
+        of their variance about each channel's mean, which is the error of predicting that mean.
+        "delta_avg" is TAP-Vid's, of zero-shot matching without polish at the clips' own size.
         """
         figures: dict[str, list[float]] = {"delta_avg": []}
-        for number, clip in enumerate(self.clips):
-            for sigma in SIGMAS:
-                figures.setdefault(f"denoise@{sigma:g}", []).append(
-                    denoising_error(objective, clip.frames, sigma, number)
-                )
-            figures["delta_avg"].append(zero_shot(objective, clip))
+        with torch.random.fork_rng():  # the same noise whenever it is measured, and none taken from training
+            torch.manual_seed(0)
+            for number, clip in enumerate(self.clips):
+                for sigma in SIGMAS:
+                    figures.setdefault(f"denoise@{sigma:g}", []).append(
+                        denoising_error(objective, clip.frames, sigma, number)
+                    )
+                figures["delta_avg"].append(zero_shot(objective, clip))
         return {name: sum(values) / len(values) for name, values in figures.items()}
 
 
 @torch.no_grad()
 def denoising_error(objective: Track4GenObjective, frames: Tensor, sigma: float, seed: int) -> float:
-    """Squared error of one segment's denoised latents over their variance; frames (T, 3, H, W) uint8."""
+    """Squared error of one segment's denoised latents over that of their channels' means.
+
+    Args:
+        objective: What denoises.
+        frames: (T, 3, H, W) uint8; the first segment of them is taken.
+        sigma: Noise level, in standard deviations of the latents.
+        seed: Of the noise.
+    """
     generator = torch.Generator().manual_seed(seed)
     device = next(objective.unet.parameters()).device
     pixels = (frames[: objective.segment_frames].to(device).float() / 127.5 - 1)[None]
@@ -54,7 +63,8 @@ def denoising_error(objective: Track4GenObjective, frames: Tensor, sigma: float,
     level = torch.full((1,), sigma, device=device)
     answer, _ = objective.run_unet(pixels, noisy, level, torch.ones(1, device=device))
     wrong = denoised(noisy, answer.float(), level) - latents
-    return float(wrong.square().mean() / latents.var())
+    spread = latents - latents.mean(dim=(0, 1, 3, 4), keepdim=True)
+    return float(wrong.square().mean() / spread.square().mean())
 
 
 def zero_shot(objective: Track4GenObjective, clip: TrainingClip) -> float:

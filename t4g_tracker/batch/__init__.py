@@ -1,0 +1,1 @@
+"""Many clips in one command: resumable, on several processes or machines, ending in tables."""

@@ -1,0 +1,85 @@
+"""Clips measured on the machines of a Ray cluster, by the same call as here.
+
+Ray places tasks where cores and GPUs are free, and starts a task again when its machine is lost.
+Every machine needs this program, the data set and the cache under the same paths.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from t4g_tracker.batch.outcomes import ClipOutcome
+from t4g_tracker.batch.workers import Measure, attempt, use_threads
+from t4g_tracker.errors import ConfigError, one_line
+
+RETRIES = 3  # for a clip whose machine is lost
+LOCAL = "local"  # address that starts a cluster of this machine alone
+
+
+def connect(address: str) -> Any:
+    """Connect to a cluster and return the ``ray`` module.
+
+    Args:
+        address: As Ray takes it ("auto", "10.0.0.1:6379", "ray://..."), or "local".
+
+    Raises:
+        ConfigError: If Ray is not installed or there is no cluster at the address.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("--ray: Ray is not installed; run pip install 't4g-tracker[cluster]'") from error
+    if ray.is_initialized():
+        return ray
+    where: dict[str, Any] = {} if address == LOCAL else {"address": address}
+    try:
+        ray.init(**where, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"--ray {address}: no cluster answers there ({one_line(error)})") from error
+    return ray
+
+
+def measure_on_ray(
+    names: list[str], measure: Measure, threads: int, device: str, address: str
+) -> Iterator[ClipOutcome]:
+    """Measure clips on a cluster; arguments and outcomes as ``measure_all``.
+
+    Args:
+        names: The clips.
+        measure: From a clip's name and a device to its outcome; picklable.
+        threads: Cores that a clip takes, at least 1.
+        device: "cpu", or "cuda" for one GPU a clip.
+        address: Of the cluster.
+
+    Raises:
+        ConfigError: As ``connect``, or if no machine of the cluster has what a clip takes.
+    """
+    ray = connect(address)
+    gpus = 1 if device.startswith("cuda") else 0
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= gpus for node in nodes):
+        raise ConfigError(
+            f"--ray {address}: no machine of the cluster has {threads} cores and {gpus} GPUs for a clip; "
+            "set --threads lower, or --device cpu"
+        )
+    task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_measure_there)
+    waiting = {task.remote(measure, name, threads, device): name for name in names}
+    try:
+        while waiting:
+            finished, _ = ray.wait(list(waiting), num_returns=1)
+            name = waiting.pop(finished[0])
+            try:
+                yield ray.get(finished[0])
+            except ray.exceptions.RayError as error:
+                yield ClipOutcome(name, error=f"lost by the cluster {RETRIES + 1} times: {one_line(error)}")
+    finally:
+        for reference in waiting:
+            ray.cancel(reference, force=True)
+
+
+def _measure_there(measure: Measure, name: str, threads: int, device: str) -> ClipOutcome:
+    """What a machine of the cluster does."""
+    use_threads(threads)
+    return attempt(measure, name, "cuda" if device.startswith("cuda") else device)

@@ -1,0 +1,151 @@
+"""The record of a batch on disk: a line for each clip as it ends, so that nothing done is done again.
+
+``journal.jsonl`` is only ever appended to; a line that a kill cut short is passed over, and its clip is
+measured anew. ``results.csv`` and ``timings.csv`` are written whole from it after each clip,
+clips in the data set's order, so they are the same however often the batch was interrupted.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from t4g_tracker.batch.outcomes import ClipOutcome
+from t4g_tracker.errors import CacheError, OutputError
+from t4g_tracker.outputs import atomic_write, prepare_output_folder
+
+JOURNAL, IDENTITY, LOCK = "journal.jsonl", "batch.json", ".lock"
+
+
+@dataclass
+class Journal:
+    """An output folder that one batch at a time writes to; use as a context.
+
+    Args:
+        folder: Where to.
+        identity: What decides the results, plain JSON values; another batch's folder is refused.
+        clips: Names in the data set's order.
+        measures: Names of the columns of ``results.csv``.
+        fresh: Begin anew, and forget what is there.
+    """
+
+    folder: Path
+    identity: dict[str, Any]
+    clips: Sequence[str]
+    measures: Sequence[str]
+    fresh: bool = False
+    outcomes: dict[str, ClipOutcome] = field(default_factory=dict)
+
+    def __enter__(self) -> Journal:
+        """Lock the folder and take up what it holds.
+
+        Raises:
+            OutputError: If another batch is writing to it, or it cannot be written.
+            CacheError: If it holds another batch.
+        """
+        prepare_output_folder(self.folder)
+        self._lock = FileLock(self.folder / LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise OutputError(
+                f"{self.folder}: another run is writing to it; wait for it, or choose another --out"
+            ) from error
+        try:
+            self._take_up()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def missing(self) -> list[str]:
+        """Clips that have no result yet; those that failed are tried again."""
+        return [name for name in self.clips if name not in self.outcomes or self.outcomes[name].error]
+
+    def failures(self) -> list[ClipOutcome]:
+        return [outcome for outcome in self.ordered() if outcome.error]
+
+    def ordered(self) -> list[ClipOutcome]:
+        """What is known of this batch's clips, in the data set's order."""
+        return [self.outcomes[name] for name in self.clips if name in self.outcomes]
+
+    def add(self, outcome: ClipOutcome) -> None:
+        """Record a clip; on disk when this returns.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        self.outcomes[outcome.clip] = outcome
+        try:
+            with (self.folder / JOURNAL).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(outcome.as_json()) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(f"{self.folder / JOURNAL}: cannot be written ({error.strerror})") from error
+        self.write_tables()
+
+    def write_tables(self) -> None:
+        """Write results.csv and timings.csv from what is known."""
+        scores: list[list[str]] = [["clip", "method", *self.measures, "error"]]
+        timings: list[list[str]] = [["clip", "method", "seconds", "peak MB"]]
+        for outcome in self.ordered():
+            if outcome.error:
+                scores.append([outcome.clip, "", *[""] * len(self.measures), outcome.error])
+            for line in outcome.lines:
+                values = [f"{line.measures[name]:.2f}" if line.measures else "" for name in self.measures]
+                scores.append([outcome.clip, line.method, *values, ""])
+                spent = [f"{line.seconds:.1f}", f"{line.peak_memory_mb:.0f}"]
+                timings.append([outcome.clip, line.method, *spent])
+        for name, rows in (("results.csv", scores), ("timings.csv", timings)):
+            text = io.StringIO()
+            csv.writer(text).writerows(rows)
+            with atomic_write(self.folder / name) as passing:
+                passing.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+    def _take_up(self) -> None:
+        path = self.folder / IDENTITY
+        said = json.dumps(self.identity, indent=2, sort_keys=True)
+        if self.fresh:
+            (self.folder / JOURNAL).unlink(missing_ok=True)
+        elif path.exists() and path.read_text(encoding="utf-8") != said:
+            raise CacheError(
+                f"{self.folder}: holds the results of other settings ({path.name} lists them); "
+                "choose another --out, or --fresh to begin anew"
+            )
+        with atomic_write(path) as passing:
+            passing.write_text(said, encoding="utf-8")
+        self.outcomes.update(_read(self.folder / JOURNAL))
+        self.write_tables()
+
+
+def _read(path: Path) -> dict[str, ClipOutcome]:
+    """The last outcome of each clip; lines that are not whole are passed over."""
+    outcomes: dict[str, ClipOutcome] = {}
+    if not path.exists():
+        return outcomes
+    text = path.read_bytes()
+    if text and not text.endswith(b"\n"):  # cut short by a kill: the next line must not be joined to it
+        with path.open("ab") as file:
+            file.write(b"\n")
+    for line in text.decode("utf-8", errors="replace").splitlines():
+        try:
+            outcome = ClipOutcome.from_json(json.loads(line))
+        except (ValueError, KeyError, TypeError):
+            continue
+        outcomes[outcome.clip] = outcome
+    return outcomes

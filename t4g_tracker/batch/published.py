@@ -1,0 +1,45 @@
+"""Published scores to stand beside one's own, and what has to agree for them to compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Published:
+    """Scores of one tracker, in percent, as its paper gives them."""
+
+    tracker: str
+    dataset: str
+    protocol: str  # query mode, or "" where there is only one
+    resolution: str  # that the tracker was given
+    measures: dict[str, float]
+    source: str
+
+
+def _davis(tracker: str, mode: str, resolution: str, source: str, **measures: float) -> Published:
+    return Published(tracker, "tapvid-davis", mode, resolution, measures, source)
+
+
+def _badja(tracker: str, segment: float, near: float) -> Published:
+    source = "DINO-Tracker, arXiv:2403.14548"
+    return Published(tracker, "badja", "", "not stated here", {"segment": segment, "3px": near}, source)
+
+
+PUBLISHED = (
+    _davis("DINO-Tracker", "strided", "480p", "arXiv:2403.14548", AJ=65.3, delta_avg=80.7, OA=88.5),
+    _davis("OmniMotion", "strided", "not stated here", "arXiv:2403.14548", AJ=51.7, delta_avg=67.5, OA=85.3),
+    _davis("CaDeX++", "strided", "not stated here", "arXiv:2407.06531", AJ=59.4, delta_avg=77.4, OA=85.9),
+    _davis("CoTracker3", "first", "not stated here", "arXiv:2410.11831", AJ=63.8, delta_avg=76.3, OA=90.2),
+    _davis("Track-On-R", "first", "not stated here", "the paper of Track-On-R", AJ=68.1, delta_avg=80.3),
+    _davis("TAPNext++", "strided", "not stated here", "the paper of TAPNext++", AJ=71.2),
+    _badja("DINO-Tracker", 72.4, 14.3),
+    _badja("TAPIR", 68.7, 10.5),
+    _badja("CoTracker", 64.0, 11.2),
+    _badja("OmniMotion", 45.2, 6.9),
+)
+
+
+def published_for(dataset: str, mode: str) -> list[Published]:
+    """The scores on a data set under a protocol."""
+    return [row for row in PUBLISHED if row.dataset == dataset and row.protocol in ("", mode)]

@@ -1,0 +1,113 @@
+"""report.html: the tables of a batch, published scores beside them, and the tracks that went worst."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader
+
+from t4g_tracker.batch.outcomes import ClipOutcome
+from t4g_tracker.batch.published import Published, published_for
+from t4g_tracker.batch.tables import MEAN, TableRow, cells, header, said
+from t4g_tracker.outputs import atomic_write
+
+WORST_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What was measured, as far as it decides whether numbers compare."""
+
+    title: str
+    dataset: str
+    mode: str
+    resolution: str
+    first_frames: int  # 0: whole clips
+    clips: int  # measured
+    all_clips: int  # that the data set on disk has
+
+
+DAVIS_CLIPS = 30  # of TAP-Vid-DAVIS
+DAVIS_LONGEST_FRAMES = 104
+
+
+def differences(setup: Setup, published: Published, longest: int) -> list[str]:
+    """Why a published score does not compare with these ones; empty where it does.
+
+    Args:
+        setup: Of this batch.
+        published: The score.
+        longest: Frames of the longest clip measured.
+    """
+    found = []
+    if setup.first_frames:
+        found.append(f"length: first {setup.first_frames} frames here")
+    elif setup.dataset == "tapvid-davis" and longest < DAVIS_LONGEST_FRAMES:
+        found.append(f"length: at most {longest} frames here, up to {DAVIS_LONGEST_FRAMES} there")
+    if setup.clips < setup.all_clips:
+        found.append(f"clips: {setup.clips} of {setup.all_clips}")
+    elif setup.dataset == "tapvid-davis" and setup.clips != DAVIS_CLIPS:
+        found.append(f"clips: {setup.clips} here, {DAVIS_CLIPS} in the data set")
+    if published.resolution != setup.resolution:
+        found.append(f"resolution: {setup.resolution} here, {published.resolution} there")
+    if published.protocol and published.protocol != setup.mode:
+        found.append(f"queries: {setup.mode} here, {published.protocol} there")
+    return found
+
+
+def write_report(
+    folder: Path,
+    outcomes: Sequence[ClipOutcome],
+    rows: Sequence[TableRow],
+    measures: Sequence[str],
+    setup: Setup,
+) -> None:
+    """Write report.html.
+
+    Args:
+        folder: Where to; overlays are linked from there.
+        outcomes: Of every clip.
+        rows: From ``write_summary``.
+        measures: Columns.
+        setup: What was measured.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    longest = max((outcome.frames for outcome in outcomes), default=0)
+    published = published_for(setup.dataset, setup.mode)
+    worst = sorted(
+        ((track.error_px, outcome, track) for outcome in outcomes for track in outcome.worst),
+        key=lambda entry: -entry[0],
+    )
+    page = _template().render(
+        setup=setup,
+        header=header(measures),
+        means=[cells(row, measures) for row in rows if row.clip == MEAN],
+        clips=[cells(row, measures) for row in rows if row.clip != MEAN],
+        measures=measures,
+        published=[
+            {
+                "tracker": row.tracker,
+                "source": row.source,
+                "values": [said(row.measures[name]) if name in row.measures else "" for name in measures],
+                "differs": "; ".join(differences(setup, row, longest)),
+            }
+            for row in published
+        ],
+        failures=[outcome for outcome in outcomes if outcome.error],
+        overlays=[outcome for outcome in outcomes if outcome.overlay],
+        worst=[(outcome, track) for _, outcome, track in worst[:WORST_SHOWN]],
+        worst_in_all=len(worst),
+    )
+    with atomic_write(folder / "report.html") as passing:
+        passing.write_text(page, encoding="utf-8")
+
+
+def _template():  # type: ignore[no-untyped-def]  # jinja2's Template
+    loader = PackageLoader("t4g_tracker.batch", "templates")
+    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(
+        "report.html"
+    )

@@ -1,0 +1,110 @@
+"""Running a batch: what is missing is measured, each clip recorded as it ends, tables at the end."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import psutil
+import torch
+from tqdm import tqdm
+
+from t4g_tracker.batch.cluster import measure_on_ray
+from t4g_tracker.batch.journal import Journal
+from t4g_tracker.batch.outcomes import ClipOutcome
+from t4g_tracker.batch.tables import means, said, table_rows
+from t4g_tracker.batch.workers import Measure, Share, measure_all
+from t4g_tracker.errors import ConfigError
+
+MEMORY_EACH_GB = 2.5  # that a clip at 480p takes at most, docs/results.md
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Where clips are measured, and what each may use."""
+
+    workers: int = 0  # processes on this machine; 0: as many as its cores, GPUs and memory allow
+    threads: int = 1  # cores for each clip; its results depend on them, in the last digits
+    ray: str = ""  # address of a cluster; empty: this machine
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or self.threads < 1:
+            raise ConfigError("--workers and --threads must be at least 1")
+        if not self.ray and max(1, self.workers) * self.threads > cores():
+            raise ConfigError(
+                f"--workers {self.workers or 1} with --threads {self.threads} need more than the {cores()} "
+                "cores here; set one of them lower"
+            )
+
+    def workers_here(self, device: torch.device) -> int:
+        """Processes on this machine."""
+        if self.workers:
+            return self.workers
+        if device.type != "cpu":
+            return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+        free = psutil.virtual_memory().available / 1e9
+        return max(1, min(cores() // self.threads, int(free / MEMORY_EACH_GB)))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_batch(
+    journal: Journal,
+    measure: Measure,
+    machines: Machines,
+    device: torch.device,
+    quiet: bool,
+) -> None:
+    """Measure the clips that a journal misses.
+
+    One bar over the clips shows the running mean of the first measure of the last method; a line is
+    printed for every clip that ends.
+
+    Args:
+        journal: Open.
+        measure: From a clip's name and a device to its outcome; picklable.
+        machines: Where.
+        device: "cuda" takes all GPUs in turn.
+        quiet: No bar.
+
+    Raises:
+        OutputError: If the journal cannot be written.
+        ConfigError: If the cluster cannot be reached.
+    """
+    missing = journal.missing()
+    kept = len(journal.clips) - len(missing)
+    if kept:
+        tqdm.write(f"{kept} of {len(journal.clips)} clips are done already, in {journal.folder}")
+    if machines.ray:
+        coming = measure_on_ray(missing, measure, machines.threads, str(device), machines.ray)
+    else:
+        share = Share(machines.workers_here(device), machines.threads, str(device))
+        coming = measure_all(missing, measure, share)
+    with tqdm(total=len(journal.clips), initial=kept, unit="clip", disable=quiet, dynamic_ncols=True) as bar:
+        for outcome in coming:
+            journal.add(outcome)
+            tqdm.write(clip_line(outcome))
+            bar.set_postfix_str(running_mean(journal), refresh=False)
+            bar.update()
+
+
+def clip_line(outcome: ClipOutcome) -> str:
+    """What is said of a clip when it ends."""
+    if outcome.error:
+        return f"{outcome.clip:<24} failed: {outcome.error}"
+    last = outcome.lines[-1]
+    scores = "   ".join(f"{name} {said(value)}" for name, value in last.measures.items())
+    return f"{outcome.clip:<24} {last.method}   {scores}   {last.seconds:.0f} s"
+
+
+def running_mean(journal: Journal) -> str:
+    """The mean so far of the last method's first measure."""
+    rows = means(table_rows(journal.ordered()))
+    rows = [row for row in rows if row.line.measures]
+    if not rows:
+        return ""
+    name, value = next(iter(rows[-1].line.measures.items()))
+    return f"{name} {said(value)}"

@@ -1,0 +1,111 @@
+"""Outcomes of a batch as tables: on the terminal, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t4g_tracker.batch.outcomes import ClipOutcome, Line
+from t4g_tracker.outputs import atomic_write
+
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One line of a table; the clip of a mean is "mean"."""
+
+    clip: str
+    line: Line
+
+
+def table_rows(outcomes: Sequence[ClipOutcome]) -> list[TableRow]:
+    """Every clip's lines, then the mean over clips of each method, each clip counting once."""
+    rows = [TableRow(outcome.clip, line) for outcome in outcomes for line in outcome.lines]
+    return rows + means(rows)
+
+
+def means(rows: Sequence[TableRow]) -> list[TableRow]:
+    """The mean of each method, methods in the order in which they first appear.
+
+    A clip in which a measure counts nothing (NaN) is left out of that measure's mean.
+    """
+    result = []
+    for method in dict.fromkeys(row.line.method for row in rows):
+        lines = [row.line for row in rows if row.line.method == method]
+        measures = {name: _mean([line.measures[name] for line in lines]) for name in lines[0].measures}
+        seconds = sum(line.seconds for line in lines) / len(lines)
+        peak = max(line.peak_memory_mb for line in lines)
+        result.append(TableRow(MEAN, Line(method, measures, seconds, peak)))
+    return result
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def header(measures: Sequence[str]) -> list[str]:
+    return ["clip", "method", *measures, "seconds", "peak MB"]
+
+
+def cells(row: TableRow, measures: Sequence[str]) -> list[str]:
+    """A row as texts, in the order of ``header``."""
+    values = [said(row.line.measures.get(name, math.nan)) for name in measures]
+    return [row.clip, row.line.method, *values, f"{row.line.seconds:.0f}", f"{row.line.peak_memory_mb:.0f}"]
+
+
+def said(value: float) -> str:
+    """A measure in percent, or a dash where there is none."""
+    return "-" if math.isnan(value) else f"{value:.1f}"
+
+
+def terminal_lines(rows: Sequence[TableRow], measures: Sequence[str]) -> list[str]:
+    """The table for a terminal, columns aligned."""
+    lines = [header(measures), *(cells(row, measures) for row in rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+
+
+def write_summary(
+    folder: Path, outcomes: Sequence[ClipOutcome], measures: Sequence[str], facts: dict[str, Any]
+) -> list[TableRow]:
+    """Write summary.json and results.md, and return their rows.
+
+    Args:
+        folder: Where to.
+        outcomes: Of every clip, failed ones included.
+        measures: Columns.
+        facts: What else summary.json is to say: data set, protocol, settings, machine.
+    """
+    rows = table_rows(outcomes)
+    lines = [header(measures), ["---"] * (len(measures) + 4), *(cells(row, measures) for row in rows)]
+    with atomic_write(folder / "results.md") as passing:
+        passing.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
+    record = {
+        **facts,
+        "failures": [{"clip": o.clip, "error": o.error, "trace": o.trace} for o in outcomes if o.error],
+        "rows": [{"clip": row.clip, **_plain(row.line)} for row in rows],
+    }
+    with atomic_write(folder / "summary.json") as passing:
+        passing.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    return rows
+
+
+def _plain(line: Line) -> dict[str, Any]:
+    """A line for JSON, which knows no NaN."""
+    plain = asdict(line)
+    measures = {name: None if math.isnan(value) else value for name, value in line.measures.items()}
+    return {**plain, "measures": measures}

@@ -1,0 +1,138 @@
+"""Clips measured one after another here, or side by side in processes of their own.
+
+However many there are, a clip is measured by the same call with the same number of threads, so its
+results are the same.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+import cv2
+import torch
+
+from t4g_tracker.batch.outcomes import ClipOutcome
+from t4g_tracker.errors import TrackerError, one_line
+
+Measure = Callable[[str, str], ClipOutcome]  # from a clip's name and a device; sent to processes: picklable
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many clips are measured at once, and what each may use."""
+
+    workers: int = 1
+    threads: int = 1  # of the processor, for each
+    device: str = "cpu"  # of the first; on CUDA, workers take the GPUs in turn
+
+    def device_of(self, worker: int) -> str:
+        """The device of a worker by its number."""
+        if self.device != "cuda" or torch.cuda.device_count() < 2:
+            return self.device
+        return f"cuda:{worker % torch.cuda.device_count()}"
+
+
+def measure_all(names: list[str], measure: Measure, share: Share) -> Iterator[ClipOutcome]:
+    """Measure clips and yield each outcome as it comes.
+
+    Args:
+        names: The clips.
+        measure: From a clip's name and a device to its outcome; picklable.
+        share: Processes and threads.
+
+    Yields:
+        An outcome for every name, in the order in which they end; a clip that raises, or whose process
+        dies, has ``error`` set.
+    """
+    if share.workers == 1:
+        use_threads(share.threads)
+        for name in names:
+            yield attempt(measure, name, share.device)
+        return
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    done: queue.SimpleQueue[ClipOutcome] = queue.SimpleQueue()
+    for name in names:
+        waiting.put(name)
+    keepers = [
+        threading.Thread(
+            target=_keep_busy,
+            args=(waiting, done, measure, share.threads, share.device_of(number)),
+            daemon=True,
+        )
+        for number in range(min(share.workers, len(names)))
+    ]
+    for keeper in keepers:
+        keeper.start()
+    try:
+        for _ in names:
+            yield done.get()
+    finally:
+        while not waiting.empty():  # the caller was interrupted
+            waiting.get()
+        for child in multiprocessing.active_children():
+            child.terminate()
+
+
+def attempt(measure: Measure, name: str, device: str) -> ClipOutcome:
+    """The outcome of a clip; what goes wrong is recorded in it."""
+    try:
+        return measure(name, device)
+    except TrackerError as error:
+        return ClipOutcome(name, error=one_line(error))
+    except Exception as error:
+        said = f"{type(error).__name__}: {one_line(error)}"
+        return ClipOutcome(name, error=said, trace=traceback.format_exc())
+
+
+def _keep_busy(
+    waiting: queue.SimpleQueue[str],
+    done: queue.SimpleQueue[ClipOutcome],
+    measure: Measure,
+    threads: int,
+    device: str,
+) -> None:
+    """Give clips to one process until there are no more; a process that dies is replaced."""
+    context = multiprocessing.get_context("spawn")
+    executor: ProcessPoolExecutor | None = None
+    while True:
+        try:
+            name = waiting.get_nowait()
+        except queue.Empty:
+            break
+        executor = executor or ProcessPoolExecutor(1, context, _begin, (threads,))
+        try:
+            done.put(executor.submit(attempt, measure, name, device).result())
+        except BrokenProcessPool:
+            executor = None
+            done.put(ClipOutcome(name, error="its process was killed; perhaps there was too little memory"))
+        except BaseException as error:  # an interrupt inside the process
+            done.put(ClipOutcome(name, error=f"{type(error).__name__}: {one_line(error)}"))
+    if executor is not None:
+        executor.shutdown(wait=False)
+
+
+def _begin(threads: int) -> None:
+    """What a process does first: take its share of threads, and end when its parent ends."""
+    use_threads(threads)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def use_threads(threads: int) -> None:
+    """Compute with so many threads from now on, in this process."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)

@@ -1,0 +1,69 @@
+"""A clip with annotated points, and how much of it a measurement looks at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from t4g_tracker.coordinates import Size, rescale
+from t4g_tracker.datatypes import Video
+from t4g_tracker.errors import DatasetError
+from t4g_tracker.video import working_frames
+
+Resolution = Literal["stored", "480p", "256"]
+
+
+@dataclass(frozen=True)
+class AnnotatedClip:
+    """A video and where annotated points are in it."""
+
+    video: Video
+    xy: Tensor  # (N, T, 2) original pixels; meaningless where hidden
+    visibility: Tensor  # (N, T) bool; where frames are not annotated, False
+    reach_px: Tensor | None = None  # (T,) BADJA only: errors below count as right; NaN where not annotated
+
+
+@dataclass(frozen=True)
+class View:
+    """The frames that are tracked: how many of a clip, and how large."""
+
+    resolution: Resolution = "stored"
+    first_frames: int = 0  # 0: all
+
+    def size(self, stored: Size) -> Size:
+        """(H, W) that frames of the stored (H, W) are brought to; 480p only makes smaller."""
+        if self.resolution == "256":
+            return 256, 256
+        shrink = min(1.0, 480 / min(stored)) if self.resolution == "480p" else 1.0
+        return round(stored[0] * shrink), round(stored[1] * shrink)
+
+    def of(self, clip: AnnotatedClip) -> AnnotatedClip:
+        """Cut and resize a clip, its annotations with it.
+
+        Raises:
+            DatasetError: If no visible annotated point is left.
+        """
+        count = self.first_frames or clip.video.frame_count
+        video = replace(clip.video, frames=clip.video.frames[:count])
+        xy, seen = clip.xy[:, :count], clip.visibility[:, :count]
+        reach = None if clip.reach_px is None else clip.reach_px[:count]
+        if not seen.any():
+            raise DatasetError(
+                f"{clip.video.source}: no annotated point is visible in its first {count} frames"
+            )
+        size = self.size(video.size)
+        if size != video.size:
+            frames = working_frames(video, size).permute(0, 2, 3, 1).contiguous().numpy()
+            xy = rescale(xy, video.size, size)
+            if reach is not None:  # a length: with the square root of the area
+                reach = reach * float(np.sqrt(size[0] * size[1] / (video.size[0] * video.size[1])))
+            video = replace(video, frames=frames)
+        return AnnotatedClip(video, xy, seen, reach)
+
+    def describe(self) -> str:
+        """In words, for tables: "480p, first 24 frames"."""
+        size = {"stored": "as stored", "480p": "480p", "256": "256x256"}[self.resolution]
+        return f"{size}, {f'first {self.first_frames} frames' if self.first_frames else 'all frames'}"

@@ -1,0 +1,112 @@
+"""What is asked of a tracker on an annotated clip, and how its answer is measured.
+
+A protocol chooses query points, gives the measures of a clip, and the error of each track so that the
+worst can be looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from t4g_tracker.coordinates import rescale
+from t4g_tracker.datasets.annotated import AnnotatedClip
+from t4g_tracker.datatypes import QueryPoints, Tracks
+from t4g_tracker.metrics import EVALUATION_SIZE, QueryMode, sample_queries, score
+
+Measures = dict[str, float]
+
+
+class TrackingProtocol(Protocol):
+    """How one kind of annotation is used."""
+
+    measures: ClassVar[tuple[str, ...]]  # in percent, the first is the one that counts
+
+    def describe(self) -> str:
+        """In words, for tables."""
+        ...
+
+    def ask(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
+        """The query points, and (M,) for each the annotated point it belongs to."""
+        ...
+
+    def score(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Measures:
+        """The clip's measures by name; NaN where nothing counts."""
+        ...
+
+    def error_px(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Tensor:
+        """(M,) mean distance of each track from its annotated point where that counts; else NaN."""
+        ...
+
+
+@dataclass(frozen=True)
+class PointProtocol:
+    """TAP-Vid's: AJ, delta_avg, OA and the share within 1 px, at 256x256, strided or first queries."""
+
+    mode: QueryMode = "strided"
+    measures: ClassVar[tuple[str, ...]] = ("AJ", "delta_avg", "OA", "<1px")
+
+    def describe(self) -> str:
+        return f"TAP-Vid, {self.mode} queries, measured at 256x256"
+
+    def ask(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
+        return sample_queries(clip.xy, clip.visibility, self.mode)
+
+    def score(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Measures:
+        s = score(tracks, clip.xy[which], clip.visibility[which], queries.frame, clip.video.size, self.mode)
+        values = (s.average_jaccard, s.delta_avg, s.occlusion_accuracy, s.within_1px)
+        return dict(zip(self.measures, values, strict=True))
+
+    def error_px(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Tensor:
+        size = clip.video.size
+        difference = rescale(tracks.xy, size, EVALUATION_SIZE) - rescale(
+            clip.xy[which], size, EVALUATION_SIZE
+        )
+        frame = torch.arange(clip.xy.shape[1])
+        later = frame > queries.frame[:, None] if self.mode == "first" else frame != queries.frame[:, None]
+        return _mean_where(difference.norm(dim=-1), clip.visibility[which] & later)
+
+
+@dataclass(frozen=True)
+class JointProtocol:
+    """BADJA's: joints within 0.2 of the root of the animal's area, and within 3 px of the frames tracked.
+
+    Each joint is asked for where it is first annotated as visible, and counts in every later annotated
+    frame where it is visible. All joints of a clip count alike, and all clips. Source:
+    BADJA (ACCV 2018) as TAP-Vid trackers report it, for example DINO-Tracker, arXiv:2403.14548.
+    """
+
+    measures: ClassVar[tuple[str, ...]] = ("segment", "3px")
+    near_px: ClassVar[float] = 3.0
+
+    def describe(self) -> str:
+        return "BADJA, queries where a joint is first visible, 3 px of the frames tracked"
+
+    def ask(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
+        return sample_queries(clip.xy, clip.visibility, "first")
+
+    def score(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Measures:
+        assert clip.reach_px is not None
+        distance, counted = self._distances(clip, queries, which, tracks)
+        total = counted.sum()
+        within = [((distance < limit) & counted).sum() / total for limit in (clip.reach_px, self.near_px)]
+        return {name: 100 * float(share) for name, share in zip(self.measures, within, strict=True)}
+
+    def error_px(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Tensor:
+        return _mean_where(*self._distances(clip, queries, which, tracks))
+
+    def _distances(
+        self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks
+    ) -> tuple[Tensor, Tensor]:
+        """(M, T) pixels, and which of them count."""
+        distance = (tracks.xy - clip.xy[which]).norm(dim=-1)
+        later = torch.arange(clip.xy.shape[1]) > queries.frame[:, None]
+        return distance, clip.visibility[which] & later
+
+
+def _mean_where(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean over the last dimension of (M, T) values that count; NaN where none does."""
+    return (values * counted).sum(-1) / counted.sum(-1)

@@ -1,0 +1,38 @@
+"""Models that a training only reads."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class FrozenModels:
+    """An autoencoder and an image encoder that are no part of what is trained, averaged or checkpointed."""
+
+    def __init__(self, vae: Any, image_encoder: Any = None) -> None:
+        self.vae, self.image_encoder = vae, image_encoder
+
+    def __deepcopy__(self, memo: Any) -> FrozenModels:
+        """The moving average of the weights shares what never moves."""
+        return self
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """Latents (N, c, h, w) of frames (N, 3, H, W) in -1..1, not scaled."""
+        self.vae.to(frames.device)
+        frames = frames.contiguous(memory_format=torch.channels_last)
+        latents: Tensor = self.vae.encode(frames.to(self.vae.dtype)).latent_dist.mode().float()
+        return latents
+
+
+def weights_digest(*modules: nn.Module) -> str:
+    """A short digest of the weights of modules, to tell one training's starting point from another's."""
+    content = hashlib.blake2b(digest_size=12)
+    for module in modules:
+        for name, value in sorted(module.state_dict().items()):
+            content.update(name.encode())
+            content.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()

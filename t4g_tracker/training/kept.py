@@ -1,0 +1,42 @@
+"""Training items that are drawn once and kept: dataclasses of tensors as .npz files."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from t4g_tracker.outputs import atomic_write
+
+Item = TypeVar("Item")
+
+
+def kept_or_drawn(path: Path, kind: type[Item], draw: Callable[[], Item]) -> Item:
+    """The item in the file; where there is none, or only part of one, a new one, which is kept there."""
+    kept = read_kept(path, kind)
+    if kept is None:
+        kept = draw()
+        write_kept(path, kept)
+    return kept
+
+
+def read_kept(path: Path, kind: type[Item]) -> Item | None:
+    """An item kept by ``write_kept``; None when there is none, or only part of one."""
+    names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return kind(**{name: torch.from_numpy(arrays[name]) for name in names})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def write_kept(path: Path, item: Any) -> None:
+    """Keep a dataclass of tensors, whole or not at all."""
+    arrays = {entry.name: getattr(item, entry.name).numpy() for entry in fields(item)}
+    with atomic_write(path) as passing:
+        np.savez(passing, **arrays)

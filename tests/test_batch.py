@@ -1,0 +1,237 @@
+"""The engine behind batches: a journal that survives, processes that die, a cluster that loses a machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from t4g_tracker.batch.cluster import measure_on_ray
+from t4g_tracker.batch.journal import Journal
+from t4g_tracker.batch.outcomes import ClipOutcome, Line, WorstTrack
+from t4g_tracker.batch.published import PUBLISHED, published_for
+from t4g_tracker.batch.report import Setup, differences, write_report
+from t4g_tracker.batch.request import varied
+from t4g_tracker.batch.run import Machines, cores
+from t4g_tracker.batch.tables import means, table_rows, terminal_lines, write_summary
+from t4g_tracker.batch.workers import Share, measure_all
+from t4g_tracker.errors import CacheError, ConfigError, OutputError, VideoError
+
+MEASURES = ("AJ", "OA")
+
+
+def outcome(clip: str, score: float = 50.0, **more) -> ClipOutcome:
+    return ClipOutcome(clip, (Line("tracker", {"AJ": score, "OA": 90.0}, 1.5, 100.0),), **more)
+
+
+def journal(folder: Path, clips=("a", "b", "c"), identity=None, fresh=False) -> Journal:
+    return Journal(folder, identity or {"seed": 0}, clips, MEASURES, fresh)
+
+
+def test_a_journal_takes_up_what_an_earlier_one_left(tmp_path):
+    with journal(tmp_path) as first:
+        first.add(outcome("b", worst=(WorstTrack("nose", 12.5),)))
+    with journal(tmp_path) as second:
+        assert second.missing() == ["a", "c"]
+        assert second.outcomes["b"] == outcome("b", worst=(WorstTrack("nose", 12.5),))
+
+
+def test_results_are_in_the_data_sets_order_whatever_ended_first(tmp_path):
+    for folder, order in ((tmp_path / "x", "abc"), (tmp_path / "y", "cab")):
+        with journal(folder) as kept:
+            for name in order:
+                kept.add(outcome(name))
+    assert (tmp_path / "x" / "results.csv").read_bytes() == (tmp_path / "y" / "results.csv").read_bytes()
+
+
+def test_a_line_cut_short_costs_its_clip_alone(tmp_path):
+    with journal(tmp_path) as first:
+        first.add(outcome("a"))
+        first.add(outcome("b"))
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    with journal(tmp_path) as second:
+        assert second.missing() == ["b", "c"]
+        second.add(outcome("b"))
+    with journal(tmp_path) as third:
+        assert third.missing() == ["c"]
+
+
+def test_a_failed_clip_is_tried_again(tmp_path):
+    with journal(tmp_path) as first:
+        first.add(ClipOutcome("a", error="broken"))
+        assert [failed.clip for failed in first.failures()] == ["a"]
+    with journal(tmp_path) as second:
+        assert "a" in second.missing()
+        second.add(outcome("a"))
+        assert second.failures() == []
+
+
+def test_two_runs_refuse_each_others_folder(tmp_path):
+    with journal(tmp_path), pytest.raises(OutputError, match="another run is writing to it"):
+        journal(tmp_path).__enter__()
+    with journal(tmp_path):
+        pass  # the lock is gone with its run
+
+
+def test_a_lock_does_not_outlive_a_killed_run(tmp_path):
+    child = os.fork()
+    if child == 0:
+        with journal(tmp_path):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    with journal(tmp_path):
+        pass
+
+
+def test_other_settings_are_refused_until_told_to_begin_anew(tmp_path):
+    with journal(tmp_path) as first:
+        first.add(outcome("a"))
+    with pytest.raises(CacheError, match="other settings"):
+        journal(tmp_path, identity={"seed": 1}).__enter__()
+    with journal(tmp_path, identity={"seed": 1}, fresh=True) as anew:
+        assert anew.missing() == ["a", "b", "c"]
+
+
+@dataclass(frozen=True)
+class Chores:
+    """Measures clips named after what is to happen."""
+
+    folder: Path
+
+    def __call__(self, name: str, device: str) -> ClipOutcome:
+        if name == "bad":
+            raise VideoError("frame 3 is not a picture")
+        if name == "bug":
+            raise KeyError("x")
+        if name == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name.startswith("slow"):
+            (self.folder / f"{name}-begun").touch()
+            time.sleep(1.0)
+        (self.folder / f"{name}-{os.getpid()}").touch()
+        return outcome(name)
+
+
+def test_a_clip_that_raises_or_kills_its_process_fails_alone(tmp_path):
+    names = ["fine", "bad", "dies", "bug", "good"]
+    found = {result.clip: result for result in measure_all(names, Chores(tmp_path), Share(2, 1, "cpu"))}
+    assert sorted(found) == sorted(names)
+    assert found["bad"].error == "frame 3 is not a picture"
+    assert "its process was killed" in found["dies"].error
+    assert found["bug"].error.startswith("KeyError")
+    assert "raise KeyError" in found["bug"].trace
+    assert found["fine"] == outcome("fine")
+    assert found["good"] == outcome("good")
+
+
+def test_one_worker_measures_in_this_process(tmp_path):
+    list(measure_all(["one"], Chores(tmp_path), Share(1, 1, "cpu")))
+    assert (tmp_path / f"one-{os.getpid()}").exists()
+
+
+def test_more_threads_than_cores_are_refused():
+    with pytest.raises(ConfigError, match="more than the"):
+        Machines(workers=cores(), threads=2)
+    with pytest.raises(ConfigError, match="at least 1"):
+        Machines(threads=0)
+
+
+@pytest.fixture
+def cluster():
+    """Two machines of one core each, as far as Ray can tell."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = made.add_node(num_cpus=1)
+    made.wait_for_nodes()
+    yield made, second
+    ray.shutdown()
+    made.shutdown()
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def test_a_cluster_that_loses_a_machine_half_way_still_ends_complete(cluster, tmp_path):
+    made, second = cluster
+    names = [f"slow-{number}" for number in range(6)] + ["bad"]
+    found = []
+    for result in measure_on_ray(names, Chores(tmp_path), 1, "cpu", made.address):
+        found.append(result)
+        if len(found) == 2:
+            made.remove_node(second, allow_graceful=False)
+    assert sorted(result.clip for result in found) == sorted(names)
+    assert {result.clip: result.error for result in found} == {
+        name: "frame 3 is not a picture" if name == "bad" else "" for name in names
+    }
+
+
+def test_a_cluster_too_small_for_a_clip_is_told_before_any_work(cluster):
+    made, _ = cluster
+    with pytest.raises(ConfigError, match="no machine of the cluster has 64 cores"):
+        next(measure_on_ray(["a"], Chores(Path()), 64, "cpu", made.address))
+
+
+def test_means_count_each_clip_once_and_leave_out_what_counts_nothing():
+    rows = means(table_rows([outcome("a", 40.0), outcome("b", 60.0), outcome("c", float("nan"))])[:3])
+    assert rows[0].line.measures == {"AJ": 50.0, "OA": 90.0}
+    lines = terminal_lines(table_rows([outcome("c", float("nan"))]), MEASURES)
+    assert lines[-1].split() == ["mean", "tracker", "-", "90.0", "2", "100"]
+
+
+def setup(**changes) -> Setup:
+    values = {
+        "title": "tapvid-davis <first>",
+        "dataset": "tapvid-davis",
+        "mode": "strided",
+        "resolution": "480p",
+        "first_frames": 0,
+        "clips": 30,
+        "all_clips": 30,
+    }
+    return Setup(**(values | changes))
+
+
+def test_a_published_score_under_the_same_protocol_needs_no_warning():
+    dino = next(row for row in PUBLISHED if row.tracker == "DINO-Tracker" and row.dataset == "tapvid-davis")
+    assert differences(setup(), dino, 104) == []
+    for changes, longest, said in (
+        ({"first_frames": 24}, 24, "length: first 24 frames here"),
+        ({}, 32, "length: at most 32 frames here"),
+        ({"resolution": "256"}, 104, "resolution: 256 here, 480p there"),
+        ({"mode": "first"}, 104, "queries: first here, strided there"),
+        ({"clips": 8}, 104, "clips: 8 of 30"),
+    ):
+        found = differences(setup(**changes), dino, longest)
+        assert [entry[: len(said)] for entry in found] == [said]
+
+
+def test_scores_of_another_query_mode_are_not_set_beside_ours():
+    assert {row.tracker for row in published_for("tapvid-davis", "first")} == {"CoTracker3", "Track-On-R"}
+    assert published_for("rgb-stacking", "strided") == []
+
+
+def test_the_report_has_the_worst_tracks_first_and_hides_no_markup(tmp_path):
+    outcomes = [
+        outcome("a", worst=(WorstTrack("mild", 2.0),), overlay="overlays/a.mp4", frames=32),
+        outcome("b", worst=(WorstTrack("<wild>", 90.0),), frames=32),
+        ClipOutcome("c", error="cut & short"),
+    ]
+    rows = write_summary(tmp_path, outcomes, MEASURES, {})
+    write_report(tmp_path, outcomes, rows, MEASURES, setup())
+    page = (tmp_path / "report.html").read_text()
+    assert 0 < page.index("&lt;wild&gt;") < page.index("mild")
+    assert "<wild>" not in page
+    assert "cut &amp; short" in page
+    assert "length: at most 32 frames here, up to 104 there" in page
+    assert 'src="overlays/a.mp4"' in page
+
+
+def test_settings_are_varied_in_all_combinations():
+    assert varied([["a=1", "a=2"], ["b=3"]]) == {"a=1 b=3": ["a=1", "b=3"], "a=2 b=3": ["a=2", "b=3"]}
+    assert varied([]) == {}

@@ -1,0 +1,191 @@
+"""Every published layout gives the clips that were put in, and says what is wrong with a damaged one."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_datasets import MOTIONS, POINTS, SIZE, badja_tree, clips, davis_tree, tapvid_dict, write_pickle
+
+from t4g_tracker.datasets import DatasetChoice
+from t4g_tracker.datasets.annotated import AnnotatedClip, View
+from t4g_tracker.datasets.badja import ANNOTATED_JOINTS, BadjaClips
+from t4g_tracker.datasets.davis import DavisFolder
+from t4g_tracker.datasets.frames_and_tracks import FolderClips
+from t4g_tracker.datasets.protocols import JointProtocol, PointProtocol
+from t4g_tracker.datasets.tapvid import PickledClips
+from t4g_tracker.datatypes import Tracks
+from t4g_tracker.errors import DatasetError
+
+
+def check(loaded: AnnotatedClip, clip, ask) -> None:
+    """The clip is the one that was written."""
+    xy, seen = clip.follow(ask(*POINTS))
+    assert np.array_equal(loaded.video.frames, clip.video.frames)
+    torch.testing.assert_close(loaded.xy, xy, atol=1e-3, rtol=0)
+    assert torch.equal(loaded.visibility, seen)
+
+
+@pytest.mark.parametrize("encode", [False, True], ids=["arrays", "images"])
+@pytest.mark.parametrize("kind", [dict, list])
+def test_a_tapvid_pickle_is_read_as_it_was_written(slide, ask, tmp_path, encode, kind):
+    made = tapvid_dict(slide, ask, encode)
+    path = write_pickle(tmp_path / "set.pkl", made if kind is dict else list(made.values()))
+    opened = PickledClips(path)
+    assert opened.names() == (list(MOTIONS) if kind is dict else ["set-0000", "set-0001"])
+    for name, (clip, _) in zip(opened.names(), clips(slide, ask).values(), strict=True):
+        check(opened.load(name), clip, ask)
+
+
+def test_a_folder_of_pickles_is_one_data_set(slide, ask, tmp_path):
+    made = list(tapvid_dict(slide, ask, encode=True).values())
+    for part in range(2):
+        write_pickle(tmp_path / f"000{part}_of_0002.pkl", [made[part]])
+    opened = PickledClips(tmp_path)
+    assert opened.names() == ["0000_of_0002-0000", "0001_of_0002-0000"]
+    check(opened.load("0001_of_0002-0000"), clips(slide, ask)["right"][0], ask)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"points": np.zeros((3, 7))}, "do not fit together"),
+        ({"points": np.zeros((3, 5, 2)), "occluded": np.zeros((3, 5))}, "5 annotated frames, but 7 pictures"),
+        ({"video": np.zeros((7, 64, 96), np.uint8)}, "not at least two frames"),
+        ({"video": [b"no image"] * 7}, "a frame cannot be decoded"),
+    ],
+)
+def test_a_damaged_clip_is_refused_by_name(slide, ask, tmp_path, change, said):
+    made = tapvid_dict(slide, ask)
+    made["left"] |= change
+    opened = PickledClips(write_pickle(tmp_path / "set.pkl", made))
+    with pytest.raises(DatasetError, match=rf"set\.pkl\[left\].*{said}"):
+        opened.load("left")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [({"a": {"video": 1}}, "clip a has no points"), (7, "holds a int"), ({"a": [1]}, "clip a has no video")],
+)
+def test_a_pickle_that_is_no_data_set_is_told_before_any_clip_is_read(tmp_path, value, said):
+    with pytest.raises(DatasetError, match=said):
+        PickledClips(write_pickle(tmp_path / "set.pkl", value))
+
+
+def test_a_davis_folder_lists_the_sequences_of_its_split(slide, ask, tmp_path):
+    folder = DavisFolder(davis_tree(tmp_path, slide, ask))
+    assert folder.sequences("val", None) == list(MOTIONS)
+    assert folder.sequences("val", ["right"]) == ["right"]
+    (tmp_path / "mine.txt").write_text("right\nleft\n")
+    assert folder.sequences(str(tmp_path / "mine.txt"), None) == ["right", "left"]
+    assert folder.first_mask("left").name == "00000.png"
+    with pytest.raises(DatasetError, match=r"train\.txt: no such file"):
+        folder.sequences("train", None)
+    with pytest.raises(DatasetError, match="up: no such folder"):
+        folder.sequences("val", ["up"])
+
+
+def test_tracks_of_a_davis_sequence_come_from_its_folder_or_a_pickle(slide, ask, tmp_path):
+    root = davis_tree(tmp_path / "davis", slide, ask)
+    pickled = write_pickle(tmp_path / "set.pkl", tapvid_dict(slide, ask))
+    for folder in (DavisFolder(root), DavisFolder(root, pickled)):
+        annotated = folder.annotated("right")
+        assert annotated is not None
+        check(annotated, clips(slide, ask)["right"][0], ask)
+    bare = DavisFolder(davis_tree(tmp_path / "bare", slide, ask, tracks=False))
+    assert bare.annotated("right") is None
+
+
+def test_badja_joints_are_turned_from_rows_and_columns_and_placed_in_their_frames(slide, tmp_path):
+    clip = BadjaClips(badja_tree(tmp_path, slide)).load("beast")
+    assert clip.xy.shape == (len(ANNOTATED_JOINTS), 7, 2)
+    entry = json.loads((tmp_path / "joint_annotations" / "beast.json").read_text())[1]  # of frame 3
+    y, x = entry["joints"][ANNOTATED_JOINTS[4]]
+    assert clip.xy[4, 3].tolist() == pytest.approx([x, y])
+    assert clip.visibility.any(0).tolist() == [frame % 3 == 0 for frame in range(7)]
+    assert clip.visibility[0].tolist() == [False, False, False, True, False, False, True]  # hidden at first
+    assert clip.reach_px is not None
+    assert clip.reach_px[3] == pytest.approx(0.2 * 1000**0.5)
+    assert clip.reach_px.isnan().tolist() == [frame % 3 != 0 for frame in range(7)]
+
+
+def test_badja_scores_agree_with_a_case_worked_by_hand():
+    """Two joints, three annotated frames; reaches 10, 5 and 5 px.
+
+    Joint 0 is asked for in frame 0 and is off by 4 px, then by 7: one within reach of two, none within 3 px.
+    Joint 1 is first visible in frame 1, and off by 2 px in frame 2: one of one, within both.
+    """
+    seen = torch.tensor([[True, True, True], [False, True, True]])
+    clip = AnnotatedClip(None, torch.zeros(2, 3, 2), seen, torch.tensor([10.0, 5.0, 5.0]))  # type: ignore[arg-type]
+    queries, which = JointProtocol().ask(clip)
+    assert queries.frame.tolist() == [0, 1]
+    xy = torch.tensor([[[0.0, 0], [4, 0], [0, 7]], [[90, 90], [0, 0], [2, 0]]])
+    tracks = Tracks(xy, seen, torch.ones(2, 3))
+    found = JointProtocol().score(clip, queries, which, tracks)
+    assert found == pytest.approx({"segment": 100 * 2 / 3, "3px": 100 / 3})
+    assert JointProtocol().error_px(clip, queries, which, tracks).tolist() == pytest.approx([5.5, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image_path": "DAVIS/JPEGImages/Full-Resolution/beast/99.png"}, "which is not below"),
+        ({"joints": [[1, 2]]}, "do not fit together or those of the first"),
+        ({"visibility": None}, "do not fit together"),
+    ],
+)
+def test_damaged_badja_annotations_are_refused_by_name(slide, tmp_path, change, said):
+    file = badja_tree(tmp_path, slide) / "joint_annotations" / "beast.json"
+    entries = json.loads(file.read_text())
+    entries[1] |= change
+    file.write_text(json.dumps(entries))
+    with pytest.raises(DatasetError, match=said) as caught:
+        BadjaClips(tmp_path).load("beast")
+    assert str(file) in str(caught.value)
+
+
+def test_a_view_cuts_and_resizes_pictures_and_points_alike(slide, ask, tmp_path):
+    stored = FolderClips(davis_tree(tmp_path, slide, ask)).load("left")
+    seen = View("256", 4).of(stored)
+    assert seen.video.frames.shape == (4, 256, 256, 3)
+    assert seen.xy.shape == (3, 4, 2)
+    same = (seen.xy + 0.5) / 256 * torch.tensor([SIZE[1], SIZE[0]]) - 0.5  # the same fractions of the frame
+    torch.testing.assert_close(same, stored.xy[:, :4], atol=1e-4, rtol=0)
+    assert View("480p").of(stored).video.size == SIZE  # never enlarged
+
+
+def test_480p_is_the_shorter_side():
+    assert View("480p").size((1080, 1920)) == (480, 853)
+    assert View("480p").size((1920, 1080)) == (853, 480)
+
+
+def test_a_view_without_a_visible_point_is_refused(slide, ask, tmp_path):
+    stored = FolderClips(davis_tree(tmp_path, slide, ask)).load("left")
+    late = AnnotatedClip(stored.video, stored.xy, stored.visibility & (torch.arange(7) > 4))
+    with pytest.raises(DatasetError, match="no annotated point is visible in its first 4 frames"):
+        View("stored", 4).of(late)
+
+
+def test_the_same_data_is_described_by_its_protocol(tmp_path):
+    choice = DatasetChoice("tapvid-davis", tmp_path, "first", View("256", 24))
+    assert choice.describe() == (
+        "tapvid-davis, TAP-Vid, first queries, measured at 256x256, 256x256, first 24 frames"
+    )
+    assert isinstance(choice.protocol, PointProtocol)
+    assert isinstance(DatasetChoice("badja", tmp_path).protocol, JointProtocol)
+
+
+def test_errors_of_tracks_are_means_over_the_frames_that_count():
+    seen = torch.tensor([[True, True, False, True]])
+    clip = AnnotatedClip(_video(), torch.zeros(1, 4, 2), seen)
+    xy = torch.tensor([[[9.0, 0], [1, 0], [50, 0], [0, 3]]])
+    tracks, which = Tracks(xy, seen, torch.ones(1, 4)), torch.tensor([0])
+    protocol = PointProtocol("first")
+    queries, _ = protocol.ask(clip)
+    assert protocol.error_px(clip, queries, which, tracks).tolist() == pytest.approx([2.0])
+
+
+def _video():
+    from t4g_tracker.datatypes import Video
+
+    return Video(np.zeros((4, 256, 256, 3), np.uint8), 24.0, "x", "x")

@@ -1,0 +1,105 @@
+"""``run_tracker.py --davis``: every sequence of a folder, as if each were tracked alone, in one table."""
+
+import csv
+import json
+
+import pytest
+from tiny_datasets import MOTIONS, davis_tree, tapvid_dict, write_pickle
+
+import run_tracker
+from t4g_tracker.outputs import read_tracks_npz
+
+
+@pytest.fixture(scope="module")
+def track(tiny_settings):
+    """Runs the command with a cache beside the output folder; returns its exit code."""
+
+    def run(root, out, *arguments):
+        where = ["--davis", str(root), "--out", str(out), "--cache", str(out.parent / "cache")]
+        settings = ["--device", "cpu", "--quiet", "--workers", "1", "--no-overlays", "--set", *tiny_settings]
+        return run_tracker.main([*where, *map(str, arguments), *settings])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def annotated(slide, ask, tmp_path_factory):
+    return davis_tree(tmp_path_factory.mktemp("data") / "davis", slide, ask)
+
+
+@pytest.fixture(scope="module")
+def tracked(annotated, track, tmp_path_factory):
+    out = tmp_path_factory.mktemp("davis") / "out"
+    assert track(annotated, out) == 0
+    return out
+
+
+def rows(out):
+    with (out / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_annotated_sequences_are_scored_in_one_table(tracked):
+    found = rows(tracked)
+    assert [row["clip"] for row in found if row["method"] == "path along flow"] == list(MOTIONS)
+    for row in found:
+        if row["method"] == "path along flow":
+            assert float(row["delta_avg"]) > 95
+    said = json.loads((tracked / "summary.json").read_text())
+    assert [row["method"] for row in said["rows"] if row["clip"] == "mean"][-1] == "path along flow"
+
+
+def test_every_sequence_has_the_results_of_a_run_of_its_own(tracked, annotated, tiny_settings, tmp_path):
+    run = json.loads((tracked / "left" / "run.json").read_text())
+    assert run["arguments"]["sequence"] == "left"
+    assert run["scores"]["path along flow"]["delta_avg"] > 95
+    tracks, queries, _, _ = read_tracks_npz(tracked / "left" / "tracks.npz")
+    video = annotated / "JPEGImages" / "480p" / "left"
+    alone = ["--video", str(video), "--queries", str(tracked / "left" / "tracks.npz"), "--device", "cpu"]
+    places = ["--out", str(tmp_path / "alone"), "--cache", str(tracked.parent / "cache"), "--quiet"]
+    assert run_tracker.main([*alone, *places, "--set", *tiny_settings]) == 0
+    own, _, _, _ = read_tracks_npz(tmp_path / "alone" / "tracks.npz")
+    assert (own.xy - tracks.xy).abs().max() < 1e-3
+    assert len(queries) == len(tracks)
+
+
+def test_first_queries_ask_for_each_point_once(annotated, track, tmp_path):
+    assert track(annotated, tmp_path / "out", "--mode", "first", "--sequences", "right") == 0
+    _, queries, _, _ = read_tracks_npz(tmp_path / "out" / "right" / "tracks.npz")
+    assert queries.frame.tolist() == [0, 0, 0]
+    assert [row["clip"] for row in rows(tmp_path / "out")][-1] == "right"
+
+
+def test_truth_can_come_from_a_pickle(slide, ask, track, tracked, tmp_path):
+    root = davis_tree(tmp_path / "bare", slide, ask, tracks=False)
+    pickled = write_pickle(tmp_path / "set.pkl", tapvid_dict(slide, ask))
+    assert track(root, tmp_path / "out", "--tapvid", pickled) == 0
+    assert (tmp_path / "out" / "results.csv").read_bytes() == (tracked / "results.csv").read_bytes()
+
+
+def test_without_tracks_points_are_laid_inside_the_first_mask(slide, ask, track, tmp_path):
+    root = davis_tree(tmp_path / "bare", slide, ask, tracks=False)
+    assert track(root, tmp_path / "out", "--grid", 3, "--foreground") == 0
+    _, queries, _, _ = read_tracks_npz(tmp_path / "out" / "left" / "tracks.npz")
+    assert len(queries) == 6  # the mask is 30 px wide and 24 px high
+    x, y = queries.xy.unbind(1)
+    assert ((x >= 30) & (x < 60) & (y >= 20) & (y < 44)).all()
+    assert [(row["clip"], row["method"]) for row in rows(tmp_path / "out")] == [
+        ("left", "tracked"),
+        ("right", "tracked"),
+    ]
+
+
+def test_points_can_come_from_a_folder_of_query_files(annotated, track, tmp_path, capsys):
+    (tmp_path / "left.json").write_text(json.dumps([[0, 40, 40]]))
+    assert track(annotated, tmp_path / "out", "--queries", tmp_path) == 2
+    assert "has no right.json" in capsys.readouterr().err  # told before any work
+    assert not (tmp_path / "out").exists()
+    assert track(annotated, tmp_path / "out", "--queries", tmp_path, "--sequences", "left") == 0
+    _, queries, _, _ = read_tracks_npz(tmp_path / "out" / "left" / "tracks.npz")
+    assert queries.xy.tolist() == [[40, 40]]
+
+
+def test_a_folder_that_is_no_davis_is_one_line(track, tmp_path, capsys):
+    assert track(tmp_path, tmp_path / "out") == 2
+    assert "ImageSets/2017/val.txt: no such file" in capsys.readouterr().err
