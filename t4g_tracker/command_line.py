@@ -137,7 +137,8 @@ def parse_track(argv: list[str] | None) -> TrackRequest:
         prog="run_tracker.py",
         description="Track points through a video, before and after their query frame. Fits a residual "
         "adapter to the video first; asking again about the same video answers in seconds.",
-        epilog="More: t4g bench --help (accuracy on annotated clips), t4g compare-features --help.",
+        epilog="More: --davis ROOT --help (a whole DAVIS folder), t4g bench --help (accuracy on annotated "
+        "clips), t4g compare-features --help.",
     )
     add_point_arguments(parser)
     parser.add_argument(
