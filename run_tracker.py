@@ -31,7 +31,13 @@ from t4g_tracker.config import as_dict
 from t4g_tracker.coordinates import WorkingSizeConfig, working_size
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Trajectories, Video
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.features import SIZE_MULTIPLE, FeaturesConfig, check_features, extract_features
+from t4g_tracker.features import (
+    SIZE_MULTIPLE,
+    FeaturesConfig,
+    check_features,
+    extract_features,
+    features_identity,
+)
 from t4g_tracker.flow import FlowConfig, FlowEstimator, check_flow, flow_size, resolve_flow, weights_stamp
 from t4g_tracker.masks import read_foreground
 from t4g_tracker.outputs import prepare_output_folder
@@ -303,7 +309,7 @@ def frozen_features_key(clip: Clip, config: Config) -> str:
     weights = check_features(config.features)
     return make_key(
         stage="features",
-        features=asdict(config.features),
+        features=features_identity(config.features),
         weights=weights,
         size=_size(clip),
         device=clip.device.type,

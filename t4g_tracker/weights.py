@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,6 +26,7 @@ from t4g_tracker.features.dinov2_config import Dinov2Config
 from t4g_tracker.features.layouts import DINOV2, SVD, TRACK4GEN, ZEROSCOPE, Layout
 from t4g_tracker.features.model_files import cache_place, download, is_complete, kept_folder
 from t4g_tracker.features.zeroscope_config import ZeroscopeConfig
+from t4g_tracker.flow.raft import Variant, published_file
 
 OWN = "Apache-2.0, as this program"
 RAFT_LICENCE = (
@@ -135,7 +135,7 @@ def _weights_command(argv: list[str] | None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="what there is: purpose, size, licence, place, whether it is there")
-    get = commands.add_parser("get", help="fetch one, going on where an earlier download stopped")
+    get = commands.add_parser("get", help="fetch one; from the hub it goes on where it stopped")
     get.add_argument("name", choices=known, metavar="NAME", help=", ".join(known))
     request = parser.parse_args(argv)
     if request.command == "list":
@@ -196,16 +196,15 @@ def _on_the_hub(name: str, use: str, size: str, licence: str, hub_name: str, lay
     )
 
 
-def _from_pytorch(name: str, weights: Raft_Small_Weights | Raft_Large_Weights) -> Model:
+def _from_pytorch(name: Variant, weights: Raft_Small_Weights | Raft_Large_Weights) -> Model:
     """torchvision's published RAFT, kept where ``t4g_tracker.flow.raft`` looks for it."""
     url: str = weights.url
-    file_name = Path(urlparse(url).path).name
-    numbered = re.search(r"-([0-9a-f]{8,})\.", file_name)
+    numbered = re.search(r"-([0-9a-f]{8,})\.", url)
     assert numbered, "PyTorch's file names end in the first digits of their SHA-256"
     digits = numbered[1]
 
     def place() -> Path:
-        return Path(torch.hub.get_dir()) / "checkpoints" / file_name
+        return published_file(name)
 
     def complete() -> bool:
         file = place()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from t4g_tracker.cli import main
+from t4g_tracker.command_line import read_settings
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError
 from t4g_tracker.features import FeaturesConfig, extract_features
@@ -16,10 +19,13 @@ from t4g_tracker.features.diffusion_config import DiffusionConfig
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.flow import FlowConfig
 from t4g_tracker.outputs import atomic_write
+from t4g_tracker.training.autoencoder import latent_scale, mini_autoencoder
 from t4g_tracker.training.clips import TrainingClip
+from t4g_tracker.training.commands import load_autoencoder, starting_point
 from t4g_tracker.training.correspondence import correspondence_loss, draw_pairs
 from t4g_tracker.training.dataset import ClipBatch, View, collate_clips, look
 from t4g_tracker.training.denoising import denoised, denoising_loss, network_time
+from t4g_tracker.training.frozen import weights_digest
 from t4g_tracker.training.mini import svd_scheduler
 from t4g_tracker.training.real_clips import RealClips, flow_clip
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
@@ -146,35 +152,152 @@ def test_each_variant_trains_its_parts_and_no_others(config, trained):
     torch.testing.assert_close(losses["loss"], expected)
 
 
-def test_a_trained_folder_is_what_the_extractor_reads(tmp_path):
-    """Trains a tiny model for a few steps by the command, kills nothing, and extracts with the result."""
+def test_an_image_that_is_dropped_is_not_told_in_any_way():
+    """With ``keep`` 0 the first frame changes neither of what the UNet is told, with 1 it does."""
+    objective = Track4GenObjective(tiny_svd(), Refiner(WIDTHS[1]), ObjectiveConfig(), NUM_FRAMES).eval()
+    frames = torch.stack([torch.zeros(NUM_FRAMES, 3, 64, 64), torch.ones(NUM_FRAMES, 3, 64, 64)])
+    noisy = torch.randn(1, NUM_FRAMES, 4, 8, 8).expand(2, -1, -1, -1, -1)
+    with torch.no_grad():
+        for keep, alike in ((0.0, True), (1.0, False)):
+            answer, _ = objective.run_unet(frames, noisy, torch.ones(2), torch.full((2,), keep))
+            assert torch.allclose(answer[0], answer[1], atol=1e-5) == alike
+
+
+def test_noise_is_that_of_the_extractor_in_the_share_that_is_asked_for():
+    config = ObjectiveConfig(low_noise_share=0.3)
+    objective = Track4GenObjective(tiny_svd(), Refiner(WIDTHS[1]), config, NUM_FRAMES)
+    torch.manual_seed(0)
+    sigma = objective._draw_sigma(4000)
+    low = sigma == config.low_noise_sigma
+    assert low.float().mean() == pytest.approx(0.3, abs=0.03)
+    assert sigma[~low].log().mean() == pytest.approx(config.sigma_mean, abs=0.1)
+    assert sigma[~low].log().std() == pytest.approx(config.sigma_spread, abs=0.1)
+
+
+TINY_TRAINING = [
+    "trainer.steps=4",
+    "trainer.validate_every=2",
+    "trainer.workers=0",
+    "clips.count=2",
+    "clips.frames=6",
+    "clips.height=64",
+    "clips.width=64",
+    "clips.crop_height=64",
+    "clips.crop_width=64",
+    "clips.points=32",
+    "clips.validation=1",
+]
+
+
+def train_tiny(command: str, out, *arguments: str, settings: tuple[str, ...] = ()) -> int:
+    """Run a training command for four steps; returns its exit code."""
+    where = ["--out", str(out), "--device", "cpu", "--quiet"]
+    return main([command, *where, *map(str, arguments), "--set", *TINY_TRAINING, *settings])
+
+
+@pytest.mark.parametrize(
+    "variant", [(), ("objective.refiner=false",), ("objective.correspondence=0",)], ids=" ".join
+)
+def test_a_trained_folder_is_read_as_the_command_says(tmp_path, capsys, variant):
     save_tiny_svd(tmp_path / "svd")
-    settings = [
-        "trainer.steps=4",
-        "trainer.validate_every=2",
-        "trainer.workers=0",
-        "clips.count=2",
-        "clips.frames=6",
-        "clips.height=64",
-        "clips.width=64",
-        "clips.crop_height=64",
-        "clips.crop_width=64",
-        "clips.points=32",
-        "clips.validation=1",
-    ]
     out = tmp_path / "out"
-    arguments = ["train-track4gen", "--from", str(tmp_path / "svd"), "--out", str(out), "--device", "cpu"]
-    assert main([*arguments, "--quiet", "--set", *settings]) == 0
+    assert train_tiny("train-track4gen", out, "--from", tmp_path / "svd", settings=variant) == 0
     rows = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
-    assert {"denoising", "correspondence", "delta_avg", "denoise@1"} <= rows[-1].keys()
+    assert {"denoising", "delta_avg", "denoise@1"} <= rows[-1].keys()
+    advised = capsys.readouterr().out.split("--set ")[1].split()
+    config = read_settings(FeaturesConfig(), None, [setting.removeprefix("features.") for setting in advised])
     frames = dots(5, (64, 64)).frames
-    config = FeaturesConfig(extractor="track4gen", diffusion=DiffusionConfig(model=str(out)))
     trained = extract_features(frames, config, torch.device("cpu"), seed=0)
     plain = FeaturesConfig(extractor="svd", diffusion=DiffusionConfig(model=str(tmp_path / "svd")))
     before = extract_features(frames, plain, torch.device("cpu"), seed=0)
     assert trained.shape == before.shape
-    assert trained.values.min() >= 0  # the refiner ends in a ReLU
     assert not torch.allclose(trained.values, before.values)
+    assert (trained.values.min() >= 0) == (not variant)  # a refiner ends in a ReLU
+
+
+def test_a_checkpoint_of_another_starting_point_is_refused(tmp_path, capsys):
+    save_tiny_svd(tmp_path / "svd", seed=0)
+    assert train_tiny("train-track4gen", tmp_path / "out", "--from", tmp_path / "svd") == 0
+    shutil.rmtree(tmp_path / "svd")
+    save_tiny_svd(tmp_path / "svd", seed=1)
+    assert train_tiny("train-track4gen", tmp_path / "out", "--from", tmp_path / "svd") == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_real_videos_are_trained_on_by_command(tmp_path):
+    save_tiny_svd(tmp_path / "svd")
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "slide.mp4", sliding(9).frames, 24.0, 20)
+    code = train_tiny(
+        "train-track4gen", tmp_path / "out", "--from", tmp_path / "svd", "--videos", tmp_path / "videos"
+    )
+    assert code == 0
+    assert len(list((tmp_path / "out" / "clips").glob("slide.mp4-*-000000.npz"))) == 1
+
+
+def test_decoder_and_encoder_are_trained_one_after_the_other(tmp_path):
+    """Each part leaves the other as it was, also when it is trained further."""
+    out = tmp_path / "ae"
+    stretch = ("clips.segment_frames=4",)
+    assert train_tiny("train-autoencoder", out, "--part", "encoder", settings=stretch) == 0
+    first = load_autoencoder(out)
+    assert train_tiny("train-autoencoder", out, "--part", "decoder", settings=stretch) == 0
+    second = load_autoencoder(out)
+    assert weights_digest(second.encoder, second.quant_conv) == weights_digest(
+        first.encoder, first.quant_conv
+    )
+    assert weights_digest(second.decoder) != weights_digest(first.decoder)
+    longer = (*stretch, "trainer.steps=6")
+    (out / "encoder" / "checkpoint.pt").unlink()
+    assert train_tiny("train-autoencoder", out, "--part", "encoder", settings=longer) == 0
+    third = load_autoencoder(out)
+    assert weights_digest(third.encoder) != weights_digest(second.encoder)
+    assert weights_digest(third.decoder) == weights_digest(second.decoder)
+    # the decoder's checkpoint belongs to the encoder it was trained for
+    assert train_tiny("train-autoencoder", out, "--part", "decoder", settings=stretch) == 2
+
+
+def test_latents_are_scaled_to_unit_spread():
+    vae = mini_autoencoder().eval()
+    frames = dots(4, (64, 64)).frames
+    scale = latent_scale(vae, frames)
+    with torch.no_grad():
+        latents = vae.encode(frames.float() / 127.5 - 1).latent_dist.mode()
+    assert float((latents * scale).std()) == pytest.approx(1, rel=1e-3)
+
+
+def test_the_mini_pipeline_begins_with_what_the_autoencoder_is(tmp_path):
+    assert (
+        train_tiny(
+            "train-autoencoder", tmp_path / "ae", "--part", "encoder", settings=("clips.segment_frames=4",)
+        )
+        == 0
+    )
+    pipeline, refiner = starting_point(str(tmp_path / "ae"), ObjectiveConfig(), seed=0)
+    kept = load_autoencoder(tmp_path / "ae")
+    assert weights_digest(pipeline.vae) == weights_digest(kept)
+    assert refiner.config.channels == pipeline.unet.config.block_out_channels[0]
+    again, _ = starting_point(str(tmp_path / "ae"), ObjectiveConfig(), seed=0)
+    assert weights_digest(again.unet) == weights_digest(pipeline.unet)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("clips.frames=2", "clips.frames must be at least 3"),
+        ("clips.segment_frames=2", "segment_frames must be 0 or at least 3"),
+        ("clips.crop_height=96", "may not be larger"),
+        ("objective.low_noise_share=2", "shares of 1"),
+        ("objective.temperature=0", "temperature and low_noise_sigma positive"),
+        ("objective.block=7", "--from .*up_blocks|--from .*block"),
+    ],
+)
+def test_settings_that_cannot_be_trained_with_are_refused(tmp_path, capsys, setting, said):
+    save_tiny_svd(tmp_path / "svd")
+    out = tmp_path / "out"
+    assert train_tiny("train-track4gen", out, "--from", tmp_path / "svd", settings=(setting,)) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert not (out / "checkpoint.pt").exists()
 
 
 def test_from_a_folder_without_weights_is_refused(tmp_path, capsys):

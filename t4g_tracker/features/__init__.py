@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,8 +21,19 @@ from t4g_tracker.features.zeroscope_config import ZeroscopeConfig
 Progress = Callable[[int, int], None]
 Extractor = Literal["patch", "track4gen-mini", "track4gen", "svd", "zeroscope", "dinov2"]
 
+# The group of settings that each extractor reads.
+GROUPS: dict[Extractor, str] = {
+    "patch": "patch",
+    "track4gen-mini": "diffusion",
+    "track4gen": "diffusion",
+    "svd": "diffusion",
+    "zeroscope": "zeroscope",
+    "dinov2": "dinov2",
+}
+
 # Both sides of the working size must be multiples of this: latents at 1/8, halved by the UNet.
 SIZE_MULTIPLE: dict[str, int] = {"track4gen-mini": 32, "track4gen": 64, "svd": 64, "zeroscope": 64}
+NOT_WEIGHTS = (".md", ".png", ".jpg")  # what may lie beside a model without being part of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +45,11 @@ class FeaturesConfig:
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)  # track4gen-mini, track4gen, svd
     zeroscope: ZeroscopeConfig = field(default_factory=ZeroscopeConfig)
     dinov2: Dinov2Config = field(default_factory=Dinov2Config)
+
+
+def features_identity(config: FeaturesConfig) -> dict[str, Any]:
+    """The settings that the chosen extractor reads, for cache keys."""
+    return {"extractor": config.extractor, **asdict(getattr(config, GROUPS[config.extractor]))}
 
 
 def check_features(config: FeaturesConfig) -> str:
@@ -49,7 +65,7 @@ def check_features(config: FeaturesConfig) -> str:
     folder = _weights_folder(config)
     if folder is None:
         return ""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in NOT_WEIGHTS)
     return ";".join(
         f"{path.relative_to(folder)}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files
     )

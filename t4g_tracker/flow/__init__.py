@@ -66,7 +66,8 @@ def resolve_flow(config: FlowConfig) -> FlowConfig:
         return config
     if config.weights:
         raise ConfigError(
-            f"flow.weights={config.weights}: say of which model; set flow.method to raft-small or raft-large"
+            f"flow.weights={config.weights}: say of which model; "
+            "set flow.method to raft-mini, raft-small or raft-large"
         )
     from t4g_tracker.flow.raft import published_file
 
