@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -162,6 +163,9 @@ def test_scores_are_of_all_pixels_both_ways(shifted):
     assert scores.median_px < 0.1
     assert scores.within_1px > 0.8
     assert scores.mean_px > scores.median_px  # at the borders, where points leave
+    wrong_back = replace(shifted, backward=shifted.backward + torch.tensor([3.0, 4.0])[:, None, None])
+    scores = score_flow(FlowEstimator(FlowConfig(method="dis"), CPU), [wrong_back])
+    assert scores.within_1px == pytest.approx(0.5, abs=0.1)  # right ahead, off by 5 px on the way back
 
 
 def test_raft_mini_that_is_not_there_is_named(tmp_path, monkeypatch):

@@ -352,3 +352,18 @@ def test_strip_names_every_row(tmp_path):
     assert next(iter(rows)) == "video"
     assert picture.shape == (len(rows) * (64 + 22), NUM_FRAMES * 64, 3)
     assert np.unique(picture[:22]).size > 1  # something is written there
+
+
+def test_strip_shows_what_the_model_makes_of_the_video():
+    """All but the video goes through the decoder; what is not noised does not depend on the seed."""
+    from t4g_tracker.training.strip import draw_strip
+
+    pipeline, frames = tiny_svd(), dots(NUM_FRAMES, (64, 64)).frames
+    rows, others = draw_strip(pipeline, frames, seed=0), draw_strip(pipeline, frames, seed=1)
+    alike = {name for name in rows if torch.equal(rows[name], others[name])}
+    assert alike == {"video", "autoencoder"}
+    with torch.no_grad():
+        latents = pipeline.vae.encode(frames.float() / 127.5 - 1).latent_dist.mode()
+        shown = pipeline.vae.decode(latents, num_frames=NUM_FRAMES).sample
+    there_and_back = ((shown + 1) * 127.5).round().clamp(0, 255)
+    assert (rows["autoencoder"].float() - there_and_back).abs().max() <= 1
