@@ -1,23 +1,28 @@
 #!/usr/bin/env python
 """Track points through a video: python run_tracker.py --video x.mp4 --queries q.json
 
-The stages in order, each kept between runs. The mathematics is two calls down: frozen
-features in t4g_tracker/features, the optimisation in adaptation/loop.py, matching in
-t4g_tracker/tracking.py.
+The stages in order; each is in pipeline/stages.py, which keeps what it comes to between runs, and
+the mathematics is one call further: frozen features in t4g_tracker/features, the optimisation in
+adaptation/loop.py, matching in t4g_tracker/tracking.py.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from adaptation.adapter import Adapter, apply_adapter, build_adapter
-from adaptation.loop import Adaptation, AdaptationConfig, adapt
-from t4g_tracker.cache import Cache, digest, make_key, pack, unpack
+from pipeline.stages import (
+    Clip,
+    Config,
+    adapted_features,
+    fit_adapter,
+    frozen_features,
+    open_clip,
+    optical_flow,
+    track_points,
+    track_snapshots,
+    write_everything,
+)
+from t4g_tracker.cache import Cache
 from t4g_tracker.command_line import (
     guarded,
     parse_track,
@@ -25,74 +30,15 @@ from t4g_tracker.command_line import (
     read_settings,
     request_queries,
     request_truth,
-    stop_on_interrupt,
 )
-from t4g_tracker.config import as_dict
-from t4g_tracker.coordinates import WorkingSizeConfig, working_size
-from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Trajectories, Video
-from t4g_tracker.errors import ConfigError
-from t4g_tracker.features import (
-    SIZE_MULTIPLE,
-    FeaturesConfig,
-    check_features,
-    extract_features,
-    features_identity,
-)
-from t4g_tracker.flow import FlowConfig, FlowEstimator, check_flow, flow_size, resolve_flow, weights_stamp
+from t4g_tracker.coordinates import working_size
+from t4g_tracker.datatypes import QueryPoints, Tracks
+from t4g_tracker.features import check_features
+from t4g_tracker.flow import check_flow
 from t4g_tracker.masks import read_foreground
 from t4g_tracker.outputs import prepare_output_folder
-from t4g_tracker.precision import pick_precision
-from t4g_tracker.report import (
-    OutputsConfig,
-    Row,
-    closing_lines,
-    describe,
-    score_rows,
-    write_results,
-    write_run,
-)
-from t4g_tracker.stages import StageLog, progress_bar
-from t4g_tracker.tracking import Progress, TrackingConfig, track
-from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow, chain_query_points
-from t4g_tracker.video import content_hash, read_video, working_frames
-from t4g_tracker.visibility import VisibilityConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Every setting of a run, stage by stage; configs/default.yaml lists them."""
-
-    working_size: WorkingSizeConfig = field(default_factory=WorkingSizeConfig)
-    features: FeaturesConfig = field(default_factory=FeaturesConfig)
-    flow: FlowConfig = field(default_factory=FlowConfig)
-    trajectories: TrajectoriesConfig = field(default_factory=TrajectoriesConfig)
-    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    visibility: VisibilityConfig = field(default_factory=VisibilityConfig)
-    outputs: OutputsConfig = field(default_factory=OutputsConfig)
-
-    def __post_init__(self) -> None:
-        multiple = SIZE_MULTIPLE.get(self.features.extractor, 1)
-        if self.working_size.multiple % multiple:
-            raise ConfigError(
-                f"working_size.multiple must be a multiple of {multiple} for {self.features.extractor} "
-                f"features (the UNet halves 1/8 latents), got {self.working_size.multiple}"
-            )
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A video made ready to work on, and where its intermediate results are kept."""
-
-    video: Video
-    frames: Tensor  # (T, 3, H, W) uint8 at the working size
-    content: str  # digest of the original frames
-    cache: Cache
-    device: torch.device
-    seed: int
-    foreground: Tensor | None = None  # (T, H, W) bool at the working size
-    quiet: bool = False
-    log: StageLog = field(default_factory=StageLog)
+from t4g_tracker.report import closing_lines, describe
+from t4g_tracker.video import read_video
 
 
 def track_video(clip: Clip, queries: QueryPoints, config: Config) -> Tracks:
@@ -104,256 +50,11 @@ def track_video(clip: Clip, queries: QueryPoints, config: Config) -> Tracks:
     return track_points(clip, queries, config, adapted, flow)
 
 
-def open_clip(
-    video: Video,
-    config: Config,
-    cache: Cache | None = None,
-    device: torch.device | None = None,
-    seed: int = 0,
-    foreground: Tensor | None = None,
-    quiet: bool = False,
-) -> Clip:
-    """Bring a video to the working size and give it a place in the cache."""
-    content = content_hash(video)
-    cache = cache or Cache()
-    device = device or pick_device("auto")
-    frames = working_frames(video, working_size(video.size, config.working_size))
-    return Clip(video, frames, content, cache.of(content), device, seed, foreground, quiet)
-
-
-def frozen_features(clip: Clip, config: Config) -> FeatureGrid:
-    """Stage 1: frozen features of every frame."""
-    key = frozen_features_key(clip, config)
-    with clip.log.stage("features"), progress_bar("features", "frame", clip.quiet) as report:
-        kept = clip.cache.load("features", key)
-        if kept is not None:
-            return unpack(FeatureGrid, kept)
-        features = extract_features(clip.frames, config.features, clip.device, clip.seed, report)
-        clip.cache.save("features", key, pack(features))
-        return features
-
-
-def features_are_kept(clip: Clip, config: Config) -> bool:
-    """Whether an earlier run has left these frozen features, so that stage 1 only reads them."""
-    return clip.cache.has("features", frozen_features_key(clip, config))
-
-
-def optical_flow(clip: Clip, config: Config) -> FlowSequence:
-    """Stage 2: optical flow between neighbouring frames, both ways."""
-    key = optical_flow_key(clip, config)
-    with clip.log.stage("flow"), progress_bar("flow", "pair", clip.quiet) as report:
-        kept = clip.cache.load("flow", key)
-        if kept is not None:
-            return unpack(FlowSequence, kept)
-        frames = working_frames(clip.video, flow_size(clip.video.size, config.flow))
-        flow = FlowEstimator(config.flow, clip.device).neighbours(frames, report)
-        clip.cache.save("flow", key, pack(flow))
-        return flow
-
-
-def training_trajectories(clip: Clip, config: Config, flow: FlowSequence) -> Trajectories:
-    """Stage 3: flow chained into trajectories, checked against direct flow over larger gaps."""
-    key = _trajectories_key(clip, config)
-    kept = clip.cache.load("trajectories", key)
-    if kept is not None:
-        return unpack(Trajectories, kept)
-    with clip.log.stage("trajectories"), progress_bar("trajectories", "check", clip.quiet) as report:
-        frames = working_frames(clip.video, flow_size(clip.video.size, config.flow))
-        direct = FlowEstimator(config.flow, clip.device)
-        trajectories = chain_flow(
-            flow, config.trajectories, _size(clip), lambda pairs: direct.pairs(frames, pairs), report
-        )
-        clip.cache.save("trajectories", key, pack(trajectories))
-        return trajectories
-
-
-def fit_adapter(clip: Clip, config: Config, features: FeatureGrid, flow: FlowSequence) -> Adaptation:
-    """Stage 4: the optimisation; interrupted runs go on from their checkpoint."""
-    key = _adaptation_key(clip, config)
-    kept = clip.cache.load("adaptation", key)
-    if kept is not None:
-        return unpack(Adaptation, kept)
-    resume = clip.cache.load("checkpoint", key)
-    trajectories = training_trajectories(clip, config, flow) if config.adaptation.steps else None
-    with (
-        clip.log.stage("adaptation"),
-        progress_bar("adaptation", "step", clip.quiet) as report,
-        stop_on_interrupt() as stop,
-    ):
-        fitted = adapt(
-            features,
-            clip.frames,
-            trajectories,
-            config.adaptation,
-            seed=clip.seed,
-            device=clip.device,
-            resume=resume,
-            keep=lambda state: clip.cache.save("checkpoint", key, state),
-            report=lambda step, row: report(step, config.adaptation.steps, f"loss {row['loss']:.2f}"),
-            stop=stop,
-            foreground=clip.foreground,
-        )
-    clip.cache.save("adaptation", key, pack(fitted))
-    clip.cache.remove("checkpoint", key)
-    return fitted
-
-
-def adapted_features(
-    clip: Clip, config: Config, features: FeatureGrid, fitted: Adaptation, step: int
-) -> FeatureGrid:
-    """Frozen features corrected by the adapter as it was after ``step`` steps."""
-    adapter = _untrained_adapter(clip, config, features)
-    adapter.load_state_dict(fitted.snapshots[step])
-    return _apply(adapter, clip, config, features)
-
-
-def unadapted_features(clip: Clip, config: Config, features: FeatureGrid) -> FeatureGrid:
-    """Frozen features brought to the adapter's grid, as an adapter after no step gives them: the baseline."""
-    return _apply(_untrained_adapter(clip, config, features), clip, config, features)
-
-
-def track_points(
-    clip: Clip,
-    queries: QueryPoints,
-    config: Config,
-    features: FeatureGrid,
-    flow: FlowSequence | None,
-    progress: Progress | None = None,
-) -> Tracks:
-    """Stage 5: the query points, matched in every frame and followed along the flow between them.
-
-    Without flow it is matching alone, which shows what the features are worth.
-    """
-    return track(
-        queries, features, clip.video, config.tracking, config.visibility, flow, clip.device, progress
-    )
-
-
-def track_snapshots(
-    clip: Clip,
-    queries: QueryPoints,
-    config: Config,
-    features: FeatureGrid,
-    flow: FlowSequence,
-    fitted: Adaptation,
-) -> list[Row]:
-    """Matching alone at every snapshot of the optimisation, then the finished tracker."""
-    rows: list[Row] = []
-    steps = sorted(fitted.snapshots)
-    total = (len(steps) + config.tracking.path) * clip.video.frame_count
-    with clip.log.stage("tracking"), progress_bar("tracking", "frame", clip.quiet) as report:
-
-        def advance(done: int, frames: int) -> None:
-            report(len(rows) * frames + done, total)
-
-        for step in steps:
-            adapted = adapted_features(clip, config, features, fitted, step)
-            label = f"step {step}" if step else "frozen features"
-            rows.append(Row(label, step, track_points(clip, queries, config, adapted, None, advance)))
-        if config.tracking.path:
-            finished = track_points(clip, queries, config, adapted, flow, advance)
-            rows.append(Row("path along flow", steps[-1], finished))
-    return rows
-
-
-def track_and_write(
-    clip: Clip,
-    queries: QueryPoints,
-    config: Config,
-    truth: Tracks | None,
-    folder: Path,
-    arguments: dict[str, str],
-) -> list[Row]:
-    """All stages in order, and every file of a run; the last row is the result."""
-    prepare_output_folder(folder)
-    features = frozen_features(clip, config)
-    flow = optical_flow(clip, config)
-    fitted = fit_adapter(clip, config, features, flow)
-    rows = track_snapshots(clip, queries, config, features, flow, fitted)
-    if truth is not None:
-        rows = score_rows(rows, truth, queries, clip.video)
-    with clip.log.stage("outputs"), progress_bar("outputs", "file", clip.quiet) as report:
-        write_results(folder, clip.video, queries, rows, fitted.history, truth, config.outputs, report)
-    write_run(
-        folder,
-        arguments=arguments,
-        settings=as_dict(config),
-        stages=clip.log.stages,
-        rows=rows,
-        seed=clip.seed,
-        device=clip.device,
-        seconds_per_step=fitted.seconds_per_step,
-    )
-    return rows
-
-
-def chained_flow_tracks(clip: Clip, queries: QueryPoints, config: Config, flow: FlowSequence) -> Tracks:
-    """The baseline without any features: the query points carried along by flow alone."""
-    return chain_query_points(queries, flow, clip.video.size, config.trajectories.cycle_threshold_px)
-
-
-def _untrained_adapter(clip: Clip, config: Config, features: FeatureGrid) -> Adapter:
-    return build_adapter(config.adaptation.adapter, features.shape[1], config.adaptation.width, clip.seed)
-
-
-def _apply(adapter: Adapter, clip: Clip, config: Config, features: FeatureGrid) -> FeatureGrid:
-    precision = pick_precision(config.adaptation.precision, clip.device)
-    return apply_adapter(adapter.to(clip.device), features, clip.frames, clip.device, precision)
-
-
-def _size(clip: Clip) -> tuple[int, int]:
-    return int(clip.frames.shape[-2]), int(clip.frames.shape[-1])
-
-
-def frozen_features_key(clip: Clip, config: Config) -> str:
-    weights = check_features(config.features)
-    return make_key(
-        stage="features",
-        features=features_identity(config.features),
-        weights=weights,
-        size=_size(clip),
-        device=clip.device.type,
-        seed=clip.seed,
-    )
-
-
-def optical_flow_key(clip: Clip, config: Config) -> str:
-    flow = resolve_flow(config.flow)
-    return make_key(
-        stage="flow",
-        flow=asdict(flow),
-        weights=weights_stamp(flow),
-        device=clip.device.type,
-    )
-
-
-def _trajectories_key(clip: Clip, config: Config) -> str:
-    return make_key(
-        stage="trajectories",
-        flow=optical_flow_key(clip, config),
-        trajectories=asdict(config.trajectories),
-        size=_size(clip),
-    )
-
-
-def _adaptation_key(clip: Clip, config: Config) -> str:
-    masked = "" if clip.foreground is None else digest(clip.foreground)
-    return make_key(
-        stage="adaptation",
-        features=frozen_features_key(clip, config),
-        trajectories=_trajectories_key(clip, config) if config.adaptation.steps else "",
-        adaptation=asdict(config.adaptation),
-        device=clip.device.type,
-        foreground=masked,
-        seed=clip.seed,
-    )
-
-
 def main(argv: list[str] | None = None) -> int:
     """``t4g track``: returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     if any(argument.partition("=")[0] == "--davis" for argument in arguments):
-        from run_batch import davis
+        from pipeline.davis import davis
 
         return davis(arguments)
     return guarded(_track_command, arguments)
@@ -375,9 +76,13 @@ def _track_command(argv: list[str] | None) -> int:
     cache = Cache.open(request.cache, request.fresh)
 
     clip = open_clip(video, config, cache, device, request.seed, foreground, request.quiet)
-    print(describe(video, queries, _size(clip), device))
-    arguments = {name: str(value) for name, value in vars(request).items()}
-    rows = track_and_write(clip, queries, config, truth, folder, arguments)
+    print(describe(video, queries, working_size(video.size, config.working_size), device))
+    features = frozen_features(clip, config)
+    flow = optical_flow(clip, config)
+    fitted = fit_adapter(clip, config, features, flow)
+    rows = track_snapshots(clip, queries, config, features, flow, fitted)
+    asked = {name: str(value) for name, value in vars(request).items()}
+    rows = write_everything(clip, queries, config, fitted, rows, truth, folder, asked)
     print("\n".join(closing_lines(folder, rows, clip.log.stages)))
     return 0
 

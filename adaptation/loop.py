@@ -69,6 +69,7 @@ class Adaptation:
     snapshots: dict[int, Weights]  # step to weights; always holds 0 and the last step
     history: list[dict[str, Any]]  # step, loss, losses, held_back_2px
     seconds_per_step: float  # median
+    seconds: float  # of all steps, those before an interruption included
 
 
 @dataclass
@@ -163,7 +164,7 @@ def adapt(
     generator = torch.Generator().manual_seed(seed)
     if trajectories is None:
         state = _start(features, config, seed, device, generator)
-        return Adaptation({0: _weights(state.adapter)}, [], 0.0)
+        return Adaptation({0: _weights(state.adapter)}, [], 0.0, 0.0)
     training, held = hold_back(trajectories, features.working_size, config.held_back, generator)
     probe = _probe_batches(held if len(held) else training, len(frames), config, generator)
     favoured = None if foreground is None else _begins_inside(training, foreground)
@@ -206,7 +207,7 @@ def adapt(
             raise Interrupted(f"stopped after step {state.step} of {config.steps}")
     seconds = sorted(state.step_seconds)
     median = seconds[len(seconds) // 2] if seconds else 0.0
-    return Adaptation(state.snapshots, state.history, median)
+    return Adaptation(state.snapshots, state.history, median, sum(seconds))
 
 
 class _Stepper:

@@ -20,7 +20,7 @@ import torch
 from t4g_tracker.errors import CacheError, OutputError
 from t4g_tracker.outputs import atomic_write, prepare_output_folder
 
-FORMAT = 1  # raise when what an entry holds, or how it is computed, changes
+FORMAT = 2  # raise when what an entry holds, or how it is computed, changes
 
 
 def default_cache_folder() -> Path:
@@ -71,7 +71,12 @@ class Cache:
         return path.exists() and path.stat().st_mtime >= self.not_before
 
     def load(self, kind: str, key: str) -> Any | None:
-        """The entry's payload, or None when there is none.
+        """The entry's payload, or None when there is none; raises as ``load_timed``."""
+        kept = self.load_timed(kind, key)
+        return None if kept is None else kept[0]
+
+    def load_timed(self, kind: str, key: str) -> tuple[Any, float] | None:
+        """The entry's payload and the seconds it once took, or None when there is none.
 
         Raises:
             CacheError: If the file is cut short, unreadable or made with other settings.
@@ -91,10 +96,10 @@ class Cache:
             raise CacheError(
                 f"{path}: cache entry was made with other settings; delete it or run with --fresh"
             )
-        return entry["payload"]
+        return entry["payload"], float(entry.get("seconds", 0.0))
 
-    def save(self, kind: str, key: str, payload: Any) -> None:
-        """Write an entry whole or not at all.
+    def save(self, kind: str, key: str, payload: Any, seconds: float = 0.0) -> None:
+        """Write an entry, and the seconds it took to compute, whole or not at all.
 
         Raises:
             OutputError: If the folder cannot be written or the disk is full.
@@ -103,7 +108,7 @@ class Cache:
         path = self.path(kind, key)
         try:
             with atomic_write(path) as temporary:
-                torch.save({"kind": kind, "key": key, "payload": payload}, temporary)
+                torch.save({"kind": kind, "key": key, "payload": payload, "seconds": seconds}, temporary)
         except RuntimeError as error:  # how torch's writer says that the disk took no more
             raise OutputError(
                 f"{path}: cannot be written, the disk may be full; free some space or choose another --cache"

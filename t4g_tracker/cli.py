@@ -7,9 +7,9 @@ import sys
 
 COMMANDS = {
     "track": ("run_tracker:main", "track points through a video (the same as run_tracker.py)"),
-    "bench": ("run_batch:bench", "measure accuracy and time on annotated clips"),
+    "bench": ("pipeline.bench:bench", "measure accuracy and time on annotated clips"),
     "compare-features": (
-        "run_comparisons:compare_features",
+        "pipeline.compare:compare_features",
         "show frozen features of several extractors side by side on one video",
     ),
     "train-autoencoder": (

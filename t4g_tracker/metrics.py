@@ -29,12 +29,6 @@ class Scores:
     occlusion_accuracy: float  # OA: frames whose visibility was told right
     within_1px: float  # visible points within 1 px of the evaluation size
 
-    @staticmethod
-    def mean(scores: list[Scores]) -> Scores:
-        """The mean over clips, each clip counting once, as TAP-Vid averages."""
-        rows = [(s.average_jaccard, s.delta_avg, s.occlusion_accuracy, s.within_1px) for s in scores]
-        return Scores(*(float(np.nanmean(column)) for column in zip(*rows, strict=True)))
-
 
 def score(
     predicted: Tracks,
@@ -59,7 +53,8 @@ def score(
         mode: Which frames count: all but the query frame, or those after it.
 
     Returns:
-        Percentages; NaN where nothing counts (no visible point in any counted frame).
+        Percentages. Without a visible point in any counted frame delta_avg is NaN, and AJ is NaN too
+        unless some are told to be visible, which makes it 0. OA is NaN without a counted frame.
 
     Source: TAP-Vid, arXiv:2211.03726.
     """
@@ -67,20 +62,13 @@ def score(
         raise ValueError(
             f"truth {tuple(true_xy.shape)} and tracks {tuple(predicted.xy.shape)} differ in shape"
         )
-    frames = torch.arange(true_xy.shape[1])
-    if mode == "strided":
-        counted = frames[None] != query_frame[:, None]
-    else:
-        counted = frames[None] > query_frame[:, None]
-    error = rescale(predicted.xy.double(), size, EVALUATION_SIZE) - rescale(
-        true_xy.double(), size, EVALUATION_SIZE
-    )
-    distance = error.square().sum(-1)
+    counted = counted_frames(query_frame, true_xy.shape[1], mode)
+    distance = evaluation_distance(predicted.xy, true_xy, size)
     told, seen = predicted.visibility, true_visibility
     positives = (seen & counted).sum().item()
     within, jaccard = [], []
     for threshold in THRESHOLDS_PX:
-        near = distance < threshold**2
+        near = distance < threshold
         within.append(_percent((near & seen & counted).sum().item(), positives))
         hits = (near & seen & told & counted).sum().item()
         false_alarms = (told & ~(near & seen) & counted).sum().item()
@@ -91,6 +79,18 @@ def score(
         occlusion_accuracy=_percent(((told == seen) & counted).sum().item(), counted.sum().item()),
         within_1px=within[0],
     )
+
+
+def counted_frames(query_frame: Tensor, frames: int, mode: QueryMode) -> Tensor:
+    """(N, T) which frames count: in ``first`` mode those after the query frame, else all but it."""
+    times = torch.arange(frames)
+    return times > query_frame[:, None] if mode == "first" else times != query_frame[:, None]
+
+
+def evaluation_distance(found: Tensor, true: Tensor, size: Size) -> Tensor:
+    """(...,) distance of positions (..., 2), pixels of ``size`` (H, W), scaled to 256x256."""
+    apart = rescale(found.double(), size, EVALUATION_SIZE) - rescale(true.double(), size, EVALUATION_SIZE)
+    return apart.norm(dim=-1)
 
 
 def _percent(part: float, whole: float) -> float:

@@ -20,6 +20,7 @@ class StageLog:
     """What each stage took, in the order they ran."""
 
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)  # seconds that an earlier run spent on a stage
     running: str | None = None
 
     @contextlib.contextmanager
@@ -45,9 +46,16 @@ class StageLog:
             self.stages[name] = {key: round(value, 2) for key, value in peaks.items()}
 
     def spent(self, *names: str) -> tuple[float, float]:
-        """Seconds in all and the highest peak, in MB, of those named stages that ran."""
+        """What named stages take, whether they ran now or are kept from an earlier run.
+
+        Returns:
+            Seconds in all, and the highest peak in MB of those that ran now: of the GPU's memory
+            where there is one, else of the process's.
+        """
         ran = [self.stages[name] for name in names if name in self.stages]
-        return sum(entry["seconds"] for entry in ran), max(entry["peak_memory_mb"] for entry in ran)
+        seconds = sum(entry["seconds"] for entry in ran) + sum(self.kept.get(name, 0.0) for name in names)
+        peaks = [entry.get("peak_gpu_memory_mb") or entry["peak_memory_mb"] for entry in ran]
+        return seconds, max(peaks)
 
 
 def _reset_peak() -> None:

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
 from t4g_tracker.batch.cluster import measure_on_ray
 from t4g_tracker.batch.journal import Journal
-from t4g_tracker.batch.outcomes import ClipOutcome, Line, WorstTrack
+from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
 from t4g_tracker.batch.published import PUBLISHED, published_for
 from t4g_tracker.batch.report import Setup, differences, write_report
-from t4g_tracker.batch.request import varied
+from t4g_tracker.batch.request import parse_bench, varied
 from t4g_tracker.batch.run import Machines, cores
 from t4g_tracker.batch.tables import means, table_rows, terminal_lines, write_summary
 from t4g_tracker.batch.workers import Share, measure_all
+from t4g_tracker.datasets.protocols import WorstTrack
 from t4g_tracker.errors import CacheError, ConfigError, OutputError, VideoError
 
 MEASURES = ("AJ", "OA")
 
 
 def outcome(clip: str, score: float = 50.0, **more) -> ClipOutcome:
-    return ClipOutcome(clip, (Line("tracker", {"AJ": score, "OA": 90.0}, 1.5, 100.0),), **more)
+    return ClipOutcome(clip, (MethodScores("tracker", {"AJ": score, "OA": 90.0}, 1.5, 100.0),), **more)
 
 
 def journal(folder: Path, clips=("a", "b", "c"), identity=None, fresh=False) -> Journal:
@@ -84,9 +87,13 @@ def test_two_runs_refuse_each_others_folder(tmp_path):
 def test_a_lock_does_not_outlive_a_killed_run(tmp_path):
     child = os.fork()
     if child == 0:
-        with journal(tmp_path):
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+        try:
+            with journal(tmp_path):
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
     with journal(tmp_path):
         pass
 
@@ -113,6 +120,9 @@ class Chores:
             raise KeyError("x")
         if name == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
+        if name.startswith("long"):
+            (self.folder / f"{name}-begun").write_text(str(os.getpid()))
+            time.sleep(600)
         if name.startswith("slow"):
             (self.folder / f"{name}-begun").touch()
             time.sleep(1.0)
@@ -132,9 +142,32 @@ def test_a_clip_that_raises_or_kills_its_process_fails_alone(tmp_path):
     assert found["good"] == outcome("good")
 
 
-def test_one_worker_measures_in_this_process(tmp_path):
-    list(measure_all(["one"], Chores(tmp_path), Share(1, 1, "cpu")))
+def test_one_worker_may_be_this_process(tmp_path):
+    list(measure_all(["one"], Chores(tmp_path), Share(1, 1, "cpu", in_process=True)))
     assert (tmp_path / f"one-{os.getpid()}").exists()
+
+
+def test_one_worker_of_its_own_may_die(tmp_path):
+    found = list(measure_all(["dies", "fine"], Chores(tmp_path), Share(1, 1, "cpu")))
+    assert [bool(result.error) for result in found] == [True, False]
+
+
+def test_workers_end_when_the_run_is_killed(tmp_path):
+    """Two workers in the middle of a clip are gone soon after the process that gave it to them."""
+    program = (
+        "from pathlib import Path; from tests.test_batch import Chores, Share, measure_all; "
+        f"list(measure_all(['long-1', 'long-2'], Chores(Path({str(tmp_path)!r})), Share(2, 1, 'cpu')))"
+    )
+    run = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[1])
+    begun = [tmp_path / f"long-{number}-begun" for number in (1, 2)]
+    while not all(file.exists() and file.read_text() for file in begun):
+        assert run.poll() is None
+        time.sleep(0.02)
+    workers = [psutil.Process(int(file.read_text())) for file in begun]
+    run.kill()
+    run.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert alive == []
 
 
 def test_more_threads_than_cores_are_refused():
@@ -179,7 +212,7 @@ def test_a_cluster_too_small_for_a_clip_is_told_before_any_work(cluster):
 
 def test_means_count_each_clip_once_and_leave_out_what_counts_nothing():
     rows = means(table_rows([outcome("a", 40.0), outcome("b", 60.0), outcome("c", float("nan"))])[:3])
-    assert rows[0].line.measures == {"AJ": 50.0, "OA": 90.0}
+    assert rows[0].scores.measures == {"AJ": 50.0, "OA": 90.0}
     lines = terminal_lines(table_rows([outcome("c", float("nan"))]), MEASURES)
     assert lines[-1].split() == ["mean", "tracker", "-", "90.0", "2", "100"]
 
@@ -211,8 +244,12 @@ def test_a_published_score_under_the_same_protocol_needs_no_warning():
         assert [entry[: len(said)] for entry in found] == [said]
 
 
-def test_scores_of_another_query_mode_are_not_set_beside_ours():
-    assert {row.tracker for row in published_for("tapvid-davis", "first")} == {"CoTracker3", "Track-On-R"}
+def test_scores_of_the_same_query_mode_come_first():
+    rows = published_for("tapvid-davis", "first")
+    assert [row.tracker for row in rows][:2] == ["CoTracker3", "Track-On-R"]
+    assert all(
+        "queries: first here, strided there" in differences(setup(mode="first"), row, 104) for row in rows[2:]
+    )
     assert published_for("rgb-stacking", "strided") == []
 
 
@@ -222,7 +259,7 @@ def test_the_report_has_the_worst_tracks_first_and_hides_no_markup(tmp_path):
         outcome("b", worst=(WorstTrack("<wild>", 90.0),), frames=32),
         ClipOutcome("c", error="cut & short"),
     ]
-    rows = write_summary(tmp_path, outcomes, MEASURES, {})
+    rows = write_summary(tmp_path, outcomes, MEASURES, {"title": "a title"})
     write_report(tmp_path, outcomes, rows, MEASURES, setup())
     page = (tmp_path / "report.html").read_text()
     assert 0 < page.index("&lt;wild&gt;") < page.index("mild")
@@ -235,3 +272,25 @@ def test_the_report_has_the_worst_tracks_first_and_hides_no_markup(tmp_path):
 def test_settings_are_varied_in_all_combinations():
     assert varied([["a=1", "a=2"], ["b=3"]]) == {"a=1 b=3": ["a=1", "b=3"], "a=2 b=3": ["a=2", "b=3"]}
     assert varied([]) == {}
+    request = parse_bench(["--data", "x", "--vary", "trajectories.direct_gaps=[4,8],[]"])
+    assert request.vary == [["trajectories.direct_gaps=[4,8]", "trajectories.direct_gaps=[]"]]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--dataset", "badja", "--path", "x", "--mode", "first"],
+        ["--dataset", "robotap"],
+        ["--data", "x", "--vary", "steps"],
+        ["--data", "x", "--first-frames", "1"],
+    ],
+)
+def test_arguments_that_would_have_no_effect_are_refused(arguments):
+    with pytest.raises(SystemExit) as stopped:
+        parse_bench(arguments)
+    assert stopped.value.code == 2
+
+
+def test_workers_are_not_asked_for_beside_a_cluster():
+    with pytest.raises(ConfigError, match="with --ray the cluster decides"):
+        Machines(workers=2, ray="auto")

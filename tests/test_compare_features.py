@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from run_batch import bench_methods
-from run_tracker import Config, open_clip
+from pipeline.bench import bench_methods
+from pipeline.stages import Config, open_clip
 from t4g_tracker.cache import Cache
 from t4g_tracker.cli import main
 from t4g_tracker.command_line import read_settings

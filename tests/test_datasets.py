@@ -1,10 +1,13 @@
 """Every published layout gives the clips that were put in, and says what is wrong with a damaged one."""
 
+import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_datasets import MOTIONS, POINTS, SIZE, badja_tree, clips, davis_tree, tapvid_dict, write_pickle
 
 from t4g_tracker.datasets import DatasetChoice
@@ -14,7 +17,7 @@ from t4g_tracker.datasets.davis import DavisFolder
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.datasets.protocols import JointProtocol, PointProtocol
 from t4g_tracker.datasets.tapvid import PickledClips
-from t4g_tracker.datatypes import Tracks
+from t4g_tracker.datatypes import Tracks, Video
 from t4g_tracker.errors import DatasetError
 
 
@@ -37,6 +40,33 @@ def test_a_tapvid_pickle_is_read_as_it_was_written(slide, ask, tmp_path, encode,
         check(opened.load(name), clip, ask)
 
 
+def test_frames_may_be_jpegs_also_grey_ones(slide, ask, tmp_path):
+    made = tapvid_dict(slide, ask)
+    encoded = []
+    for frame in made["left"]["video"]:
+        with io.BytesIO() as file:
+            Image.fromarray(frame).convert("L").save(file, "JPEG", quality=95)
+            encoded.append(file.getvalue())
+    made["left"]["video"] = encoded
+    frames = PickledClips(write_pickle(tmp_path / "set.pkl", made)).load("left").video.frames
+    assert frames.shape == (7, *SIZE, 3)
+    grey = np.asarray(Image.fromarray(clips(slide, ask)["left"][0].video.frames[0]).convert("L"), np.int16)
+    assert np.abs(frames[0, ..., 0] - grey).mean() < 3
+
+
+def test_frames_that_would_need_an_outside_program_are_refused(slide, ask, tmp_path):
+    made = tapvid_dict(slide, ask)
+    made["left"]["video"] = [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"] * 7
+    with pytest.raises(DatasetError, match="a frame cannot be decoded"):
+        PickledClips(write_pickle(tmp_path / "set.pkl", made)).load("left")
+
+
+def test_names_that_would_become_the_same_file_are_refused(tmp_path):
+    path = write_pickle(tmp_path / "set.pkl", {"a/b": {}, "a_b": {}})
+    with pytest.raises(DatasetError, match="two clips are called a_b"):
+        PickledClips(path)
+
+
 def test_a_folder_of_pickles_is_one_data_set(slide, ask, tmp_path):
     made = list(tapvid_dict(slide, ask, encode=True).values())
     for part in range(2):
@@ -50,9 +80,11 @@ def test_a_folder_of_pickles_is_one_data_set(slide, ask, tmp_path):
     ("change", "said"),
     [
         ({"points": np.zeros((3, 7))}, "do not fit together"),
-        ({"points": np.zeros((3, 5, 2)), "occluded": np.zeros((3, 5))}, "5 annotated frames, but 7 pictures"),
+        ({"points": np.zeros((3, 5, 2)), "occluded": np.zeros((3, 5))}, "has 5 frames, the clip has 7"),
         ({"video": np.zeros((7, 64, 96), np.uint8)}, "not at least two frames"),
         ({"video": [b"no image"] * 7}, "a frame cannot be decoded"),
+        ({"video": 5}, "its video is int, not at least two frames"),
+        ({"points": [[1], [1, 2]]}, "its points are not an array"),
     ],
 )
 def test_a_damaged_clip_is_refused_by_name(slide, ask, tmp_path, change, said):
@@ -93,7 +125,9 @@ def test_tracks_of_a_davis_sequence_come_from_its_folder_or_a_pickle(slide, ask,
         assert annotated is not None
         check(annotated, clips(slide, ask)["right"][0], ask)
     bare = DavisFolder(davis_tree(tmp_path / "bare", slide, ask, tracks=False))
-    assert bare.annotated("right") is None
+    assert not bare.has_annotations()
+    with pytest.raises(DatasetError, match=r"right\.npz"):
+        bare.check_annotations(["right"])
 
 
 def test_badja_joints_are_turned_from_rows_and_columns_and_placed_in_their_frames(slide, tmp_path):
@@ -116,7 +150,7 @@ def test_badja_scores_agree_with_a_case_worked_by_hand():
     Joint 1 is first visible in frame 1, and off by 2 px in frame 2: one of one, within both.
     """
     seen = torch.tensor([[True, True, True], [False, True, True]])
-    clip = AnnotatedClip(None, torch.zeros(2, 3, 2), seen, torch.tensor([10.0, 5.0, 5.0]))  # type: ignore[arg-type]
+    clip = AnnotatedClip(_video(), torch.zeros(2, 3, 2), seen, (256, 256), torch.tensor([10.0, 5.0, 5.0]))
     queries, which = JointProtocol().ask(clip)
     assert queries.frame.tolist() == [0, 1]
     xy = torch.tensor([[[0.0, 0], [4, 0], [0, 7]], [[90, 90], [0, 0], [2, 0]]])
@@ -131,6 +165,7 @@ def test_badja_scores_agree_with_a_case_worked_by_hand():
     [
         ({"image_path": "DAVIS/JPEGImages/Full-Resolution/beast/99.png"}, "which is not below"),
         ({"joints": [[1, 2]]}, "do not fit together or those of the first"),
+        ({"joints": [[1], [1, 2]]}, "joints are not pairs of numbers"),
         ({"visibility": None}, "do not fit together"),
     ],
 )
@@ -161,7 +196,7 @@ def test_480p_is_the_shorter_side():
 
 def test_a_view_without_a_visible_point_is_refused(slide, ask, tmp_path):
     stored = FolderClips(davis_tree(tmp_path, slide, ask)).load("left")
-    late = AnnotatedClip(stored.video, stored.xy, stored.visibility & (torch.arange(7) > 4))
+    late = replace(stored, visibility=stored.visibility & (torch.arange(7) > 4))
     with pytest.raises(DatasetError, match="no annotated point is visible in its first 4 frames"):
         View("stored", 4).of(late)
 
@@ -177,7 +212,7 @@ def test_the_same_data_is_described_by_its_protocol(tmp_path):
 
 def test_errors_of_tracks_are_means_over_the_frames_that_count():
     seen = torch.tensor([[True, True, False, True]])
-    clip = AnnotatedClip(_video(), torch.zeros(1, 4, 2), seen)
+    clip = AnnotatedClip(_video(), torch.zeros(1, 4, 2), seen, (256, 256))
     xy = torch.tensor([[[9.0, 0], [1, 0], [50, 0], [0, 3]]])
     tracks, which = Tracks(xy, seen, torch.ones(1, 4)), torch.tensor([0])
     protocol = PointProtocol("first")
@@ -185,7 +220,30 @@ def test_errors_of_tracks_are_means_over_the_frames_that_count():
     assert protocol.error_px(clip, queries, which, tracks).tolist() == pytest.approx([2.0])
 
 
-def _video():
-    from t4g_tracker.datatypes import Video
+def test_errors_do_not_ask_where_a_hidden_point_is():
+    seen = torch.tensor([[True, True, False, True]])
+    xy = torch.zeros(1, 4, 2)
+    xy[0, 2] = float("nan")
+    clip = AnnotatedClip(_video(), xy, seen, (256, 256))
+    queries, which = PointProtocol().ask(clip)
+    tracks = Tracks(torch.zeros(len(queries), 4, 2), seen, torch.ones(1, 4))
+    assert PointProtocol().error_px(clip, queries, which, tracks).tolist() == [0.0]
 
+
+def test_joints_are_measured_at_the_size_of_their_annotations(slide, tmp_path):
+    stored = BadjaClips(badja_tree(tmp_path, slide)).load("beast")
+    scores = []
+    for view in (View("stored"), View("256")):
+        clip = view.of(stored)
+        queries, which = JointProtocol().ask(clip)
+        apart = torch.tensor([2.9, 0.0]) if view.resolution == "stored" else torch.tensor([2.9 * 256 / 96, 0])
+        xy = clip.xy[which] + apart
+        tracks = Tracks(xy, clip.visibility[which], torch.ones(xy.shape[:2]))
+        scores.append(JointProtocol().score(clip, queries, which, tracks))
+        error = JointProtocol().error_px(clip, queries, which, tracks)
+        assert error.tolist() == pytest.approx([2.9] * len(queries), abs=1e-3)
+    assert scores[0] == scores[1] == {"segment": 100.0, "3px": 100.0}
+
+
+def _video():
     return Video(np.zeros((4, 256, 256, 3), np.uint8), 24.0, "x", "x")

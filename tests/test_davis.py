@@ -77,6 +77,26 @@ def test_truth_can_come_from_a_pickle(slide, ask, track, tracked, tmp_path):
     assert (tmp_path / "out" / "results.csv").read_bytes() == (tracked / "results.csv").read_bytes()
 
 
+def test_another_pickle_is_another_run(slide, ask, track, tmp_path, capsys):
+    root = davis_tree(tmp_path / "bare", slide, ask)
+    assert track(root, tmp_path / "out", "--sequences", "left") == 0
+    pickled = write_pickle(tmp_path / "set.pkl", tapvid_dict(slide, ask))
+    assert track(root, tmp_path / "out", "--sequences", "left", "--tapvid", pickled) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_a_sequence_without_tracks_is_told_before_any_work(slide, ask, track, tmp_path, capsys):
+    root = davis_tree(tmp_path / "davis", slide, ask)
+    made = tapvid_dict(slide, ask)
+    del made["right"]
+    assert track(root, tmp_path / "out", "--tapvid", write_pickle(tmp_path / "set.pkl", made)) == 2
+    assert "has no tracks of right" in capsys.readouterr().err
+    (tmp_path / "evil.pkl").write_bytes(b"cos\nsystem\n(S'touch was-run'\ntR.")
+    assert track(root, tmp_path / "out", "--tapvid", tmp_path / "evil.pkl") == 2
+    assert "names os.system" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_tracks_points_are_laid_inside_the_first_mask(slide, ask, track, tmp_path):
     root = davis_tree(tmp_path / "bare", slide, ask, tracks=False)
     assert track(root, tmp_path / "out", "--grid", 3, "--foreground") == 0
@@ -85,8 +105,8 @@ def test_without_tracks_points_are_laid_inside_the_first_mask(slide, ask, track,
     x, y = queries.xy.unbind(1)
     assert ((x >= 30) & (x < 60) & (y >= 20) & (y < 44)).all()
     assert [(row["clip"], row["method"]) for row in rows(tmp_path / "out")] == [
-        ("left", "tracked"),
-        ("right", "tracked"),
+        ("left", "path along flow"),
+        ("right", "path along flow"),
     ]
 
 

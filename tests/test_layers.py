@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = {"run_tracker", "run_batch", "run_comparisons"}
+COMMANDS = {"run_tracker", "pipeline"}
 MODULES = sorted(
-    [*ROOT.glob("t4g_tracker/**/*.py"), *ROOT.glob("adaptation/**/*.py"), *ROOT.glob("run_*.py")]
+    [
+        *ROOT.glob("t4g_tracker/**/*.py"),
+        *ROOT.glob("adaptation/**/*.py"),
+        *ROOT.glob("pipeline/*.py"),
+        ROOT / "run_tracker.py",
+    ]
 )
 PACKAGE = [path for path in MODULES if path.parts[len(ROOT.parts)] == "t4g_tracker"]
 ADAPTATION = [path for path in MODULES if path.parts[len(ROOT.parts)] == "adaptation"]
@@ -56,8 +61,8 @@ def test_importing_everything_draws_nothing_and_loads_no_large_library():
 import random, sys
 import numpy, torch
 before = torch.get_rng_state(), numpy.random.get_state()[1].copy(), random.getstate()
-import run_batch
-import run_comparisons
+import run_tracker
+import pipeline.bench, pipeline.compare, pipeline.davis
 assert torch.equal(torch.get_rng_state(), before[0])
 assert (numpy.random.get_state()[1] == before[1]).all()
 assert random.getstate() == before[2]

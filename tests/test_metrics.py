@@ -130,11 +130,6 @@ def test_tracks_of_other_points_are_refused():
         score(tracks, torch.zeros(3, 5, 2), torch.ones(3, 5).bool(), torch.zeros(3), EVALUATED, "first")
 
 
-def test_the_mean_counts_every_clip_once_and_leaves_out_what_has_no_number():
-    mean = Scores.mean([Scores(10, 20, 30, 40), Scores(20, 40, 50, float("nan"))])
-    assert mean == Scores(15, 30, 40, 40)
-
-
 SEEN = torch.tensor(
     [
         [0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1],

@@ -3,12 +3,15 @@
 import collections
 import os
 import pickle
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from t4g_tracker.datasets.pickles import SMALL_BYTES, StoredArray, StoredBytes, open_pickle
+from t4g_tracker.datasets.pickles import StoredArray, StoredBytes, open_pickle
 from t4g_tracker.errors import DatasetError
 
 ARRAYS = {
@@ -38,13 +41,27 @@ def test_arrays_come_back_as_they_were_whatever_the_protocol(tmp_path, protocol)
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 def test_long_contents_stay_in_the_file_until_they_are_asked_for(tmp_path, protocol):
-    image, long = os.urandom(9000), np.zeros(200_000, np.uint8)
-    opened = open_pickle(write(tmp_path / "a.pkl", {"video": [image, b"short"], "array": long}, protocol))
+    images = [bytes([number]) * 9000 for number in range(20)]  # in protocol 4 and 5 these lie in frames
+    value = {"video": [*images, b"short"], "array": np.arange(200_000, dtype=np.uint32)}
+    opened = open_pickle(write(tmp_path / "a.pkl", value, protocol))
     assert isinstance(opened["array"].content, StoredBytes)
-    assert opened["array"].content.length == 200_000 > SMALL_BYTES
-    stored, short = opened["video"]
+    assert np.array_equal(opened["array"].read(), value["array"])
+    *stored, short = opened["video"]
     assert short == b"short"
-    assert (stored.read() if isinstance(stored, StoredBytes) else stored) == image
+    assert all(isinstance(image, StoredBytes) for image in stored)
+    assert [image.read() for image in stored] == images
+
+
+def test_a_large_file_takes_little_memory(tmp_path):
+    value = [{"video": [os.urandom(20_000) for _ in range(100)]} for _ in range(20)]  # 40 MB
+    path = write(tmp_path / "a.pkl", value, 4)
+    del value
+    tracemalloc.start()
+    opened = open_pickle(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(opened) == 20
+    assert peak < 4e6
 
 
 def test_objects_in_an_array_are_kept_as_they_are(tmp_path):
@@ -97,6 +114,58 @@ def test_memory_is_not_taken_on_a_files_word(tmp_path):
     path = tmp_path / "a.pkl"
     path.write_bytes(b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.")  # bytearray(2**31 - 1)
     with pytest.raises(DatasetError, match="bytes are made from a int"):
+        open_pickle(path)
+
+
+NUMPY = "numpy._core.multiarray" if np.__version__ >= "2" else "numpy.core.multiarray"
+
+
+def reduced(*opcodes: bytes) -> bytes:
+    return b"\x80\x02" + b"".join(opcodes) + b"."
+
+
+def name(module: str, attribute: str) -> bytes:
+    return f"c{module}\n{attribute}\n".encode()
+
+
+DTYPE = name("numpy", "dtype") + b"X\x02\x00\x00\x00O8\x89\x88\x87R"  # dtype("O8", False, True)
+# its state, without the flag that says that it holds objects
+LYING = b"(K\x03X\x01\x00\x00\x00|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t"
+EIGHT = b"C\x08\x41\x41\x41\x41\x41\x41\x41\x41"  # an address of the attacker's choice
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (reduced(name(NUMPY, "scalar"), DTYPE, LYING, b"b", EIGHT, b"\x86R"), "does not fit its type"),
+        (reduced(name("_codecs", "encode"), b"}b"), "is not the file's to set"),
+        (
+            reduced(name("numpy", "ndarray"), b")R", b"(K\x01K\x05\x85", DTYPE, b"\x89", EIGHT, b"tb"),
+            "does not fit",
+        ),
+        (reduced(name("numpy", "dtype"), b"X\x02\x00\x00\x00V9\x85R"), "arrays of V9 are not expected"),
+    ],
+    ids=["a lying type", "changed helpers", "objects from bytes", "structures"],
+)
+def test_a_pickle_cannot_make_numpy_read_what_is_not_there(tmp_path, content, said):
+    """In a process of its own: numpy's own unpickling crashes on the first and third."""
+    path = tmp_path / "a.pkl"
+    path.write_bytes(content)
+    program = (
+        "import sys; from pathlib import Path; from t4g_tracker.datasets.pickles import open_pickle; "
+        "open_pickle(Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "DatasetError" in done.stderr
+    assert said in done.stderr
+
+
+def test_an_array_as_long_as_its_shape_says_is_the_only_one_taken(tmp_path):
+    array = pickle.dumps(np.zeros((3, 5), np.uint8), 2)
+    path = tmp_path / "a.pkl"
+    path.write_bytes(array.replace(b"K\x03K\x05\x86", b"K\x03K\x09\x86"))
+    with pytest.raises(DatasetError, match=r"shape \(3, 9\) has 15 bytes"):
         open_pickle(path)
 
 

@@ -33,9 +33,8 @@ def connect(address: str) -> Any:
         raise ConfigError("--ray: Ray is not installed; run pip install 't4g-tracker[cluster]'") from error
     if ray.is_initialized():
         return ray
-    where: dict[str, Any] = {} if address == LOCAL else {"address": address}
     try:
-        ray.init(**where, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+        ray.init(address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"--ray {address}: no cluster answers there ({one_line(error)})") from error
     return ray
@@ -50,15 +49,17 @@ def measure_on_ray(
         names: The clips.
         measure: From a clip's name and a device to its outcome; picklable.
         threads: Cores that a clip takes, at least 1.
-        device: "cpu", or "cuda" for one GPU a clip.
+        device: "cpu", or "cuda" for one GPU a clip; "auto" is "cuda" where any machine has one.
         address: Of the cluster.
 
     Raises:
         ConfigError: As ``connect``, or if no machine of the cluster has what a clip takes.
     """
     ray = connect(address)
-    gpus = 1 if device.startswith("cuda") else 0
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if device == "auto":
+        device = "cuda" if any(node.get("GPU", 0) for node in nodes) else "cpu"
+    gpus = 1 if device.startswith("cuda") else 0
     if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= gpus for node in nodes):
         raise ConfigError(
             f"--ray {address}: no machine of the cluster has {threads} cores and {gpus} GPUs for a clip; "
@@ -72,6 +73,8 @@ def measure_on_ray(
             name = waiting.pop(finished[0])
             try:
                 yield ray.get(finished[0])
+            except ray.exceptions.RayTaskError as error:  # before the clip was begun
+                yield ClipOutcome(name, error=f"could not be begun on the cluster: {one_line(error.cause)}")
             except ray.exceptions.RayError as error:
                 yield ClipOutcome(name, error=f"lost by the cluster {RETRIES + 1} times: {one_line(error)}")
     finally:

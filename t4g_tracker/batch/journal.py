@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -106,11 +107,11 @@ class Journal:
         for outcome in self.ordered():
             if outcome.error:
                 scores.append([outcome.clip, "", *[""] * len(self.measures), outcome.error])
-            for line in outcome.lines:
-                values = [f"{line.measures[name]:.2f}" if line.measures else "" for name in self.measures]
-                scores.append([outcome.clip, line.method, *values, ""])
-                spent = [f"{line.seconds:.1f}", f"{line.peak_memory_mb:.0f}"]
-                timings.append([outcome.clip, line.method, *spent])
+            for method in outcome.methods:
+                values = [_decimal(method.measures.get(name, math.nan)) for name in self.measures]
+                scores.append([outcome.clip, method.method, *values, ""])
+                spent = [f"{method.seconds:.1f}", f"{method.peak_memory_mb:.0f}"]
+                timings.append([outcome.clip, method.method, *spent])
         for name, rows in (("results.csv", scores), ("timings.csv", timings)):
             text = io.StringIO()
             csv.writer(text).writerows(rows)
@@ -131,6 +132,11 @@ class Journal:
             passing.write_text(said, encoding="utf-8")
         self.outcomes.update(_read(self.folder / JOURNAL))
         self.write_tables()
+
+
+def _decimal(value: float) -> str:
+    """A measure as results.csv has it; nothing where there is none."""
+    return "" if math.isnan(value) else f"{value:.2f}"
 
 
 def _read(path: Path) -> dict[str, ClipOutcome]:

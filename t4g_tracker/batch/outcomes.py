@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from t4g_tracker.datasets.protocols import WorstTrack
+
 
 @dataclass(frozen=True)
-class Line:
+class MethodScores:
     """One method on one clip."""
 
     method: str
@@ -17,20 +19,12 @@ class Line:
 
 
 @dataclass(frozen=True)
-class WorstTrack:
-    """A track of the finished tracker that went far astray."""
-
-    track: str
-    error_px: float  # mean over the frames that count
-
-
-@dataclass(frozen=True)
 class ClipOutcome:
     """All methods on one clip; or why it failed."""
 
     clip: str
-    lines: tuple[Line, ...] = ()
-    worst: tuple[WorstTrack, ...] = ()
+    methods: tuple[MethodScores, ...] = ()
+    worst: tuple[WorstTrack, ...] = ()  # of the last method
     frames: int = 0  # of the clip as it was tracked
     overlay: str = ""  # path from the output folder
     error: str = ""  # one line; empty when all went well
@@ -42,6 +36,6 @@ class ClipOutcome:
     @staticmethod
     def from_json(kept: dict[str, Any]) -> ClipOutcome:
         """The inverse of ``as_json``; raises KeyError or TypeError where it is not one."""
-        lines = tuple(Line(**line) for line in kept["lines"])
+        methods = tuple(MethodScores(**scores) for scores in kept["methods"])
         worst = tuple(WorstTrack(**track) for track in kept["worst"])
-        return ClipOutcome(**{**kept, "lines": lines, "worst": worst})
+        return ClipOutcome(**{**kept, "methods": methods, "worst": worst})

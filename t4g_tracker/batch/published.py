@@ -11,7 +11,7 @@ class Published:
 
     tracker: str
     dataset: str
-    protocol: str  # query mode, or "" where there is only one
+    mode: str  # of queries, or "" where there is only one
     resolution: str  # that the tracker was given
     measures: dict[str, float]
     source: str
@@ -22,9 +22,13 @@ def _davis(tracker: str, mode: str, resolution: str, source: str, **measures: fl
 
 
 def _badja(tracker: str, segment: float, near: float) -> Published:
-    source = "DINO-Tracker, arXiv:2403.14548"
-    return Published(tracker, "badja", "", "not stated here", {"segment": segment, "3px": near}, source)
+    source = "arXiv:2403.14548"
+    return Published(tracker, "badja", "", "480p", {"segment": segment, "3px": near}, source)
 
+
+# What the data sets have, to tell whether all of it was measured.
+CLIPS = {"tapvid-davis": 30}
+LONGEST_FRAMES = {"tapvid-davis": 104}
 
 PUBLISHED = (
     _davis("DINO-Tracker", "strided", "480p", "arXiv:2403.14548", AJ=65.3, delta_avg=80.7, OA=88.5),
@@ -41,5 +45,6 @@ PUBLISHED = (
 
 
 def published_for(dataset: str, mode: str) -> list[Published]:
-    """The scores on a data set under a protocol."""
-    return [row for row in PUBLISHED if row.dataset == dataset and row.protocol in ("", mode)]
+    """The scores on a data set, those with the same query mode first."""
+    rows = [row for row in PUBLISHED if row.dataset == dataset]
+    return sorted(rows, key=lambda row: row.mode not in ("", mode))

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.batch.published import Published, published_for
+from t4g_tracker.batch.published import CLIPS, LONGEST_FRAMES, Published, published_for
 from t4g_tracker.batch.tables import MEAN, TableRow, cells, header, said
 from t4g_tracker.outputs import atomic_write
 
@@ -29,10 +29,6 @@ class Setup:
     all_clips: int  # that the data set on disk has
 
 
-DAVIS_CLIPS = 30  # of TAP-Vid-DAVIS
-DAVIS_LONGEST_FRAMES = 104
-
-
 def differences(setup: Setup, published: Published, longest: int) -> list[str]:
     """Why a published score does not compare with these ones; empty where it does.
 
@@ -42,18 +38,20 @@ def differences(setup: Setup, published: Published, longest: int) -> list[str]:
         longest: Frames of the longest clip measured.
     """
     found = []
+    if published.mode and published.mode != setup.mode:
+        found.append(f"queries: {setup.mode} here, {published.mode} there")
     if setup.first_frames:
         found.append(f"length: first {setup.first_frames} frames here")
-    elif setup.dataset == "tapvid-davis" and longest < DAVIS_LONGEST_FRAMES:
-        found.append(f"length: at most {longest} frames here, up to {DAVIS_LONGEST_FRAMES} there")
+    elif longest < LONGEST_FRAMES.get(setup.dataset, 0):
+        found.append(f"length: at most {longest} frames here, up to {LONGEST_FRAMES[setup.dataset]} there")
     if setup.clips < setup.all_clips:
         found.append(f"clips: {setup.clips} of {setup.all_clips}")
-    elif setup.dataset == "tapvid-davis" and setup.clips != DAVIS_CLIPS:
-        found.append(f"clips: {setup.clips} here, {DAVIS_CLIPS} in the data set")
+    elif setup.clips != CLIPS.get(setup.dataset, setup.clips):
+        found.append(f"clips: {setup.clips} here, {CLIPS[setup.dataset]} there")
     if published.resolution != setup.resolution:
         found.append(f"resolution: {setup.resolution} here, {published.resolution} there")
-    if published.protocol and published.protocol != setup.mode:
-        found.append(f"queries: {setup.mode} here, {published.protocol} there")
+    if setup.dataset == "badja":
+        found.append("queries: where a joint is first visible here, in the first frame there")
     return found
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from t4g_tracker.batch.run import Machines
 from t4g_tracker.command_line import RunRequest, add_common_arguments
@@ -20,7 +21,7 @@ from t4g_tracker.metrics import QueryMode
 class BatchRequest(RunRequest):
     """What every command over many clips is told."""
 
-    mode: QueryMode
+    mode: QueryMode  # strided where nothing was said
     out: Path
     overlays: bool
     workers: int
@@ -92,7 +93,10 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
         help="measure each value in turn, e.g. adaptation.steps=500,1000,5000; given twice: all combinations",
     )
     _add_batch_arguments(parser, Path("outputs/bench"))
-    request = BenchRequest(**vars(parser.parse_args(argv)))
+    arguments = parser.parse_args(argv)
+    if arguments.mode and arguments.dataset == "badja":
+        parser.error("--mode is TAP-Vid's and does not go with badja")
+    request = BenchRequest(**_with_mode(arguments))
     if (request.dataset is None) != (request.path is None):
         parser.error("--dataset and --path go together")
     if request.configs and request.vary:
@@ -123,7 +127,10 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
         "--foreground", action="store_true", help="half of the training pairs come from inside the masks"
     )
     _add_batch_arguments(parser, Path("outputs/davis"))
-    return DavisRequest(**vars(parser.parse_args(argv)))
+    arguments = parser.parse_args(argv)
+    if arguments.mode and (arguments.grid or arguments.queries):
+        parser.error("--mode chooses points of TAP-Vid's tracks; it does not go with --grid or --queries")
+    return DavisRequest(**_with_mode(arguments))
 
 
 def varied(variations: list[list[str]]) -> dict[str, list[str]]:
@@ -131,9 +138,14 @@ def varied(variations: list[list[str]]) -> dict[str, list[str]]:
     return {" ".join(chosen): list(chosen) for chosen in product(*variations)} if variations else {}
 
 
+def _with_mode(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Arguments by name, the query mode settled."""
+    return {**vars(arguments), "mode": arguments.mode or "strided"}
+
+
 def _variations(text: str) -> list[str]:
     setting, equals, values = text.partition("=")
-    parts = [value for value in values.split(",") if value]
+    parts = [value for value in re.split(r",(?![^\[]*\])", values) if value]  # not within [a, b]
     if not equals or not parts:
         raise argparse.ArgumentTypeError(f"write stage.setting=a,b,..., got {text}")
     return [f"{setting}={value}" for value in parts]
@@ -141,7 +153,7 @@ def _variations(text: str) -> list[str]:
 
 def _add_batch_arguments(parser: argparse.ArgumentParser, out: Path) -> None:
     parser.add_argument(
-        "--mode", choices=("strided", "first"), default="strided", help="TAP-Vid query mode (default strided)"
+        "--mode", choices=("strided", "first"), help="query mode of TAP-Vid's tracks (default strided)"
     )
     parser.add_argument("--out", type=Path, default=out, help="folder for results (default %(default)s)")
     parser.add_argument(

@@ -30,6 +30,8 @@ class Machines:
     def __post_init__(self) -> None:
         if self.workers < 0 or self.threads < 1:
             raise ConfigError("--workers and --threads must be at least 1")
+        if self.ray and self.workers:
+            raise ConfigError("--workers is of this machine; with --ray the cluster decides, by --threads")
         if not self.ray and max(1, self.workers) * self.threads > cores():
             raise ConfigError(
                 f"--workers {self.workers or 1} with --threads {self.threads} need more than the {cores()} "
@@ -55,7 +57,7 @@ def run_batch(
     journal: Journal,
     measure: Measure,
     machines: Machines,
-    device: torch.device,
+    device: str,
     quiet: bool,
 ) -> None:
     """Measure the clips that a journal misses.
@@ -67,7 +69,7 @@ def run_batch(
         journal: Open.
         measure: From a clip's name and a device to its outcome; picklable.
         machines: Where.
-        device: "cuda" takes all GPUs in turn.
+        device: "cuda" takes all GPUs in turn; with a cluster also "auto", which is what its machines have.
         quiet: No bar.
 
     Raises:
@@ -79,9 +81,10 @@ def run_batch(
     if kept:
         tqdm.write(f"{kept} of {len(journal.clips)} clips are done already, in {journal.folder}")
     if machines.ray:
-        coming = measure_on_ray(missing, measure, machines.threads, str(device), machines.ray)
+        coming = measure_on_ray(missing, measure, machines.threads, device, machines.ray)
     else:
-        share = Share(machines.workers_here(device), machines.threads, str(device))
+        workers = machines.workers_here(torch.device(device))
+        share = Share(workers, machines.threads, device, in_process=machines.workers == 1)
         coming = measure_all(missing, measure, share)
     with tqdm(total=len(journal.clips), initial=kept, unit="clip", disable=quiet, dynamic_ncols=True) as bar:
         for outcome in coming:
@@ -95,7 +98,7 @@ def clip_line(outcome: ClipOutcome) -> str:
     """What is said of a clip when it ends."""
     if outcome.error:
         return f"{outcome.clip:<24} failed: {outcome.error}"
-    last = outcome.lines[-1]
+    last = outcome.methods[-1]
     scores = "   ".join(f"{name} {said(value)}" for name, value in last.measures.items())
     return f"{outcome.clip:<24} {last.method}   {scores}   {last.seconds:.0f} s"
 
@@ -103,8 +106,8 @@ def clip_line(outcome: ClipOutcome) -> str:
 def running_mean(journal: Journal) -> str:
     """The mean so far of the last method's first measure."""
     rows = means(table_rows(journal.ordered()))
-    rows = [row for row in rows if row.line.measures]
+    rows = [row for row in rows if row.scores.measures]
     if not rows:
         return ""
-    name, value = next(iter(rows[-1].line.measures.items()))
+    name, value = next(iter(rows[-1].scores.measures.items()))
     return f"{name} {said(value)}"

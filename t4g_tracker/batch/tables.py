@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from t4g_tracker.batch.outcomes import ClipOutcome, Line
+from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
 from t4g_tracker.outputs import atomic_write
 
 MEAN = "mean"
@@ -22,12 +22,12 @@ class TableRow:
     """One line of a table; the clip of a mean is "mean"."""
 
     clip: str
-    line: Line
+    scores: MethodScores
 
 
 def table_rows(outcomes: Sequence[ClipOutcome]) -> list[TableRow]:
     """Every clip's lines, then the mean over clips of each method, each clip counting once."""
-    rows = [TableRow(outcome.clip, line) for outcome in outcomes for line in outcome.lines]
+    rows = [TableRow(outcome.clip, scores) for outcome in outcomes for scores in outcome.methods]
     return rows + means(rows)
 
 
@@ -37,12 +37,12 @@ def means(rows: Sequence[TableRow]) -> list[TableRow]:
     A clip in which a measure counts nothing (NaN) is left out of that measure's mean.
     """
     result = []
-    for method in dict.fromkeys(row.line.method for row in rows):
-        lines = [row.line for row in rows if row.line.method == method]
+    for method in dict.fromkeys(row.scores.method for row in rows):
+        lines = [row.scores for row in rows if row.scores.method == method]
         measures = {name: _mean([line.measures[name] for line in lines]) for name in lines[0].measures}
         seconds = sum(line.seconds for line in lines) / len(lines)
         peak = max(line.peak_memory_mb for line in lines)
-        result.append(TableRow(MEAN, Line(method, measures, seconds, peak)))
+        result.append(TableRow(MEAN, MethodScores(method, measures, seconds, peak)))
     return result
 
 
@@ -57,8 +57,14 @@ def header(measures: Sequence[str]) -> list[str]:
 
 def cells(row: TableRow, measures: Sequence[str]) -> list[str]:
     """A row as texts, in the order of ``header``."""
-    values = [said(row.line.measures.get(name, math.nan)) for name in measures]
-    return [row.clip, row.line.method, *values, f"{row.line.seconds:.0f}", f"{row.line.peak_memory_mb:.0f}"]
+    values = [said(row.scores.measures.get(name, math.nan)) for name in measures]
+    return [
+        row.clip,
+        row.scores.method,
+        *values,
+        f"{row.scores.seconds:.0f}",
+        f"{row.scores.peak_memory_mb:.0f}",
+    ]
 
 
 def said(value: float) -> str:
@@ -88,24 +94,25 @@ def write_summary(
         folder: Where to.
         outcomes: Of every clip, failed ones included.
         measures: Columns.
-        facts: What else summary.json is to say: data set, protocol, settings, machine.
+        facts: What else summary.json is to say; "title" names data set and protocol.
     """
     rows = table_rows(outcomes)
     lines = [header(measures), ["---"] * (len(measures) + 4), *(cells(row, measures) for row in rows)]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     with atomic_write(folder / "results.md") as passing:
-        passing.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
+        passing.write_text(f"{facts['title']}\n\n{table}", encoding="utf-8")
     record = {
         **facts,
         "failures": [{"clip": o.clip, "error": o.error, "trace": o.trace} for o in outcomes if o.error],
-        "rows": [{"clip": row.clip, **_plain(row.line)} for row in rows],
+        "rows": [{"clip": row.clip, **_plain(row.scores)} for row in rows],
     }
     with atomic_write(folder / "summary.json") as passing:
         passing.write_text(json.dumps(record, indent=2), encoding="utf-8")
     return rows
 
 
-def _plain(line: Line) -> dict[str, Any]:
-    """A line for JSON, which knows no NaN."""
-    plain = asdict(line)
-    measures = {name: None if math.isnan(value) else value for name, value in line.measures.items()}
+def _plain(scores: MethodScores) -> dict[str, Any]:
+    """Scores for JSON, which knows no NaN."""
+    plain = asdict(scores)
+    measures = {name: None if math.isnan(value) else value for name, value in scores.measures.items()}
     return {**plain, "measures": measures}

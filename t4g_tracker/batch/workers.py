@@ -32,6 +32,7 @@ class Share:
     workers: int = 1
     threads: int = 1  # of the processor, for each
     device: str = "cpu"  # of the first; on CUDA, workers take the GPUs in turn
+    in_process: bool = False  # a single worker may be this process, which then must not be killed
 
     def device_of(self, worker: int) -> str:
         """The device of a worker by its number."""
@@ -52,7 +53,7 @@ def measure_all(names: list[str], measure: Measure, share: Share) -> Iterator[Cl
         An outcome for every name, in the order in which they end; a clip that raises, or whose process
         dies, has ``error`` set.
     """
-    if share.workers == 1:
+    if share.workers == 1 and share.in_process:
         use_threads(share.threads)
         for name in names:
             yield attempt(measure, name, share.device)

@@ -67,7 +67,7 @@ class DatasetChoice:
         for name in self.wanted:
             if name not in names:
                 raise DatasetError(f"{self.path}: has no clip {name}; it has {', '.join(names)}")
-        return list(self.wanted) or names
+        return list(dict.fromkeys(self.wanted)) or names
 
     def describe(self) -> str:
         """In words, for tables: data set, protocol, resolution and length."""

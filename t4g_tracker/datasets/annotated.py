@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from t4g_tracker.coordinates import Size, rescale
+from t4g_tracker.coordinates import Size, fractions_to_pixels, rescale
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError
 from t4g_tracker.video import working_frames
@@ -21,9 +22,32 @@ class AnnotatedClip:
     """A video and where annotated points are in it."""
 
     video: Video
-    xy: Tensor  # (N, T, 2) original pixels; meaningless where hidden
+    xy: Tensor  # (N, T, 2) pixels of the video; meaningless where hidden
     visibility: Tensor  # (N, T) bool; where frames are not annotated, False
-    reach_px: Tensor | None = None  # (T,) BADJA only: errors below count as right; NaN where not annotated
+    stored_size: Size  # (H, W) that the clip was annotated at
+    reach_px: Tensor | None = None  # (T,) BADJA only, pixels of the stored size; NaN where not annotated
+
+
+def annotated(video: Video, points: np.ndarray, occluded: np.ndarray, source: str) -> AnnotatedClip:
+    """A video with TAP-Vid's annotations.
+
+    Args:
+        video: T frames.
+        points: (N, T, 2) fractions of width and height.
+        occluded: (N, T) truth values.
+        source: For error messages.
+
+    Raises:
+        DatasetError: If they do not fit together.
+    """
+    if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2]:
+        raise DatasetError(
+            f"{source}: points {points.shape} and occluded {occluded.shape} do not fit together"
+        )
+    if points.shape[1] != video.frame_count:
+        raise DatasetError(f"{source}: has {points.shape[1]} frames, the clip has {video.frame_count}")
+    xy = fractions_to_pixels(torch.from_numpy(points.astype(np.float32)), video.size)
+    return AnnotatedClip(video, xy, torch.from_numpy(~occluded.astype(bool)), video.size)
 
 
 @dataclass(frozen=True)
@@ -58,10 +82,8 @@ class View:
         if size != video.size:
             frames = working_frames(video, size).permute(0, 2, 3, 1).contiguous().numpy()
             xy = rescale(xy, video.size, size)
-            if reach is not None:  # a length: with the square root of the area
-                reach = reach * float(np.sqrt(size[0] * size[1] / (video.size[0] * video.size[1])))
             video = replace(video, frames=frames)
-        return AnnotatedClip(video, xy, seen, reach)
+        return AnnotatedClip(video, xy, seen, clip.stored_size, reach)
 
     def describe(self) -> str:
         """In words, for tables: "480p, first 24 frames"."""

@@ -83,7 +83,7 @@ class BadjaClips:
             xy[:, place - first] = yx.flip(-1)
             seen[:, place - first] = torch.tensor(np.asarray(entry["visibility"]).astype(bool)[joints])
             reach[place - first] = self._reach(entry, video)
-        return AnnotatedClip(video, xy, seen, reach)
+        return AnnotatedClip(video, xy, seen, video.size, reach)
 
     def _reach(self, entry: dict[str, Any], video: Video) -> Tensor:
         mask = read_mask(self.root / entry["segmentation_path"], video)
@@ -102,7 +102,11 @@ def _entries(file: Path) -> list[dict[str, Any]]:
         for part in ("image_path", "segmentation_path", "joints", "visibility"):
             if not isinstance(entry, dict) or part not in entry:
                 raise DatasetError(f"{file}: item {index} has no {part}")
-        joints, visibility = np.asarray(entry["joints"]), np.asarray(entry["visibility"])
+        try:
+            joints = np.asarray(entry["joints"], dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"{file}: item {index}: joints are not pairs of numbers") from error
+        visibility = np.asarray(entry["visibility"])
         if joints.shape != (len(entries[0]["joints"]), 2) or visibility.shape != joints.shape[:1]:
             raise DatasetError(
                 f"{file}: item {index}: joints {joints.shape} and visibility {visibility.shape} do not fit "

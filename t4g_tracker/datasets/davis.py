@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from t4g_tracker.coordinates import rescale
@@ -71,31 +72,54 @@ class DavisFolder:
                 )
         return list(dict.fromkeys(names))
 
-    def annotated(self, name: str) -> AnnotatedClip | None:
-        """A sequence with its tracks; None where it has none.
+    def annotated(self, name: str) -> AnnotatedClip:
+        """A sequence with its tracks.
 
         Raises:
-            DatasetError: If tracks are there but do not fit the frames.
+            DatasetError: If there are none, or they do not fit the frames.
             VideoError: If the frames cannot be read.
         """
         video = read_video(self.frames(name))
         if self.tapvid is not None:
             return self._from_pickle(name, video)
-        file = self.root / "tracks" / f"{name}.npz"
-        return read_annotations(file, video) if file.is_file() else None
+        return read_annotations(self._tracks(name), video)
 
     def has_annotations(self) -> bool:
         return self.tapvid is not None or (self.root / "tracks").is_dir()
 
-    def _from_pickle(self, name: str, video: Video) -> AnnotatedClip | None:
+    def check_annotations(self, names: list[str]) -> None:
+        """Make sure that every sequence has tracks, where any has.
+
+        Raises:
+            DatasetError: If one has none, or the pickle cannot be used.
+        """
+        there = self._pickled().names() if self.tapvid is not None else None
+        for name in names:
+            if name not in there if there is not None else not self._tracks(name).is_file():
+                raise DatasetError(
+                    f"{self.tapvid or self._tracks(name)}: has no tracks of {name}; leave it out with "
+                    "--sequences, or give its points with --grid or --queries"
+                )
+
+    def _tracks(self, name: str) -> Path:
+        return self.root / "tracks" / f"{name}.npz"
+
+    def _pickled(self) -> PickledClips:
         assert self.tapvid is not None
-        clips = PickledClips(self.tapvid)
-        if name not in clips.names():
-            return None
-        stored = clips.load(name)
+        return _opened(self.tapvid)
+
+    def _from_pickle(self, name: str, video: Video) -> AnnotatedClip:
+        stored = self._pickled().load(name)
         if stored.video.frame_count != video.frame_count:
             raise DatasetError(
                 f"{self.tapvid}: {name} has {stored.video.frame_count} frames, {video.source} has "
                 f"{video.frame_count}"
             )
-        return AnnotatedClip(video, rescale(stored.xy, stored.video.size, video.size), stored.visibility)
+        xy = rescale(stored.xy, stored.video.size, video.size)
+        return AnnotatedClip(video, xy, stored.visibility, video.size)
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path) -> PickledClips:
+    """The pickle, looked through once a process."""
+    return PickledClips(path)

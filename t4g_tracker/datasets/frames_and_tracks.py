@@ -10,10 +10,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from t4g_tracker.coordinates import fractions_to_pixels
-from t4g_tracker.datasets.annotated import AnnotatedClip
+from t4g_tracker.datasets.annotated import AnnotatedClip, annotated
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError
 from t4g_tracker.video import read_video
@@ -62,9 +60,4 @@ def read_annotations(file: Path, video: Video) -> AnnotatedClip:
             points, occluded = arrays["points"], arrays["occluded"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{file}: is not a file of points and occluded ({error})") from error
-    if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2]:
-        raise DatasetError(f"{file}: points {points.shape} and occluded {occluded.shape} do not fit together")
-    if points.shape[1] != video.frame_count:
-        raise DatasetError(f"{file}: has {points.shape[1]} frames, the clip has {video.frame_count}")
-    xy = fractions_to_pixels(torch.from_numpy(points.astype(np.float32)), video.size)
-    return AnnotatedClip(video, xy, torch.from_numpy(~occluded.astype(bool)))
+    return annotated(video, points, occluded, str(file))

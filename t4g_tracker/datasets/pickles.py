@@ -8,6 +8,7 @@ little memory, and one clip at a time is read from it.
 
 from __future__ import annotations
 
+import math
 import pickle
 import struct
 from collections import OrderedDict
@@ -20,6 +21,7 @@ import numpy as np
 from t4g_tracker.errors import DatasetError, one_line
 
 SMALL_BYTES = 4096  # shorter byte strings are read at once
+PLAIN_KINDS = "biufcSUO"  # of arrays: truth values, numbers, bytes, text, and objects
 
 
 @dataclass(frozen=True)
@@ -36,28 +38,61 @@ class StoredBytes:
             return file.read(self.length)
 
 
+class StoredDtype:
+    """The type of an array's elements; a plain one, built here and not by the file.
+
+    numpy's own would take any state from a pickle, even one that makes it read numbers as addresses.
+    """
+
+    def __init__(self, code: Any = "u1", align: Any = False, copy: Any = False) -> None:
+        if not isinstance(code, str):
+            raise pickle.UnpicklingError("the type of an array is not a text")
+        self.plain = np.dtype(code)
+        if self.plain.kind not in PLAIN_KINDS or self.plain.fields or self.plain.subdtype:
+            raise pickle.UnpicklingError(f"arrays of {code} are not expected")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Take the byte order alone; whatever else a plain type has follows from its code."""
+        order, structured = state[1], state[2:5]
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in structured):
+            raise pickle.UnpicklingError("arrays of structures are not expected")
+        if order in ("<", ">"):
+            self.plain = self.plain.newbyteorder(order)
+
+
 @dataclass
 class StoredArray:
     """A numpy array inside a pickle file, which is read when it is asked for."""
 
     shape: tuple[int, ...] = ()
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))
-    order: str = "C"
-    content: Any = b""  # bytes, StoredBytes, or a list of objects
+    columns_first: bool = False  # as Fortran stores arrays
+    content: bytes | StoredBytes | list[Any] = b""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, fortran, content = state
-        self.shape, self.dtype, self.content = tuple(shape), np.dtype(dtype), content
-        self.order = "F" if fortran else "C"
+        _, shape, dtype, columns_first, content = state
+        self._take(shape, dtype, bool(columns_first), content)
+
+    def _take(self, shape: Any, dtype: Any, columns_first: bool, content: Any) -> None:
+        expected = list if isinstance(dtype, StoredDtype) and dtype.plain.hasobject else bytes | StoredBytes
+        if not isinstance(dtype, StoredDtype) or not isinstance(content, expected):
+            raise pickle.UnpicklingError("the content of an array does not fit its type")
+        if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
+            raise pickle.UnpicklingError("the shape of an array is not one")
+        length = len(content) if isinstance(content, bytes | list) else content.length
+        if length != math.prod(shape) * (1 if isinstance(content, list) else dtype.plain.itemsize):
+            raise pickle.UnpicklingError(f"an array of shape {shape} has {length} bytes or items")
+        self.shape, self.dtype, self.columns_first, self.content = shape, dtype.plain, columns_first, content
 
     def read(self) -> np.ndarray:
         """The array; of an array of objects, the objects as they are in the file."""
-        if self.dtype.hasobject:
+        order: Any = "F" if self.columns_first else "C"
+        if isinstance(self.content, list):
             objects = np.empty(len(self.content), dtype=object)
             objects[:] = self.content
-            return objects.reshape(self.shape, order="F" if self.order == "F" else "C")
-        data = self.content.read() if isinstance(self.content, StoredBytes) else bytes(self.content)
-        return np.frombuffer(data, self.dtype).reshape(self.shape, order="F" if self.order == "F" else "C")
+            return objects.reshape(self.shape, order=order)
+        data = self.content.read() if isinstance(self.content, StoredBytes) else self.content
+        return np.frombuffer(data, self.dtype).reshape(self.shape, order=order)
 
 
 def open_pickle(path: Path) -> Any:
@@ -87,16 +122,18 @@ def _empty_array(kind: object, shape: object, code: object) -> StoredArray:
     return StoredArray()
 
 
-def _array_of(content: Any, dtype: Any, shape: Any, order: str) -> StoredArray:
+def _array_of(content: Any, dtype: Any, shape: Any, order: Any) -> StoredArray:
     """In place of ``numpy.core.numeric._frombuffer``, which protocol 5 uses."""
-    return StoredArray(tuple(shape), np.dtype(dtype), order, content)
+    array = StoredArray()
+    array._take(shape, dtype, order == "F", content)
+    return array
 
 
-def _number_of(dtype: np.dtype[Any], content: Any = b"") -> Any:
+def _number_of(dtype: Any, content: Any = b"") -> Any:
     """In place of ``numpy.core.multiarray.scalar``."""
-    if dtype.hasobject or not isinstance(content, bytes):
-        raise pickle.UnpicklingError(f"a numpy scalar of {dtype} is not a number")
-    return np.frombuffer(content, dtype)[0]
+    array = StoredArray()
+    array._take((), dtype, False, content)
+    return array.read()[()]
 
 
 def _encoded(text: str, encoding: str = "latin1") -> bytes:
@@ -122,7 +159,7 @@ def _plain(module: str, name: str) -> Any | None:
         ("numpy.core.multiarray", "scalar"): _number_of,
         ("numpy.core.numeric", "_frombuffer"): _array_of,
         ("numpy", "ndarray"): StoredArray,
-        ("numpy", "dtype"): np.dtype,
+        ("numpy", "dtype"): StoredDtype,
         ("_codecs", "encode"): _encoded,
         ("collections", "OrderedDict"): OrderedDict,
         ("builtins", "set"): set,
@@ -139,12 +176,14 @@ class _Reader(pickle._Unpickler):  # type: ignore[misc]  # the one in Python: it
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
     append: Any  # what the base class has, which its stub does not say
     read: Any
+    stack: Any
     _unframer: Any
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         super().__init__(file)
         self._file, self._path = file, path
         self._bytes_in_file = path.stat().st_size
+        self._frame_start = 0
 
     def find_class(self, module: str, name: str) -> Any:
         known = _plain(module, name)
@@ -159,15 +198,16 @@ class _Reader(pickle._Unpickler):  # type: ignore[misc]  # the one in Python: it
         raise DatasetError(f"{self._path}: refers to objects outside itself ({name}); nothing was run")
 
     def _push_bytes(self, length: int) -> None:
-        frame = self._unframer.current_frame  # small things come in frames, which are in memory already
-        framed = frame is not None and frame.tell() < len(frame.getbuffer())
-        if framed or length < SMALL_BYTES:
+        """Push a byte string, or for a long one its place, inside a frame as well as between frames."""
+        if length < SMALL_BYTES:
             self.append(bytes(self.read(length)))
             return
-        offset = self._file.tell()
+        frame = self._unframer.current_frame
+        framed = frame is not None and frame.tell() < len(frame.getbuffer())
+        offset = self._frame_start + frame.tell() if framed else self._file.tell()
         if offset + length > self._bytes_in_file:
             raise EOFError("it ends too early")
-        self._file.seek(offset + length)
+        (frame.seek if framed else self._file.seek)(offset + length - (self._frame_start if framed else 0))
         self.append(StoredBytes(self._path, offset, length))
 
     def _load_bytes_4(self) -> None:
@@ -176,6 +216,21 @@ class _Reader(pickle._Unpickler):  # type: ignore[misc]  # the one in Python: it
     def _load_bytes_8(self) -> None:
         self._push_bytes(struct.unpack("<Q", self.read(8))[0])
 
+    def _load_frame(self) -> None:
+        (length,) = struct.unpack("<Q", self.read(8))
+        self._frame_start = self._file.tell()
+        self._unframer.load_frame(length)
+
+    def _load_build(self) -> None:
+        """Give an array or its type its state; the state of nothing else is a file's to set."""
+        state = self.stack.pop()
+        built = self.stack[-1]
+        if not isinstance(built, StoredArray | StoredDtype) or not isinstance(state, tuple):
+            raise pickle.UnpicklingError(f"the state of a {type(built).__name__} is not the file's to set")
+        built.__setstate__(state)
+
     dispatch[pickle.BINBYTES[0]] = _load_bytes_4
     dispatch[pickle.BINBYTES8[0]] = _load_bytes_8
     dispatch[pickle.BYTEARRAY8[0]] = _load_bytes_8
+    dispatch[pickle.FRAME[0]] = _load_frame
+    dispatch[pickle.BUILD[0]] = _load_build

@@ -15,9 +15,10 @@ from torch import Tensor
 from t4g_tracker.coordinates import rescale
 from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.metrics import EVALUATION_SIZE, QueryMode, sample_queries, score
+from t4g_tracker.metrics import QueryMode, counted_frames, evaluation_distance, sample_queries, score
 
 Measures = dict[str, float]
+WORST_OF_A_CLIP = 10  # tracks that are remembered
 
 
 class TrackingProtocol(Protocol):
@@ -61,18 +62,16 @@ class PointProtocol:
         return dict(zip(self.measures, values, strict=True))
 
     def error_px(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Tensor:
-        size = clip.video.size
-        difference = rescale(tracks.xy, size, EVALUATION_SIZE) - rescale(
-            clip.xy[which], size, EVALUATION_SIZE
-        )
-        frame = torch.arange(clip.xy.shape[1])
-        later = frame > queries.frame[:, None] if self.mode == "first" else frame != queries.frame[:, None]
-        return _mean_where(difference.norm(dim=-1), clip.visibility[which] & later)
+        apart = evaluation_distance(tracks.xy, clip.xy[which], clip.video.size)
+        counted = counted_frames(queries.frame, clip.xy.shape[1], self.mode)
+        return _mean_where(apart, clip.visibility[which] & counted)
 
 
 @dataclass(frozen=True)
 class JointProtocol:
-    """BADJA's: joints within 0.2 of the root of the animal's area, and within 3 px of the frames tracked.
+    """BADJA's: joints within 0.2 of the root of the animal's area, and within 3 px.
+
+    Both are of the frames as they were annotated, whatever size was tracked at.
 
     Each joint is asked for where it is first annotated as visible, and counts in every later annotated
     frame where it is visible. All joints of a clip count alike, and all clips. Source:
@@ -83,7 +82,7 @@ class JointProtocol:
     near_px: ClassVar[float] = 3.0
 
     def describe(self) -> str:
-        return "BADJA, queries where a joint is first visible, 3 px of the frames tracked"
+        return "BADJA, queries where a joint is first visible, measured at the size of the annotations"
 
     def ask(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
         return sample_queries(clip.xy, clip.visibility, "first")
@@ -101,12 +100,37 @@ class JointProtocol:
     def _distances(
         self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks
     ) -> tuple[Tensor, Tensor]:
-        """(M, T) pixels, and which of them count."""
-        distance = (tracks.xy - clip.xy[which]).norm(dim=-1)
-        later = torch.arange(clip.xy.shape[1]) > queries.frame[:, None]
-        return distance, clip.visibility[which] & later
+        """(M, T) pixels of the stored size, and which of them count."""
+        found, true = (rescale(xy, clip.video.size, clip.stored_size) for xy in (tracks.xy, clip.xy[which]))
+        counted = counted_frames(queries.frame, clip.xy.shape[1], "first")
+        return (found - true).norm(dim=-1), clip.visibility[which] & counted
 
 
 def _mean_where(values: Tensor, counted: Tensor) -> Tensor:
     """Mean over the last dimension of (M, T) values that count; NaN where none does."""
-    return (values * counted).sum(-1) / counted.sum(-1)
+    return torch.where(counted, values, 0).sum(-1) / counted.sum(-1)
+
+
+@dataclass(frozen=True)
+class WorstTrack:
+    """A track that went far astray."""
+
+    track: str
+    error_px: float  # mean over the frames that count
+
+
+def worst_tracks(
+    protocol: TrackingProtocol,
+    annotated: AnnotatedClip,
+    queries: QueryPoints,
+    which: Tensor,
+    tracks: Tracks,
+) -> tuple[WorstTrack, ...]:
+    """The tracks of a clip that are farthest from the truth on average."""
+    error = protocol.error_px(annotated, queries, which, tracks)
+    ranked = error.nan_to_num(-1).argsort(descending=True)[:WORST_OF_A_CLIP].tolist()
+    return tuple(
+        WorstTrack(queries.names[index], round(float(error[index]), 3))
+        for index in ranked
+        if error[index] >= 0
+    )

@@ -8,18 +8,18 @@ fractions of width and height, and ``occluded`` (N, T). Source: TAP-Vid, arXiv:2
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
-import torch
+from PIL import Image
 
-from t4g_tracker.coordinates import fractions_to_pixels
-from t4g_tracker.datasets.annotated import AnnotatedClip
+from t4g_tracker.datasets.annotated import AnnotatedClip, annotated
 from t4g_tracker.datasets.pickles import StoredArray, StoredBytes, open_pickle
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError, one_line
+from t4g_tracker.video import IMAGE_ERRORS
 
 FPS = 24.0  # the pickles do not say; only overlays are played
 
@@ -58,32 +58,34 @@ class PickledClips:
         Raises:
             DatasetError: If its arrays do not fit together or a frame cannot be decoded.
         """
-        source, clip = f"{self.path}[{name}]", self._clips[name]
+        source = f"{self.path}[{name}]"
+        if name not in self._clips:
+            raise DatasetError(f"{source}: there is no such clip")
+        clip = self._clips[name]
         frames = _frames(clip["video"], source)
-        points, occluded = np.asarray(_read(clip["points"])), np.asarray(_read(clip["occluded"]))
-        if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2]:
-            raise DatasetError(
-                f"{source}: points {points.shape} and occluded {occluded.shape} do not fit together"
-            )
-        if points.shape[1] != len(frames):
-            raise DatasetError(
-                f"{source}: has {points.shape[1]} annotated frames, but {len(frames)} pictures"
-            )
         video = Video(frames, FPS, name, source)
-        xy = fractions_to_pixels(torch.from_numpy(points.astype(np.float32)), video.size)
-        return AnnotatedClip(video, xy, torch.from_numpy(~occluded.astype(bool)))
+        points, occluded = (_array(clip[part], source, part) for part in ("points", "occluded"))
+        return annotated(video, points, occluded, source)
 
 
 def _entries(file: Path) -> dict[str, Any]:
     """Clips by name; those of a list are named after the file and their place."""
     kept = open_pickle(file)
-    if isinstance(kept, StoredArray) and kept.dtype.hasobject:
-        kept = list(kept.read())
-    if isinstance(kept, dict):
-        return {str(name).replace("/", "_"): clip for name, clip in kept.items()}
+    if isinstance(kept, StoredArray) and isinstance(kept.content, list):
+        kept = kept.content
     if isinstance(kept, list | tuple):
         return {f"{file.stem}-{index:04d}": clip for index, clip in enumerate(kept)}
-    raise DatasetError(f"{file}: holds a {type(kept).__name__}, not a dict or a list of clips")
+    if not isinstance(kept, dict):
+        raise DatasetError(f"{file}: holds a {type(kept).__name__}, not a dict or a list of clips")
+    clips: dict[str, Any] = {}
+    for key, clip in kept.items():
+        if not isinstance(key, str | int):
+            raise DatasetError(f"{file}: a clip's name is a {type(key).__name__}, not a text")
+        name = re.sub(r"[^\w.-]", "_", str(key)).lstrip(".") or "_"  # it names files of results
+        if name in clips:
+            raise DatasetError(f"{file}: two clips are called {name}")
+        clips[name] = clip
+    return clips
 
 
 def _checked(clip: Any, file: Path, name: str) -> dict[str, Any]:
@@ -93,41 +95,38 @@ def _checked(clip: Any, file: Path, name: str) -> dict[str, Any]:
     return clip
 
 
-def _read(value: Any) -> Any:
-    if isinstance(value, StoredArray | StoredBytes):
-        return value.read()
-    return value
+def _array(value: Any, source: str, part: str) -> np.ndarray:
+    """An array, or numbers in lists, as an array."""
+    try:
+        return value.read() if isinstance(value, StoredArray) else np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{source}: its {part} are not an array ({one_line(error)})") from error
 
 
 def _frames(video: Any, source: str) -> np.ndarray:
     """(T, H, W, 3) uint8 from an array, or from a list of encoded images."""
-    frames = _read(video)
-    if not isinstance(frames, np.ndarray) or frames.dtype.hasobject:
-        frames = _decoded([_read(frame) for frame in frames], source)
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) < 2:
-        raise DatasetError(
-            f"{source}: its video is {frames.dtype} {frames.shape}, "
-            "not at least two frames (T, H, W, 3) of uint8"
-        )
+    frames = video.read() if isinstance(video, StoredArray) else video
+    if isinstance(frames, list | tuple) or (isinstance(frames, np.ndarray) and frames.dtype.hasobject):
+        frames = _decoded(list(frames), source)
+    if not isinstance(frames, np.ndarray) or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 2:
+        said = f"{frames.dtype} {frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
+        raise DatasetError(f"{source}: its video is {said}, not at least two frames (T, H, W, 3) of uint8")
+    if frames.dtype != np.uint8:
+        raise DatasetError(f"{source}: its video is {frames.dtype}, not uint8")
     return frames
-
-
-def _picture(image: Any) -> np.ndarray:
-    """(H, W, 3) of an encoded image, or of an array."""
-    if isinstance(image, bytes):
-        return iio.imread(io.BytesIO(image), plugin="pillow")[..., :3]
-    return np.asarray(image)
 
 
 def _decoded(images: list[Any], source: str) -> np.ndarray:
     try:
-        return np.stack(
-            [
-                iio.imread(io.BytesIO(image), plugin="pillow")[..., :3]
-                if isinstance(image, bytes)
-                else np.asarray(image)
-                for image in images
-            ]
-        )
-    except Exception as error:  # imageio's plugins raise what they like
+        return np.stack([_picture(image) for image in images])
+    except (*IMAGE_ERRORS, TypeError) as error:
         raise DatasetError(f"{source}: a frame cannot be decoded ({one_line(error)})") from error
+
+
+def _picture(image: Any) -> np.ndarray:
+    """(H, W, 3) of an encoded image, or of an array."""
+    if isinstance(image, StoredArray):
+        return image.read()
+    encoded = image.read() if isinstance(image, StoredBytes) else image
+    with Image.open(io.BytesIO(encoded), formats=("JPEG", "PNG")) as opened:
+        return np.asarray(opened.convert("RGB"))

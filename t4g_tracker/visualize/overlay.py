@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from t4g_tracker.coordinates import Size
@@ -119,6 +120,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, qual
                     height + height % 2,
                     "yuv420p",
                 )
+                stream.thread_count = torch.get_num_threads()  # no more than the rest of the program takes
                 for frame in chain([first], source):
                     picture = av.VideoFrame.from_ndarray(_even(frame), format="rgb24")
                     container.mux(stream.encode(picture))

@@ -1,13 +1,13 @@
 """``t4g compare-features``: frozen features of several extractors on one's own video, side by side.
 
-Strings together the stages of run_tracker.py, as ``t4g track`` does, and holds no mathematics.
+Strings together the stages of one video, as ``t4g track`` does, and holds no mathematics.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from run_tracker import (
+from pipeline.stages import (
     Clip,
     Config,
     features_are_kept,

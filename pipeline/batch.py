@@ -1,0 +1,85 @@
+"""What the commands that go over many clips share: a job for each clip, and a run that ends in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.stages import Config
+from t4g_tracker.batch.journal import Journal
+from t4g_tracker.batch.outcomes import ClipOutcome
+from t4g_tracker.batch.report import Setup, write_report
+from t4g_tracker.batch.request import BatchRequest
+from t4g_tracker.batch.run import run_batch
+from t4g_tracker.batch.tables import terminal_lines, write_summary
+from t4g_tracker.cache import Cache
+from t4g_tracker.command_line import pick_device
+from t4g_tracker.config import as_dict
+from t4g_tracker.features import check_features
+from t4g_tracker.flow import check_flow
+
+EXIT_SOME_FAILED = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What measuring any clip of a batch needs; sent to other processes."""
+
+    configs: dict[str, Config]
+    cache: Cache
+    seed: int
+    out: Path
+    overlays: bool
+
+    def __call__(self, name: str, device: str) -> ClipOutcome:
+        raise NotImplementedError
+
+    def config(self) -> Config:
+        """The last configuration, the one whose tracks are shown."""
+        return list(self.configs.values())[-1]
+
+
+def run_job(
+    request: BatchRequest,
+    job: Job,
+    names: list[str],
+    measures: tuple[str, ...],
+    identity: Mapping[str, object],
+    setup: Setup,
+) -> int:
+    """Measure what is missing, write the tables and say what came of it.
+
+    Args:
+        request: What was asked for.
+        job: Measures a clip.
+        names: The clips.
+        measures: Columns of the tables.
+        identity: What decides the results besides settings and machine; plain JSON values.
+        setup: What is said of it in the report.
+
+    Returns:
+        0, or 1 where a clip failed.
+    """
+    for config in job.configs.values():
+        check_features(config.features)
+        check_flow(config.flow)
+    machines = request.machines
+    device = request.device if machines.ray else str(pick_device(request.device))
+    identity = {
+        **identity,
+        "settings": {name: as_dict(config) for name, config in job.configs.items()},
+        "seed": request.seed,
+        "device": device.partition(":")[0],
+        "threads": machines.threads,
+    }
+    with Journal(request.out, identity, names, measures, request.fresh) as journal:
+        run_batch(journal, job, machines, device, request.quiet)
+        outcomes, failures = journal.ordered(), journal.failures()
+        rows = write_summary(request.out, outcomes, measures, {"title": setup.title, **identity})
+        write_report(request.out, outcomes, rows, measures, setup)
+    print("\n".join(terminal_lines(rows, measures)))
+    print(f"{setup.title}; tables, report.html and overlays in {request.out}")
+    for outcome in failures:
+        print(f"failed: {outcome.clip}: {outcome.error}")
+    return EXIT_SOME_FAILED if failures else 0
