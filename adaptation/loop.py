@@ -227,7 +227,8 @@ class _Stepper:
 
     def adapted(self, which: Tensor) -> tuple[Tensor, Tensor]:
         """Adapted and frozen features of the frames ``which`` (F,)."""
-        frozen = self.frozen[which].to(self.device, self.precision)
+        # both channels last: mixed, the sum of the two would be laid out the slow way round
+        frozen = self.frozen[which].to(self.device, self.precision, memory_format=torch.channels_last)
         frames = normalise_frames(self.frames[which].to(self.device))
         frames = frames.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):

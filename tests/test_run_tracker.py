@@ -13,6 +13,7 @@ from PIL import Image
 
 import adaptation.loop
 import run_tracker
+from pipeline import stages
 from t4g_tracker.command_line import stop_on_interrupt
 from t4g_tracker.datatypes import Tracks
 from t4g_tracker.outputs import read_tracks_npz, write_tracks_npz
@@ -103,7 +104,7 @@ def test_the_record_names_settings_seed_and_accuracy(finished):
 
 def test_asking_for_other_points_reuses_what_the_video_taught(kept, command, tmp_path, monkeypatch):
     for work in ("extract_features", "FlowEstimator", "adapt"):
-        monkeypatch.setattr(run_tracker, work, None)  # calling it would fail
+        monkeypatch.setattr(stages, work, None)  # calling it would fail
     (tmp_path / "more.json").write_text(json.dumps([[3, 50, 30], [7, 70, 20], [0, 30, 50]]))
     assert command(tmp_path / "out", kept, "--queries", str(tmp_path / "more.json")) == 0
     assert not {"trajectories", "adaptation"} & stages_of(tmp_path / "out")
