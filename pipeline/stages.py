@@ -33,8 +33,8 @@ from t4g_tracker.features import (
 from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size, resolve_flow, weights_stamp
 from t4g_tracker.precision import pick_precision
 from t4g_tracker.report import OutputsConfig, Row, score_rows, write_results, write_run
-from t4g_tracker.stages import StageLog, progress_bar
-from t4g_tracker.tracking import Progress, TrackingConfig, track
+from t4g_tracker.stages import Progress, StageLog, progress_bar
+from t4g_tracker.tracking import TrackingConfig, track
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow, chain_query_points
 from t4g_tracker.video import content_hash, working_frames
 from t4g_tracker.visibility import VisibilityConfig

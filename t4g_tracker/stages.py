@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+Progress = Callable[[int, int], None]  # told (done, in all) while work goes on
+
 
 @dataclass
 class StageLog:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +13,9 @@ from t4g_tracker.errors import ConfigError
 from t4g_tracker.matching import cell_vectors, cost_volume, sample_vectors, soft_argmax, top_peaks
 from t4g_tracker.paths import Candidates, choose_paths
 from t4g_tracker.polish import polish
+from t4g_tracker.stages import Progress
 from t4g_tracker.trajectories import chain_query_points
 from t4g_tracker.visibility import VisibilityConfig, judge
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +16,8 @@ from t4g_tracker.features.diffusion_config import DiffusionConfig, Kind
 from t4g_tracker.features.dinov2_config import Dinov2Config
 from t4g_tracker.features.patch import PatchConfig, extract_patch
 from t4g_tracker.features.zeroscope_config import ZeroscopeConfig
+from t4g_tracker.stages import Progress
 
-Progress = Callable[[int, int], None]
 Extractor = Literal["patch", "track4gen-mini", "track4gen", "svd", "zeroscope", "dinov2"]
 
 # The group of settings that each extractor reads.

@@ -20,7 +20,6 @@ from t4g_tracker.errors import WeightsError
 from t4g_tracker.features.diffusion_config import SVD_MODEL, DiffusionConfig, Kind
 from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline, load_refiner
 from t4g_tracker.features.networks import (
-    Progress,
     check_frames,
     dtype_for,
     in_float16,
@@ -29,6 +28,7 @@ from t4g_tracker.features.networks import (
     segment_features,
     tiled_grid,
 )
+from t4g_tracker.stages import Progress
 
 
 def check(config: DiffusionConfig, kind: Kind) -> Path:

@@ -13,8 +13,7 @@ from t4g_tracker.coordinates import Size, centred_offset
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.segments import segment_plan
-
-Progress = Callable[[int, int], None]
+from t4g_tracker.stages import Progress
 
 
 def check_frames(frames: Tensor) -> None:

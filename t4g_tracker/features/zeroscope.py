@@ -21,7 +21,6 @@ from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.layouts import ZEROSCOPE
 from t4g_tracker.features.model_files import block_channels, find_folder, load_strictly, read_configs
 from t4g_tracker.features.networks import (
-    Progress,
     check_frames,
     dtype_for,
     in_float16,
@@ -31,6 +30,7 @@ from t4g_tracker.features.networks import (
     tiled_grid,
 )
 from t4g_tracker.features.zeroscope_config import ZeroscopeConfig
+from t4g_tracker.stages import Progress
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -17,10 +16,9 @@ from t4g_tracker.datatypes import FlowSequence
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.bundled import RAFT_MINI
 from t4g_tracker.flow.dis import dis_flow, refine_flow
+from t4g_tracker.stages import Progress
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ Source: Teed and Deng, RAFT, arXiv:2003.12039.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlparse
@@ -25,8 +24,8 @@ from torchvision.models.optical_flow import (
 
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.bundled import RAFT_MINI
+from t4g_tracker.stages import Progress
 
-Progress = Callable[[int, int], None]
 Variant = Literal["raft-mini", "raft-small", "raft-large"]
 
 STRIDE_PX = 8  # RAFT's encoders halve three times
