@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
@@ -130,6 +131,21 @@ def _new_name(method: str, config: str, seen: dict[str, str]) -> str:
     return f"{method}, {config}" if method in seen.values() else method
 
 
+def synthetic_val(folder: Path) -> Path:
+    """The project's own benchmark, made in ``folder`` where it is not there yet.
+
+    Raises:
+        OutputError: If it cannot be written.
+        TrackerError: If it has to be made and scikit-image is not installed.
+    """
+    from t4g_tracker.training.make_val import ValConfig, make_val
+
+    config = ValConfig()
+    if len(list((folder / "tracks").glob("*.npz"))) < config.clips:
+        make_val(folder, config)
+    return folder
+
+
 def bench(argv: list[str] | None = None) -> int:
     """``t4g bench``: returns the exit code, 1 where a clip failed."""
     return guarded(_bench_command, argv)
@@ -143,9 +159,8 @@ def _bench_command(argv: list[str] | None) -> int:
     for name, assignments in varied(request.vary).items():
         configs[name] = read_settings(base, None, assignments)
     configs = configs or {request.config.stem if request.config else "default": base}
-    view = View(request.resolution or ("stored" if request.data else "480p"), request.first_frames)
-    path = request.data or request.path
-    assert path is not None
+    view = View(request.resolution or ("480p" if request.path else "stored"), request.first_frames)
+    path = request.data or request.path or synthetic_val(request.cache / "synthetic-val")
     choice = DatasetChoice(request.dataset or "folder", path, request.mode, view, tuple(request.clips or ()))
     clips = choice.open()
     names = choice.names(clips)

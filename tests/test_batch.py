@@ -281,6 +281,7 @@ def test_settings_are_varied_in_all_combinations():
     [
         ["--dataset", "badja", "--path", "x", "--mode", "first"],
         ["--dataset", "robotap"],
+        ["--dataset", "synthetic-val", "--path", "x"],
         ["--data", "x", "--vary", "steps"],
         ["--data", "x", "--first-frames", "1"],
     ],

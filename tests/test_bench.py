@@ -17,7 +17,10 @@ from tiny_datasets import SIZE, annotations, badja_tree, davis_tree, tapvid_dict
 from t4g_tracker.cli import main as t4g
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.errors import DatasetError
+from t4g_tracker.training import make_val
 from t4g_tracker.video import read_video
+
+TINY_VAL = make_val.ValConfig(clips=2, frames=4, size=(64, 96), points=16)
 
 
 def annotate(root, clip, queries, name, **changes):
@@ -287,6 +290,19 @@ def test_a_data_set_that_is_not_there_is_one_line_and_no_table(data, tmp_path, c
     assert code == 2
     assert re.search(f"^error: .*{said}", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
+
+
+def test_synthetic_val_is_made_once(run_bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(make_val, "ValConfig", lambda: TINY_VAL)
+    only = ("--dataset", "synthetic-val", "--clips", "synthetic-01", "--workers", 1)
+    assert run_bench(tmp_path / "out", *only) == 0
+    kept = tmp_path / "cache" / "synthetic-val" / "tracks" / "synthetic-01.npz"
+    written = kept.stat().st_mtime_ns
+    assert run_bench(tmp_path / "again", *only) == 0
+    assert kept.stat().st_mtime_ns == written
+    assert (tmp_path / "again" / "results.csv").read_bytes() == (
+        tmp_path / "out" / "results.csv"
+    ).read_bytes()
 
 
 def test_a_malicious_pickle_is_refused_before_anything_runs(run_bench, tmp_path, capsys):

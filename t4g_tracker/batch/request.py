@@ -70,13 +70,17 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="folder with JPEGImages/480p/<clip>/ and tracks/<clip>.npz")
     names = [name for name in get_args(DatasetName) if name != "folder"]
-    what.add_argument("--dataset", choices=names, help="published data set, with --path")
+    what.add_argument(
+        "--dataset",
+        choices=names,
+        help="published data set, with --path; or synthetic-val, made here",
+    )
     parser.add_argument("--path", type=Path, help="the data set's pickle, folder of pickles, or BADJA folder")
     parser.add_argument("--clips", nargs="+", help="only these clips")
     parser.add_argument(
         "--resolution",
         choices=get_args(Resolution),
-        help="frames are brought to this size before tracking (default: as stored for --data, else 480p)",
+        help="frames are brought to this size before tracking (default: published sets 480p, others stored)",
     )
     parser.add_argument(
         "--first-frames", type=int, default=0, metavar="N", help="only the first N frames of each clip"
@@ -97,8 +101,8 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
     if arguments.mode and arguments.dataset == "badja":
         parser.error("--mode is TAP-Vid's and does not go with badja")
     request = BenchRequest(**_with_mode(arguments))
-    if (request.dataset is None) != (request.path is None):
-        parser.error("--dataset and --path go together")
+    if (request.dataset in (None, "synthetic-val")) != (request.path is None):
+        parser.error("--path goes with --dataset, of which synthetic-val alone does without")
     if request.configs and request.vary:
         parser.error("--configs and --vary do not go together")
     if request.first_frames < 0 or request.first_frames == 1:

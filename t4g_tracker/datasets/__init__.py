@@ -14,7 +14,9 @@ from t4g_tracker.datasets.tapvid import PickledClips
 from t4g_tracker.errors import DatasetError
 from t4g_tracker.metrics import QueryMode
 
-DatasetName = Literal["folder", "tapvid-davis", "tapvid-kinetics", "rgb-stacking", "robotap", "badja"]
+DatasetName = Literal[
+    "folder", "synthetic-val", "tapvid-davis", "tapvid-kinetics", "rgb-stacking", "robotap", "badja"
+]
 
 
 class AnnotatedClips(Protocol):
@@ -51,7 +53,7 @@ class DatasetChoice:
         """
         if not self.path.exists():
             raise DatasetError(f"{self.path}: no such file or folder; check the path")
-        if self.dataset == "folder":
+        if self.dataset in ("folder", "synthetic-val"):
             return FolderClips(self.path)
         if self.dataset == "badja":
             return BadjaClips(self.path)
