@@ -19,13 +19,24 @@ from t4g_tracker.datatypes import FeatureGrid
 AdapterKind = Literal["lite", "delta-cnn"]
 
 
-def unit_length(frozen: Tensor) -> Tensor:
-    """Scale every cell of (T, C, h, w) to unit length, half precision.
+def mean_feature(frozen: Tensor) -> Tensor:
+    """The mean (C, 1, 1) over all frames and cells of (T, C, h, w), in single precision.
 
-    Residuals of any extractor then start on the same scale. Cosine similarity does not
-    see it.
+    What all cells have in common tells none from another, but a residual would have to
+    cancel it first: features after a ReLU have much of it.
     """
-    return normalize(frozen.float(), dim=1, eps=1e-6).half()
+    return frozen.mean(dim=(0, 2, 3), dtype=torch.float32)[:, None, None]
+
+
+def unit_length(frozen: Tensor, mean: Tensor | None = None) -> Tensor:
+    """Scale every cell of (T, C, h, w) to unit length, half precision, after taking off ``mean`` (C, 1, 1).
+
+    Residuals of any extractor then start on the same scale. Cells without any feature stay so.
+    """
+    values = frozen.float()
+    if mean is not None:
+        values = torch.where(values.any(dim=1, keepdim=True), values - mean, 0)
+    return normalize(values, dim=1, eps=1e-6).half()
 
 
 def align(frozen: Tensor, size: Sequence[int]) -> Tensor:
@@ -173,6 +184,7 @@ def apply_adapter(
     device: torch.device,
     precision: torch.dtype = torch.float32,
     batch: int = 4,
+    centre: bool = True,
 ) -> FeatureGrid:
     """Run a fitted adapter over the whole video.
 
@@ -183,16 +195,18 @@ def apply_adapter(
         device: Where to compute.
         precision: Autocast type; float32 for none.
         batch: Frames at a time, which bounds memory.
+        centre: Take off the video's mean feature first; as in the adaptation.
 
     Returns:
         The adapted grid at unit length, half precision, on the CPU.
     """
     was_training = adapter.training
     adapter.eval()
+    mean = mean_feature(features.values).to(device) if centre else None
     parts = []
     for begin in range(0, len(frames), batch):
         part = slice(begin, begin + batch)
-        frozen = unit_length(features.values[part].to(device)).to(precision)
+        frozen = unit_length(features.values[part].to(device), mean).to(precision)
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             adapted = adapter(normalise_frames(frames[part].to(device)), frozen)
         parts.append(normalize(adapted.float(), dim=1, eps=1e-6).half().cpu())

@@ -15,6 +15,7 @@ from adaptation.adapter import (
     Adapter,
     AdapterKind,
     build_adapter,
+    mean_feature,
     normalise_frames,
     unit_length,
 )
@@ -34,7 +35,8 @@ class AdaptationConfig:
     steps: int = 2000  # optimisation steps; 0 tracks with the frozen features
     adapter: AdapterKind = "lite"
     width: int = 64  # lite only: channels at stride 8, a multiple of 16
-    learning_rate: float = 2e-3  # at its highest
+    centre: bool = True  # take the video's mean feature off the frozen features first
+    learning_rate: float = 1e-3  # at its highest
     schedule: Literal["one-cycle", "exponential"] = "one-cycle"  # exponential: 0.999 every 40 steps
     weight_decay: float = 0.01
     frames_per_step: int = 2
@@ -172,7 +174,9 @@ def adapt(
     if resume is not None:
         state.load_state_dict(resume)
     precision = pick_precision(config.precision, device)
-    stepper = _Stepper(state.adapter, unit_length(features.values), frames, config, device, precision)
+    mean = mean_feature(features.values) if config.centre else None
+    frozen = unit_length(features.values, mean)
+    stepper = _Stepper(state.adapter, frozen, frames, config, device, precision)
     if not state.step:
         state.snapshots[0] = _weights(state.adapter)
         state.history.append({"step": 0, "held_back_2px": stepper.share_within(probe)})

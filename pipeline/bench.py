@@ -105,8 +105,8 @@ def bench_methods(
         method = seen[key] = _new_name(f"chained {resolve_flow(config.flow).method}", name, seen)
         yield MethodTracks(method, chained, *clip.log.spent("flow", "chain"))
     features = frozen_features(clip, config)
-    grid = (config.adaptation.adapter, config.adaptation.precision)  # that features are brought to
-    key = f"{frozen_features_key(clip, config)} {grid} {config.tracking} {config.visibility}"
+    brought = (config.adaptation.adapter, config.adaptation.precision, config.adaptation.centre)
+    key = f"{frozen_features_key(clip, config)} {brought} {config.tracking} {config.visibility}"
     if key not in seen:
         with clip.log.stage("matching"):
             unchanged = unadapted_features(clip, config, features)

@@ -297,7 +297,10 @@ def _untrained_adapter(clip: Clip, config: Config, features: FeatureGrid) -> Ada
 
 def _apply(adapter: Adapter, clip: Clip, config: Config, features: FeatureGrid) -> FeatureGrid:
     precision = pick_precision(config.adaptation.precision, clip.device)
-    return apply_adapter(adapter.to(clip.device), features, clip.frames, clip.device, precision)
+    centre = config.adaptation.centre
+    return apply_adapter(
+        adapter.to(clip.device), features, clip.frames, clip.device, precision, centre=centre
+    )
 
 
 def _size(clip: Clip) -> tuple[int, int]:

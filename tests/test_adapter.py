@@ -11,6 +11,7 @@ from adaptation.adapter import (
     apply_adapter,
     blur_halve,
     build_adapter,
+    mean_feature,
     normalise_frames,
     unit_length,
 )
@@ -60,7 +61,7 @@ def test_over_a_whole_video_an_untrained_adapter_gives_the_frozen_features(clip,
     adapter = build_adapter(kind, 24, 32, seed=0)
     adapted = apply_adapter(adapter, grid, clip.frames, CPU, batch=2)
     side = 64 // adapter.stride_px
-    wanted = align(unit_length(grid.values).float(), (side, 2 * side))
+    wanted = align(unit_length(grid.values, mean_feature(grid.values)).float(), (side, 2 * side))
     assert torch.equal(adapted.values, normalize(wanted, dim=1).half())
     assert (adapted.stride_px, adapted.offset_px) == (adapter.stride_px, (adapter.stride_px - 1) / 2)
     assert adapter.training  # as it was before
@@ -159,6 +160,18 @@ def test_unit_length_scales_cells_and_leaves_empty_ones_empty():
     norm = unit_length(values).float().norm(dim=1)
     assert norm[0, 1, 1] == 0
     torch.testing.assert_close(norm[1], torch.ones(3, 3), atol=2e-3, rtol=0)
+
+
+def test_what_all_cells_share_is_taken_off():
+    """Features that differ little beside what they share are as far apart as without it."""
+    own = torch.randn(3, 8, 4, 5, generator=torch.Generator().manual_seed(0))
+    own = own - own.mean(dim=(0, 2, 3), keepdim=True)
+    shared = torch.full((1, 8, 1, 1), 20.0)
+    plain, mean = own + shared, mean_feature(own + shared)
+    torch.testing.assert_close(mean, shared[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(unit_length(plain, mean), unit_length(own), atol=2e-3, rtol=0)
+    apart = unit_length(plain).float().flatten(2).permute(0, 2, 1)
+    assert (apart @ apart.mT).min() > 0.9  # while as they are, all look alike
 
 
 def test_frames_are_normalised_to_minus_one_to_one():
