@@ -117,7 +117,8 @@ def test_train_flow_writes_weights_that_the_tracker_loads_and_goes_on_from(tmp_p
     model = raft.load_raft("raft-small", str(path), CPU)
     assert {value.dtype for value in model.parameters()} == {torch.float32}
     last = json.loads((tmp_path / "history.jsonl").read_text().splitlines()[-1])
-    assert last["val_epe"] > last["val_median"] >= 0
+    assert last["val_epe"] > 0  # nobody guesses flow without any error
+    assert last["val_median"] > 0
     again = [*arguments, "trainer.steps=1", "--from", str(path), "--out", str(tmp_path / "again")]
     assert flow_commands.train_flow(again) == 0
 
