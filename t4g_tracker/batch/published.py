@@ -32,11 +32,11 @@ LONGEST_FRAMES = {"tapvid-davis": 104}
 
 PUBLISHED = (
     _davis("DINO-Tracker", "strided", "480p", "arXiv:2403.14548", AJ=65.3, delta_avg=80.7, OA=88.5),
-    _davis("OmniMotion", "strided", "not stated here", "arXiv:2403.14548", AJ=51.7, delta_avg=67.5, OA=85.3),
-    _davis("CaDeX++", "strided", "not stated here", "arXiv:2407.06531", AJ=59.4, delta_avg=77.4, OA=85.9),
-    _davis("CoTracker3", "first", "not stated here", "arXiv:2410.11831", AJ=63.8, delta_avg=76.3, OA=90.2),
-    _davis("Track-On-R", "first", "not stated here", "the paper of Track-On-R", AJ=68.1, delta_avg=80.3),
-    _davis("TAPNext++", "strided", "not stated here", "the paper of TAPNext++", AJ=71.2),
+    _davis("OmniMotion", "strided", "unknown", "arXiv:2403.14548", AJ=51.7, delta_avg=67.5, OA=85.3),
+    _davis("CaDeX++", "strided", "unknown", "arXiv:2407.06531", AJ=59.4, delta_avg=77.4, OA=85.9),
+    _davis("CoTracker3", "first", "unknown", "arXiv:2410.11831", AJ=63.8, delta_avg=76.3, OA=90.2),
+    _davis("Track-On-R", "first", "unknown", "the paper of Track-On-R", AJ=68.1, delta_avg=80.3),
+    _davis("TAPNext++", "strided", "unknown", "the paper of TAPNext++", AJ=71.2),
     _badja("DINO-Tracker", 72.4, 14.3),
     _badja("TAPIR", 68.7, 10.5),
     _badja("CoTracker", 64.0, 11.2),
