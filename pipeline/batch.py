@@ -61,10 +61,10 @@ def run_job(
     Returns:
         0, or 1 where a clip failed.
     """
+    machines = request.machines
     for config in job.configs.values():
         check_features(config.features)
         check_flow(config.flow)
-    machines = request.machines
     device = request.device if machines.ray else str(pick_device(request.device))
     identity = {
         **identity,

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from t4g_tracker.errors import CacheError, OutputError
-from t4g_tracker.outputs import atomic_write, prepare_output_folder
+from t4g_tracker.errors import CacheError
+from t4g_tracker.outputs import prepare_output_folder, save_torch
 
 FORMAT = 2  # raise when what an entry holds, or how it is computed, changes
 
@@ -105,14 +105,8 @@ class Cache:
             OutputError: If the folder cannot be written or the disk is full.
         """
         prepare_output_folder(self.folder)
-        path = self.path(kind, key)
-        try:
-            with atomic_write(path) as temporary:
-                torch.save({"kind": kind, "key": key, "payload": payload, "seconds": seconds}, temporary)
-        except RuntimeError as error:  # how torch's writer says that the disk took no more
-            raise OutputError(
-                f"{path}: cannot be written, the disk may be full; free some space or choose another --cache"
-            ) from error
+        entry = {"kind": kind, "key": key, "payload": payload, "seconds": seconds}
+        save_torch(self.path(kind, key), entry, "--cache")
 
     def remove(self, kind: str, key: str) -> None:
         self.path(kind, key).unlink(missing_ok=True)

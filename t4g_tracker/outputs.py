@@ -64,6 +64,26 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             passing.unlink()
 
 
+def save_torch(path: Path, payload: Any, option: str) -> None:
+    """Write what ``torch.load`` reads, whole or not at all.
+
+    Args:
+        path: The file; its folder must exist.
+        payload: Plain containers and tensors.
+        option: Of the command line, that would choose another folder; for the error message.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    try:
+        with atomic_write(path) as passing:
+            torch.save(payload, passing)
+    except RuntimeError as error:  # how torch's writer says that the disk took no more
+        raise OutputError(
+            f"{path}: cannot be written, the disk may be full; free some space or choose another {option}"
+        ) from error
+
+
 def _flush_to_disk(path: Path) -> None:
     """Wait until the file's bytes are on the disk, not only promised to it."""
     with path.open("rb") as file:

@@ -15,14 +15,14 @@ from t4g_tracker.batch.workers import Measure, attempt, use_threads
 from t4g_tracker.errors import ConfigError, one_line
 
 RETRIES = 3  # for a clip whose machine is lost
-LOCAL = "local"  # address that starts a cluster of this machine alone
 
 
 def connect(address: str) -> Any:
     """Connect to a cluster and return the ``ray`` module.
 
     Args:
-        address: As Ray takes it ("auto", "10.0.0.1:6379", "ray://..."), or "local".
+        address: As Ray takes it ("auto", "10.0.0.1:6379", "ray://..."), or "local", which starts one of this
+            machine alone.
 
     Raises:
         ConfigError: If Ray is not installed or there is no cluster at the address.

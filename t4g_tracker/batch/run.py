@@ -12,7 +12,7 @@ from tqdm import tqdm
 from t4g_tracker.batch.cluster import measure_on_ray
 from t4g_tracker.batch.journal import Journal
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.batch.tables import means, said, table_rows
+from t4g_tracker.batch.tables import said, table_rows
 from t4g_tracker.batch.workers import Measure, Share, measure_all
 from t4g_tracker.errors import ConfigError
 
@@ -24,7 +24,7 @@ class Machines:
     """Where clips are measured, and what each may use."""
 
     workers: int = 0  # processes on this machine; 0: as many as its cores, GPUs and memory allow
-    threads: int = 1  # cores for each clip; its results depend on them, in the last digits
+    threads: int = 1  # cores for each clip; with others its results differ, as with another seed
     ray: str = ""  # address of a cluster; empty: this machine
 
     def __post_init__(self) -> None:
@@ -105,8 +105,7 @@ def clip_line(outcome: ClipOutcome) -> str:
 
 def running_mean(journal: Journal) -> str:
     """The mean so far of the last method's first measure."""
-    rows = means(table_rows(journal.ordered()))
-    rows = [row for row in rows if row.scores.measures]
+    rows = [row for row in table_rows(journal.ordered()) if row.scores.measures]
     if not rows:
         return ""
     name, value = next(iter(rows[-1].scores.measures.items()))

@@ -93,9 +93,12 @@ class DavisFolder:
         Raises:
             DatasetError: If one has none, or the pickle cannot be used.
         """
-        there = self._pickled().names() if self.tapvid is not None else None
+        if self.tapvid is not None:
+            there = self._pickled().names()
+        else:
+            there = [name for name in names if self._tracks(name).is_file()]
         for name in names:
-            if name not in there if there is not None else not self._tracks(name).is_file():
+            if name not in there:
                 raise DatasetError(
                     f"{self.tapvid or self._tracks(name)}: has no tracks of {name}; leave it out with "
                     "--sequences, or give its points with --grid or --queries"

@@ -13,7 +13,6 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from t4g_tracker.command_line import add_settings_arguments, pick_device, stop_on_interrupt
-from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.stages import progress_bar
 from t4g_tracker.training.trainer import TrainerConfig, TrainingRun, train
 
@@ -64,7 +63,6 @@ def run_training(
         KeyboardInterrupt: If Ctrl-C ended the training early; its state is kept.
         CacheError, OutputError, TrainingError: As ``train``.
     """
-    prepare_output_folder(folder)
     device = pick_device(request.device)
     with progress_bar("training", "step", request.quiet) as report, stop_on_interrupt() as stop:
         run = TrainingRun(folder, device, request.time_budget, request.seed, stop, report)

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from t4g_tracker.errors import CacheError, OutputError
-from t4g_tracker.outputs import atomic_write
+from t4g_tracker.errors import CacheError
+from t4g_tracker.outputs import save_torch
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,7 @@ class Checkpoint:
             "averaged": self.averaged.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        try:
-            with atomic_write(self.path) as passing:
-                torch.save(payload, passing)
-        except RuntimeError as error:  # how torch's writer says that the disk took no more
-            raise OutputError(f"{self.path}: cannot be written; is the disk full?") from error
+        save_torch(self.path, payload, "--out")
 
     def resume(self) -> TrainingState:
         """Take up what the file holds; without a file, nothing changes.
