@@ -36,7 +36,10 @@ def connect(address: str) -> Any:
     try:
         ray.init(address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"--ray {address}: no cluster answers there ({one_line(error)})") from error
+        raise ConfigError(
+            f"--ray {address}: no cluster answers there ({one_line(error)}); if it was started with a token "
+            "(Ray 2.59 and newer), set RAY_AUTH_MODE=token here too"
+        ) from error
     return ray
 
 
