@@ -182,7 +182,7 @@ def test_blocks_after_the_wanted_one_are_not_run(own_model, frames):
     assert torch.equal(_extract(own_model, frames[:4], kind="svd").values, before)
 
 
-def test_half_precision_stays_near_single(model, frames):
+def test_half_precision_stays_near_single(model, frames, cpu_has_bfloat16):
     single = _extract(model, frames[:4], kind="svd").values.float().flatten()
     half = _extract(model, frames[:4], kind="svd", half=True).values.float().flatten()
     assert torch.cosine_similarity(single, half, dim=0) > 0.999

@@ -104,7 +104,7 @@ def test_every_frame_is_described_by_itself(model, frames):
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_half_precision_stays_near_single(model, frames):
+def test_half_precision_stays_near_single(model, frames, cpu_has_bfloat16):
     single = _extract(model, frames[:1]).values.float().flatten()
     half = _extract(model, frames[:1], half=True).values.float().flatten()
     assert torch.cosine_similarity(single, half, dim=0) > 0.999

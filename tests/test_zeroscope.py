@@ -126,7 +126,7 @@ def test_same_seed_same_features_another_seed_others(model, frames):
     assert not torch.equal(first, other)
 
 
-def test_half_precision_stays_near_single(model, frames):
+def test_half_precision_stays_near_single(model, frames, cpu_has_bfloat16):
     single = _extract(model, frames[:4]).values.float().flatten()
     half = _extract(model, frames[:4], half=True).values.float().flatten()
     assert torch.cosine_similarity(single, half, dim=0) > 0.999

@@ -31,7 +31,7 @@ class DiffusionConfig:
     fps: int = 7  # frames a second SVD is told, minus one, as in its training
     motion_bucket_id: int = 127  # amount of motion SVD is told; 127 is its usual
     noise_aug_strength: float = 0.02  # noise on the conditioning frame, of -1..1
-    half: bool = True  # float16 on a GPU, bfloat16 on a CPU; false is float32
+    half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false is float32
 
     def __post_init__(self) -> None:
         for name, least in (("block", 0), ("segment_frames", 0), ("fps", 1), ("motion_bucket_id", 0)):

@@ -14,7 +14,7 @@ class Dinov2Config:
     model: str = "facebook/dinov2-base"  # transformers folder or hub name
     layer: int = 0  # transformer block whose patch tokens are taken, 1 is the first; 0: the last
     stride_px: int = 8  # working pixels a patch covers: the frame is enlarged until 14 of its pixels do
-    half: bool = True  # float16 on a GPU, bfloat16 on a CPU; false is float32
+    half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false is float32
 
     def __post_init__(self) -> None:
         for name, least in (("layer", 0), ("stride_px", 1)):

@@ -13,6 +13,7 @@ from t4g_tracker.coordinates import Size, centred_offset
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.segments import segment_plan
+from t4g_tracker.precision import pick_precision
 from t4g_tracker.stages import Progress
 
 
@@ -23,10 +24,13 @@ def check_frames(frames: Tensor) -> None:
 
 
 def dtype_for(half: bool, device: torch.device) -> torch.dtype:
-    """What a network runs in: half precision is float16, on CPUs bfloat16, which they are built for."""
+    """What a network runs in: half precision is float16, on a CPU bfloat16 if it has the instructions.
+
+    Without them convolutions in bfloat16 take many times as long as in float32.
+    """
     if not half:
         return torch.float32
-    return torch.bfloat16 if device.type == "cpu" else torch.float16
+    return pick_precision("auto", device) if device.type == "cpu" else torch.float16
 
 
 def in_float16(values: Tensor, folder: Path, stage: str) -> Tensor:

@@ -19,7 +19,7 @@ class ZeroscopeConfig:
     block: int = 2  # index of the UNet up-block whose output (upsampled) is taken
     timestep: int = 50  # noise on the frame latents, as a step of its schedule; 0 is the least
     segment_frames: int = 24  # frames the UNet sees at once
-    half: bool = True  # float16 on a GPU, bfloat16 on a CPU; false is float32
+    half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false is float32
 
     def __post_init__(self) -> None:
         for name, least in (("block", 0), ("timestep", 0), ("segment_frames", 1)):

@@ -1,0 +1,41 @@
+"""Networks run in bfloat16 only where that is faster."""
+
+import pytest
+import torch
+
+from t4g_tracker import precision
+from t4g_tracker.features.networks import dtype_for
+from t4g_tracker.precision import pick_precision
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def test_a_cpu_with_bfloat16_instructions_uses_them(cpu_has_bfloat16):
+    assert pick_precision("auto", CPU) == torch.bfloat16
+    assert dtype_for(True, CPU) == torch.bfloat16
+
+
+def test_a_cpu_without_them_stays_in_single_precision(monkeypatch):
+    """There a convolution in bfloat16 takes many times as long."""
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: False)
+    assert pick_precision("auto", CPU) == torch.float32
+    assert dtype_for(True, CPU) == torch.float32
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_the_processor_says_nothing_about_a_gpu(monkeypatch, has):
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: has)
+    assert pick_precision("auto", GPU) == torch.bfloat16
+    assert dtype_for(True, GPU) == torch.float16
+
+
+def test_what_is_asked_for_is_given(monkeypatch):
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: False)
+    assert pick_precision("bfloat16", CPU) == torch.bfloat16
+    assert dtype_for(False, GPU) == torch.float32
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
+def test_bfloat16_is_not_chosen_where_convolutions_cannot_do_it():
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        assert pick_precision("auto", CPU) == torch.float32
