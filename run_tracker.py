@@ -9,6 +9,7 @@ adaptation/loop.py, matching in t4g_tracker/tracking.py.
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from pipeline.stages import (
     Clip,
@@ -38,6 +39,7 @@ from t4g_tracker.flow import check_flow
 from t4g_tracker.masks import read_foreground
 from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.report import closing_lines, describe
+from t4g_tracker.stages import progress_bar
 from t4g_tracker.video import read_video
 
 
@@ -75,7 +77,8 @@ def _track_command(argv: list[str] | None) -> int:
     folder = prepare_output_folder(request.out or f"outputs/{video.name}")
     cache = Cache.open(request.cache, request.fresh)
 
-    clip = open_clip(video, config, cache, device, request.seed, foreground, request.quiet)
+    bar = partial(progress_bar, quiet=request.quiet)
+    clip = open_clip(video, config, cache, device, request.seed, foreground, bar)
     print(describe(video, queries, working_size(video.size, config.working_size), device))
     features = frozen_features(clip, config)
     flow = optical_flow(clip, config)

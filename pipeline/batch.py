@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.stages import Config
+from t4g_tracker.batch.cluster import connect
 from t4g_tracker.batch.journal import Journal
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.report import Setup, write_report
@@ -40,6 +41,11 @@ class Job:
         return list(self.configs.values())[-1]
 
 
+def with_changes(title: str, assignments: list[str]) -> str:
+    """A title that names the settings given with ``--set``, which names of configurations do not tell."""
+    return f"{title}; with {' '.join(assignments)}" if assignments else title
+
+
 def run_job(
     request: BatchRequest,
     job: Job,
@@ -62,6 +68,8 @@ def run_job(
         0, or 1 where a clip failed.
     """
     machines = request.machines
+    if machines.ray:
+        connect(machines.ray)
     for config in job.configs.values():
         check_features(config.features)
         check_flow(config.flow)
@@ -78,8 +86,10 @@ def run_job(
         outcomes, failures = journal.ordered(), journal.failures()
         rows = write_summary(request.out, outcomes, measures, {"title": setup.title, **identity})
         write_report(request.out, outcomes, rows, measures, setup)
-    print("\n".join(terminal_lines(rows, measures)))
-    print(f"{setup.title}; tables, report.html and overlays in {request.out}")
+    for line in terminal_lines(rows, measures):
+        print(line)
+    overlays = any(outcome.overlay for outcome in outcomes)
+    print(f"{setup.title}; tables{', overlays' if overlays else ''} and report.html in {request.out}")
     for outcome in failures:
         print(f"failed: {outcome.clip}: {outcome.error}")
     return EXIT_SOME_FAILED if failures else 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 
-from pipeline.batch import Job, run_job
+from pipeline.batch import Job, run_job, with_changes
 from pipeline.stages import (
     Clip,
     Config,
@@ -25,6 +25,7 @@ from pipeline.stages import (
     unadapted_features,
 )
 from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
+from t4g_tracker.batch.progress import clip_bar
 from t4g_tracker.batch.report import Setup
 from t4g_tracker.batch.request import check_names, parse_bench, varied
 from t4g_tracker.cache import Cache
@@ -35,6 +36,7 @@ from t4g_tracker.datasets.protocols import worst_tracks
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.flow import resolve_flow
 from t4g_tracker.outputs import prepare_output_folder
+from t4g_tracker.stages import Bar
 from t4g_tracker.visualize.overlay import draw_overlay, write_video
 
 
@@ -49,7 +51,7 @@ class BenchJob(Job):
         protocol = self.choice.protocol
         queries, track_index = protocol.ask(annotated)
         scores, tracks = [], None
-        for found in self._methods(annotated, queries, torch.device(device)):
+        for found in self._methods(annotated, queries, torch.device(device), partial(clip_bar, name)):
             measures = protocol.score(annotated, queries, track_index, found.tracks)
             scores.append(MethodScores(found.method, measures, found.seconds, found.peak_memory_mb))
             tracks = found.tracks
@@ -59,12 +61,12 @@ class BenchJob(Job):
         return ClipOutcome(name, tuple(scores), worst, annotated.video.frame_count, overlay)
 
     def _methods(
-        self, annotated: AnnotatedClip, queries: QueryPoints, device: torch.device
+        self, annotated: AnnotatedClip, queries: QueryPoints, device: torch.device, bar: Bar
     ) -> Iterator[MethodTracks]:
         """Every configuration's methods; a baseline that two share is measured once."""
         seen: dict[str, str] = {}
         for name, config in self.configs.items():
-            clip = open_clip(annotated.video, config, self.cache, device, self.seed, quiet=True)
+            clip = open_clip(annotated.video, config, self.cache, device, self.seed, bar=bar)
             yield from bench_methods(clip, queries, config, name, seen)
 
     def _draw(self, name: str, annotated: AnnotatedClip, queries: QueryPoints, tracks: Tracks) -> str:
@@ -164,10 +166,9 @@ def _bench_command(argv: list[str] | None) -> int:
     choice = DatasetChoice(request.dataset or "folder", path, request.mode, view, tuple(request.clips or ()))
     clips = choice.open()
     names = choice.names(clips)
-    title = choice.describe()
-    identity = {"what": "bench", "data": str(path), "protocol": title}
+    identity = {"what": "bench", "data": str(path), "protocol": choice.describe()}
     setup = Setup(
-        title=title,
+        title=with_changes(choice.describe(), request.assignments),
         dataset=choice.dataset,
         mode=request.mode,
         resolution=view.resolution,

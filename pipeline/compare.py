@@ -6,6 +6,7 @@ Strings together the stages of one video, as ``t4g track`` does, and holds no ma
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from pipeline.stages import (
     Clip,
@@ -54,7 +55,7 @@ def _compare_command(argv: list[str] | None) -> int:
     folder = prepare_output_folder(request.out or f"outputs/{video.name}-features")
     cache = Cache.open(request.cache, request.fresh)
 
-    clip = open_clip(video, base, cache, device, request.seed, quiet=request.quiet)
+    clip = open_clip(video, base, cache, device, request.seed, bar=partial(progress_bar, quiet=request.quiet))
     print(describe(video, queries, working_size(video.size, base.working_size), device))
     rows = []
     for name, config in configs.items():
@@ -67,7 +68,7 @@ def _compare_command(argv: list[str] | None) -> int:
         "device": str(device),
         "settings": {name: as_dict(config) for name, config in configs.items()},
     }
-    with progress_bar("outputs", "file", request.quiet) as report:
+    with clip.bar("outputs", "file") as report:
         write_comparison(folder, video, queries, rows, truth, base.outputs, facts, report)
     print("\n".join(table_lines(rows)))
     if truth is not None:
@@ -80,7 +81,7 @@ def track_frozen(clip: Clip, queries: QueryPoints, config: Config, name: str) ->
     """The query points matched with frozen features alone, the same tracks as bench's ``frozen``."""
     kept = features_are_kept(clip, config)
     features = frozen_features(clip, config)
-    with clip.log.stage("matching"), progress_bar(name, "frame", clip.quiet) as report:
+    with clip.log.stage("matching"), clip.bar(name, "frame") as report:
         tracks = track_points(clip, queries, config, unadapted_features(clip, config, features), None, report)
     extracted = None if kept else clip.log.spent("features")[0]
     return Compared(name, tracks, extracted, clip.log.spent("matching")[0])

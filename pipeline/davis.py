@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from pipeline.batch import Job, run_job
+from pipeline.batch import Job, run_job, with_changes
 from pipeline.stages import (
     Config,
     fit_adapter,
@@ -18,6 +19,7 @@ from pipeline.stages import (
     write_everything,
 )
 from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
+from t4g_tracker.batch.progress import clip_bar
 from t4g_tracker.batch.report import Setup
 from t4g_tracker.batch.request import DavisRequest, parse_davis
 from t4g_tracker.cache import Cache
@@ -75,7 +77,8 @@ class DavisJob(Job):
         if self.foreground:
             size = working_size(video.size, config.working_size)
             inside = read_foreground(self.folder.masks(name), video, size)
-        clip = open_clip(video, config, self.cache, torch.device(device), self.seed, inside, quiet=True)
+        bar = partial(clip_bar, name)
+        clip = open_clip(video, config, self.cache, torch.device(device), self.seed, inside, bar)
         features = frozen_features(clip, config)
         flow = optical_flow(clip, config)
         fitted = fit_adapter(clip, config, features, flow)
@@ -131,7 +134,7 @@ def _davis_command(argv: list[str] | None) -> int:
         foreground=request.foreground,
     )
     setup = Setup(
-        title=f"DAVIS, {asked}, 480p, all frames",
+        title=with_changes(f"DAVIS, {asked}, 480p, all frames", request.assignments),
         dataset="tapvid-davis" if annotated else "davis",
         mode=request.mode,
         resolution="480p",

@@ -6,6 +6,7 @@ matching in t4g_tracker/tracking.py.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -33,11 +34,13 @@ from t4g_tracker.features import (
 from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size, resolve_flow, weights_stamp
 from t4g_tracker.precision import pick_precision
 from t4g_tracker.report import OutputsConfig, Row, score_rows, write_results, write_run
-from t4g_tracker.stages import Progress, StageLog, progress_bar
+from t4g_tracker.stages import Bar, Progress, StageLog, progress_bar
 from t4g_tracker.tracking import TrackingConfig, track
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow, chain_query_points
 from t4g_tracker.video import content_hash, working_frames
 from t4g_tracker.visibility import VisibilityConfig
+
+log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
@@ -75,7 +78,7 @@ class Clip:
     device: torch.device
     seed: int
     foreground: Tensor | None = None  # (T, H, W) bool at the working size
-    quiet: bool = False
+    bar: Bar = progress_bar
     log: StageLog = field(default_factory=StageLog)
 
 
@@ -86,14 +89,14 @@ def open_clip(
     device: torch.device | None = None,
     seed: int = 0,
     foreground: Tensor | None = None,
-    quiet: bool = False,
+    bar: Bar = progress_bar,
 ) -> Clip:
-    """Bring a video to the working size and give it a place in the cache."""
+    """Bring a video to the working size and give it a place in the cache; ``bar`` shows its stages."""
     content = content_hash(video)
     cache = cache or Cache()
     device = device or pick_device("auto")
     frames = working_frames(video, working_size(video.size, config.working_size))
-    return Clip(video, frames, content, cache.of(content), device, seed, foreground, quiet)
+    return Clip(video, frames, content, cache.of(content), device, seed, foreground, bar)
 
 
 def frozen_features(clip: Clip, config: Config) -> FeatureGrid:
@@ -145,10 +148,12 @@ def fit_adapter(clip: Clip, config: Config, features: FeatureGrid, flow: FlowSeq
         clip.log.kept["adaptation"] = kept[1]
         return unpack(Adaptation, kept[0])
     resume = clip.cache.load("checkpoint", key)
+    if resume is not None:
+        log.info("adaptation: going on from step %d of %d", resume["step"], config.adaptation.steps)
     trajectories = training_trajectories(clip, config, flow) if config.adaptation.steps else None
     with (
         clip.log.stage("adaptation"),
-        progress_bar("adaptation", "step", clip.quiet) as report,
+        clip.bar("adaptation", "step") as report,
         stop_on_interrupt() as stop,
     ):
         fitted = adapt(
@@ -213,7 +218,7 @@ def track_snapshots(
     rows: list[Row] = []
     steps = sorted(fitted.snapshots)
     total = (len(steps) + config.tracking.path) * clip.video.frame_count
-    with clip.log.stage("tracking"), progress_bar("tracking", "frame", clip.quiet) as report:
+    with clip.log.stage("tracking"), clip.bar("tracking", "frame") as report:
 
         def advance(done: int, frames: int) -> None:
             report(len(rows) * frames + done, total)
@@ -251,7 +256,7 @@ def write_everything(
     """
     if truth is not None:
         rows = score_rows(rows, truth, queries, clip.video)
-    with clip.log.stage("outputs"), progress_bar("outputs", "file", clip.quiet) as report:
+    with clip.log.stage("outputs"), clip.bar("outputs", "file") as report:
         write_results(folder, clip.video, queries, rows, fitted.history, truth, config.outputs, report)
     write_run(
         folder,
@@ -275,7 +280,7 @@ def _kept_or_computed(
     compute: Callable[[Progress], Value],
 ) -> Value:
     """What an earlier run kept of a stage; else what ``compute`` comes to, which is kept."""
-    with clip.log.stage(stage), progress_bar(stage, unit, clip.quiet) as report:
+    with clip.log.stage(stage), clip.bar(stage, unit) as report:
         kept = clip.cache.load_timed(stage, key)
         if kept is not None:
             clip.log.kept[stage] = kept[1]

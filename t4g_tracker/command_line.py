@@ -236,7 +236,8 @@ def guarded(command: Callable[[list[str] | None], int], argv: list[str] | None) 
         return EXIT_BAD_INPUT
     except KeyboardInterrupt as interrupt:
         print(
-            f"\n{str(interrupt) or 'interrupted'}; the same command, without --fresh, goes on from there",
+            f"\n{str(interrupt) or 'interrupted'}; "
+            "the same command, without --fresh, goes on from what is done",
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.errors import ConfigError, suggestion
 
 Settings = TypeVar("Settings")
 
@@ -92,8 +92,7 @@ def apply_settings(base: Settings, changes: Mapping[str, Any], where: str, prefi
     for key, value in changes.items():
         dotted = f"{prefix}{key}"
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"settings here are {', '.join(sorted(known))}"
+            hint = suggestion(str(key), sorted(known), "settings here are")
             raise ConfigError(f"{where}: {dotted} is not a setting; {hint}")
         current = getattr(base, key)
         if dataclasses.is_dataclass(current):

@@ -1,5 +1,10 @@
 """Errors a user can act on: one line that names the file, the item and the remedy."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
 
 class TrackerError(Exception):
     """Something outside the program is wrong; the message says what, and what to do.
@@ -38,6 +43,12 @@ class DatasetError(TrackerError):
 
 class TrainingError(TrackerError):
     """A training cannot go on."""
+
+
+def suggestion(name: str, known: Collection[str], all_are: str) -> str:
+    """What to write instead of a name that is not known: the nearest, else all of them after ``all_are``."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else f"{all_are} {', '.join(known)}"
 
 
 def one_line(error: BaseException) -> str:

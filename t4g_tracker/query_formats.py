@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import math
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from t4g_tracker.errors import QueryError
+from t4g_tracker.errors import QueryError, suggestion
 
 _FIELDS = ("frame", "x", "y", "name")
 _NUMPY_ERRORS = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
@@ -201,8 +200,7 @@ def _row(values: Mapping[str, Any], where: str) -> QueryRow:
 def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
     for field in given:
         if field not in known:
-            close = difflib.get_close_matches(field.strip().lower(), known, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"fields here are {', '.join(known)}"
+            hint = suggestion(field.strip().lower(), known, "fields here are")
             raise QueryError(f"{where}: {field!r} is not a field; {hint}")
 
 

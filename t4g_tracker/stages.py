@@ -15,6 +15,8 @@ import torch
 from tqdm import tqdm
 
 Progress = Callable[[int, int], None]  # told (done, in all) while work goes on
+# From a stage's title and unit to what shows its progress, which takes (done, in all) and perhaps a note.
+Bar = Callable[[str, str], contextlib.AbstractContextManager[Callable[..., None]]]
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,9 +16,10 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from t4g_tracker.batch.cluster import measure_on_ray
+from t4g_tracker.batch.cluster import connect, measure_on_ray
 from t4g_tracker.batch.journal import Journal
 from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
+from t4g_tracker.batch.progress import clip_bar
 from t4g_tracker.batch.published import PUBLISHED, published_for
 from t4g_tracker.batch.report import Setup, differences, write_report
 from t4g_tracker.batch.request import parse_bench, varied
@@ -118,6 +120,10 @@ class Chores:
             raise VideoError("frame 3 is not a picture")
         if name == "bug":
             raise KeyError("x")
+        if name == "tells":
+            with clip_bar(name, "flow", "pair") as report:
+                report(1, 4)
+                report(2, 4)
         if name == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         if name.startswith("long"):
@@ -140,6 +146,19 @@ def test_a_clip_that_raises_or_kills_its_process_fails_alone(tmp_path):
     assert "raise KeyError" in found["bug"].trace
     assert found["fine"] == outcome("fine")
     assert found["good"] == outcome("good")
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_a_clip_in_hand_tells_how_far_it_is(tmp_path, in_process):
+    told = []
+    list(
+        measure_all(
+            ["tells"], Chores(tmp_path), Share(1, 1, "cpu", in_process), lambda *said: told.append(said)
+        )
+    )
+    assert told[0] == ("tells", "flow")
+    assert told[1] == ("tells", "flow 25 %")  # the next, told at once, comes too soon to be shown
+    assert len(told) == 2
 
 
 def test_one_worker_may_be_this_process(tmp_path):
@@ -210,11 +229,21 @@ def test_a_cluster_too_small_for_a_clip_is_told_before_any_work(cluster):
         next(measure_on_ray(["a"], Chores(Path()), 64, "cpu", made.address))
 
 
+def test_an_address_without_a_cluster_is_told_at_once():
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # not listening
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        begin = time.monotonic()
+        with pytest.raises(ConfigError, match=f"--ray {address}: nothing answers there"):
+            connect(address)
+    assert time.monotonic() - begin < 10
+
+
 def test_means_count_each_clip_once_and_leave_out_what_counts_nothing():
     rows = means(table_rows([outcome("a", 40.0), outcome("b", 60.0), outcome("c", float("nan"))])[:3])
     assert rows[0].scores.measures == {"AJ": 50.0, "OA": 90.0}
     lines = terminal_lines(table_rows([outcome("c", float("nan"))]), MEASURES)
-    assert lines[-1].split() == ["mean", "tracker", "-", "90.0", "2", "100"]
+    assert lines[-1].split() == ["mean", "of", "1", "tracker", "-", "90.0", "2", "100"]
 
 
 def setup(**changes) -> Setup:
@@ -267,6 +296,24 @@ def test_the_report_has_the_worst_tracks_first_and_hides_no_markup(tmp_path):
     assert "cut &amp; short" in page
     assert "length: at most 32 frames here, up to 104 there" in page
     assert 'src="overlays/a.mp4"' in page
+    assert "1 failed" in page
+    assert "means over 29 clips" in page  # of the 30 that setup says
+    assert "clips: 29 of 30" in page
+    said = (tmp_path / "results.md").read_text()
+    assert "| mean of 2 | tracker |" in said
+    assert "- failed: c: cut & short" in said
+
+
+def test_where_every_clip_failed_there_is_no_table(tmp_path):
+    outcomes = [ClipOutcome("c", error="cut short")]
+    rows = write_summary(tmp_path, outcomes, MEASURES, {"title": "a title"})
+    write_report(tmp_path, outcomes, rows, MEASURES, setup(clips=1, all_clips=1))
+    assert terminal_lines(rows, MEASURES) == []
+    assert (tmp_path / "results.md").read_text() == "a title\n\n- failed: c: cut short\n"
+    page = (tmp_path / "report.html").read_text()
+    assert "<h2>Clips</h2>" not in page
+    assert "means over" not in page
+    assert "frames here" not in page
 
 
 def test_settings_are_varied_in_all_combinations():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from t4g_tracker.features.bundled import TRACK4GEN_MINI
 from t4g_tracker.features.diffusion_config import DiffusionConfig
 from t4g_tracker.metrics import score
 from t4g_tracker.outputs import read_tracks_npz
+from t4g_tracker.stages import progress_bar
 from t4g_tracker.video import read_video
 from t4g_tracker.visualize.colours import point_colours
 from t4g_tracker.visualize.compare import LABEL_PX, Shown, compare_picture, compare_video, shown_frames
@@ -167,7 +169,11 @@ def test_tracks_are_those_that_bench_calls_frozen(tmp_path):
     tracks, queries, _, _ = read_tracks_npz(tmp_path / "out" / "patch.tracks.npz")
     config = read_settings(Config(), None, [*SIZE, "features.extractor=patch", "adaptation.steps=0"])
     clip = open_clip(
-        read_video(ASSETS / "koi.mp4"), config, Cache(tmp_path / "other"), torch.device("cpu"), quiet=True
+        read_video(ASSETS / "koi.mp4"),
+        config,
+        Cache(tmp_path / "other"),
+        torch.device("cpu"),
+        bar=partial(progress_bar, quiet=True),
     )
     frozen = next(
         outcome

@@ -113,7 +113,7 @@ def test_a_davis_folder_lists_the_sequences_of_its_split(slide, ask, tmp_path):
     assert folder.first_mask("left").name == "00000.png"
     with pytest.raises(DatasetError, match=r"train\.txt: no such file"):
         folder.sequences("train", None)
-    with pytest.raises(DatasetError, match="up: no such folder"):
+    with pytest.raises(DatasetError, match="has no sequence up; it has left, right"):
         folder.sequences("val", ["up"])
 
 

@@ -122,4 +122,4 @@ def test_points_can_come_from_a_folder_of_query_files(annotated, track, tmp_path
 
 def test_a_folder_that_is_no_davis_is_one_line(track, tmp_path, capsys):
     assert track(tmp_path, tmp_path / "out") == 2
-    assert "ImageSets/2017/val.txt: no such file" in capsys.readouterr().err
+    assert "JPEGImages/480p: no such folder; give the root of DAVIS 2017" in capsys.readouterr().err

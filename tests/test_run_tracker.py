@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -209,8 +210,9 @@ def test_wrong_usage_exits_with_code_2(wrong, capsys):
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
-    finished, command, tmp_path, capsys, monkeypatch
+    finished, command, tmp_path, capsys, caplog, monkeypatch
 ):
+    caplog.set_level(logging.INFO)
     draw, drawn = adaptation.loop.draw_pairs, []
     press_at = 8 + 7  # eight draws to measure on, then the seventh step
 
@@ -230,6 +232,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
     press_at = None
     assert command(tmp_path / "out", tmp_path / "cache") == 0
     assert len(drawn) == 8 + 13  # the seven steps are not taken again
+    assert "adaptation: going on from step 7 of 20" in caplog.text
     found = (tmp_path / "out" / "tracks.npz").read_bytes()
     assert found == (finished / "out" / "tracks.npz").read_bytes()
     assert not list((tmp_path / "cache").rglob("checkpoint-*.pt"))

@@ -7,6 +7,7 @@ Every machine needs this program, the data set and the cache under the same path
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from t4g_tracker.batch.workers import Measure, attempt, use_threads
 from t4g_tracker.errors import ConfigError, one_line
 
 RETRIES = 3  # for a clip whose machine is lost
+PATIENCE_S = 5.0  # for the address of a cluster to answer
 
 
 def connect(address: str) -> Any:
@@ -33,6 +35,7 @@ def connect(address: str) -> Any:
         raise ConfigError("--ray: Ray is not installed; run pip install 't4g-tracker[cluster]'") from error
     if ray.is_initialized():
         return ray
+    _knock(address)
     try:
         ray.init(address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -41,6 +44,20 @@ def connect(address: str) -> Any:
             "(Ray 2.59 and newer), set RAY_AUTH_MODE=token here too"
         ) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Refuse an address where nothing listens; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"--ray {address}: nothing answers there ({one_line(error)}); start the cluster with "
+            "`ray start --head`, which prints its address, or check the address"
+        ) from error
 
 
 def measure_on_ray(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
@@ -42,7 +42,7 @@ def differences(setup: Setup, published: Published, longest: int) -> list[str]:
         found.append(f"queries: {setup.mode} here, {published.mode} there")
     if setup.first_frames:
         found.append(f"length: first {setup.first_frames} frames here")
-    elif longest < LONGEST_FRAMES.get(setup.dataset, 0):
+    elif 0 < longest < LONGEST_FRAMES.get(setup.dataset, 0):
         found.append(f"length: at most {longest} frames here, up to {LONGEST_FRAMES[setup.dataset]} there")
     if setup.clips < setup.all_clips:
         found.append(f"clips: {setup.clips} of {setup.all_clips}")
@@ -75,6 +75,8 @@ def write_report(
         OutputError: If it cannot be written.
     """
     longest = max((outcome.frames for outcome in outcomes), default=0)
+    failures = [outcome for outcome in outcomes if outcome.error]
+    counted = replace(setup, clips=setup.clips - len(failures))
     published = published_for(setup.dataset, setup.mode)
     worst = sorted(
         ((track.error_px, outcome, track) for outcome in outcomes for track in outcome.worst),
@@ -91,11 +93,12 @@ def write_report(
                 "tracker": row.tracker,
                 "source": row.source,
                 "values": [said(row.measures[name]) if name in row.measures else "" for name in measures],
-                "differs": "; ".join(differences(setup, row, longest)),
+                "differs": "; ".join(differences(counted, row, longest)),
             }
             for row in published
         ],
-        failures=[outcome for outcome in outcomes if outcome.error],
+        failures=failures,
+        counted=counted.clips,
         overlays=[outcome for outcome in outcomes if outcome.overlay],
         worst=[(outcome, track) for _, outcome, track in worst[:WORST_SHOWN]],
         worst_in_all=len(worst),

@@ -102,7 +102,7 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
         parser.error("--mode is TAP-Vid's and does not go with badja")
     request = BenchRequest(**_with_mode(arguments))
     if (request.dataset in (None, "synthetic-val")) != (request.path is None):
-        parser.error("--path goes with --dataset, of which synthetic-val alone does without")
+        parser.error("--path goes with --dataset, and not with --data or --dataset synthetic-val")
     if request.configs and request.vary:
         parser.error("--configs and --vary do not go together")
     if request.first_frames < 0 or request.first_frames == 1:
@@ -167,7 +167,7 @@ def _add_batch_arguments(parser: argparse.ArgumentParser, out: Path) -> None:
         "--workers",
         type=int,
         default=0,
-        help="clips measured at once, each in its own process (default: as cores, GPUs and memory allow)",
+        help="clips measured at once, each in its own process (default 0: as cores, GPUs and memory allow)",
     )
     parser.add_argument("--threads", type=int, default=1, help="processor cores for each clip (default 1)")
     parser.add_argument(

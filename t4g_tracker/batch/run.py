@@ -62,8 +62,8 @@ def run_batch(
 ) -> None:
     """Measure the clips that a journal misses.
 
-    One bar over the clips shows the running mean of the first measure of the last method; a line is
-    printed for every clip that ends.
+    One bar over the clips shows the running mean of the first measure of the last method, and how far the
+    clips in hand are; a line is printed for every clip that ends.
 
     Args:
         journal: Open.
@@ -80,18 +80,31 @@ def run_batch(
     kept = len(journal.clips) - len(missing)
     if kept:
         tqdm.write(f"{kept} of {len(journal.clips)} clips are done already, in {journal.folder}")
-    if machines.ray:
-        coming = measure_on_ray(missing, measure, machines.threads, device, machines.ray)
-    else:
-        workers = machines.workers_here(torch.device(device))
-        share = Share(workers, machines.threads, device, in_process=machines.workers == 1)
-        coming = measure_all(missing, measure, share)
+    mean = running_mean(journal)
+    in_hand: dict[str, str] = {}
     with tqdm(total=len(journal.clips), initial=kept, unit="clip", disable=quiet, dynamic_ncols=True) as bar:
+
+        def tell(clip: str, where: str) -> None:
+            in_hand[clip] = where
+            show()
+
+        def show() -> None:
+            doing = [f"{clip}: {where}" for clip, where in in_hand.copy().items()]
+            bar.set_postfix_str(", ".join(filter(None, [mean, *doing])))
+
+        if machines.ray:
+            coming = measure_on_ray(missing, measure, machines.threads, device, machines.ray)
+        else:
+            workers = machines.workers_here(torch.device(device))
+            share = Share(workers, machines.threads, device, in_process=machines.workers == 1)
+            coming = measure_all(missing, measure, share, tell)
         for outcome in coming:
             journal.add(outcome)
+            in_hand.pop(outcome.clip, None)
+            mean = running_mean(journal)
             tqdm.write(clip_line(outcome))
-            bar.set_postfix_str(running_mean(journal), refresh=False)
             bar.update()
+            show()
 
 
 def clip_line(outcome: ClipOutcome) -> str:

@@ -23,6 +23,7 @@ class TableRow:
 
     clip: str
     scores: MethodScores
+    of: int = 1  # clips that it is the mean of
 
 
 def table_rows(outcomes: Sequence[ClipOutcome]) -> list[TableRow]:
@@ -42,7 +43,7 @@ def means(rows: Sequence[TableRow]) -> list[TableRow]:
         measures = {name: _mean([line.measures[name] for line in lines]) for name in lines[0].measures}
         seconds = sum(line.seconds for line in lines) / len(lines)
         peak = max(line.peak_memory_mb for line in lines)
-        result.append(TableRow(MEAN, MethodScores(method, measures, seconds, peak)))
+        result.append(TableRow(MEAN, MethodScores(method, measures, seconds, peak), len(lines)))
     return result
 
 
@@ -59,7 +60,7 @@ def cells(row: TableRow, measures: Sequence[str]) -> list[str]:
     """A row as texts, in the order of ``header``."""
     values = [said(row.scores.measures.get(name, math.nan)) for name in measures]
     return [
-        row.clip,
+        f"{MEAN} of {row.of}" if row.clip == MEAN else row.clip,
         row.scores.method,
         *values,
         f"{row.scores.seconds:.0f}",
@@ -73,7 +74,9 @@ def said(value: float) -> str:
 
 
 def terminal_lines(rows: Sequence[TableRow], measures: Sequence[str]) -> list[str]:
-    """The table for a terminal, columns aligned."""
+    """The table for a terminal, columns aligned; nothing where there are no rows."""
+    if not rows:
+        return []
     lines = [header(measures), *(cells(row, measures) for row in rows)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
     return [
@@ -98,13 +101,18 @@ def write_summary(
     """
     rows = table_rows(outcomes)
     lines = [header(measures), ["---"] * (len(measures) + 4), *(cells(row, measures) for row in rows)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    paragraphs = [f"{facts['title']}\n"]
+    if rows:
+        paragraphs.append("".join(f"| {' | '.join(line)} |\n" for line in lines))
+    if failed:
+        paragraphs.append("".join(f"- failed: {outcome.clip}: {outcome.error}\n" for outcome in failed))
     with atomic_write(folder / "results.md") as passing:
-        passing.write_text(f"{facts['title']}\n\n{table}", encoding="utf-8")
+        passing.write_text("\n".join(paragraphs), encoding="utf-8")
     record = {
         **facts,
-        "failures": [{"clip": o.clip, "error": o.error, "trace": o.trace} for o in outcomes if o.error],
-        "rows": [{"clip": row.clip, **_plain(row.scores)} for row in rows],
+        "failures": [{"clip": o.clip, "error": o.error, "trace": o.trace} for o in failed],
+        "rows": [{"clip": row.clip, "of": row.of, **_plain(row.scores)} for row in rows],
     }
     with atomic_write(folder / "summary.json") as passing:
         passing.write_text(json.dumps(record, indent=2), encoding="utf-8")

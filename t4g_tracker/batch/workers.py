@@ -6,6 +6,7 @@ results are the same.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -15,11 +16,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 import cv2
 import torch
 
 from t4g_tracker.batch.outcomes import ClipOutcome
+from t4g_tracker.batch.progress import Tell, tell_to
 from t4g_tracker.errors import TrackerError, one_line
 
 Measure = Callable[[str, str], ClipOutcome]  # from a clip's name and a device; sent to processes: picklable
@@ -41,13 +44,16 @@ class Share:
         return f"cuda:{worker % torch.cuda.device_count()}"
 
 
-def measure_all(names: list[str], measure: Measure, share: Share) -> Iterator[ClipOutcome]:
+def measure_all(
+    names: list[str], measure: Measure, share: Share, tell: Tell | None = None
+) -> Iterator[ClipOutcome]:
     """Measure clips and yield each outcome as it comes.
 
     Args:
         names: The clips.
         measure: From a clip's name and a device to its outcome; picklable.
         share: Processes and threads.
+        tell: Told how far the clips in hand are, from other threads.
 
     Yields:
         An outcome for every name, in the order in which they end; a clip that raises, or whose process
@@ -55,6 +61,7 @@ def measure_all(names: list[str], measure: Measure, share: Share) -> Iterator[Cl
     """
     if share.workers == 1 and share.in_process:
         use_threads(share.threads)
+        tell_to(tell)
         for name in names:
             yield attempt(measure, name, share.device)
         return
@@ -65,7 +72,7 @@ def measure_all(names: list[str], measure: Measure, share: Share) -> Iterator[Cl
     keepers = [
         threading.Thread(
             target=_keep_busy,
-            args=(waiting, done, measure, share.threads, share.device_of(number)),
+            args=(waiting, done, measure, share.threads, share.device_of(number), tell),
             daemon=True,
         )
         for number in range(min(share.workers, len(names)))
@@ -99,6 +106,7 @@ def _keep_busy(
     measure: Measure,
     threads: int,
     device: str,
+    tell: Tell | None,
 ) -> None:
     """Give clips to one process until there are no more; a process that dies is replaced."""
     context = multiprocessing.get_context("spawn")
@@ -108,7 +116,10 @@ def _keep_busy(
             name = waiting.get_nowait()
         except queue.Empty:
             break
-        executor = executor or ProcessPoolExecutor(1, context, _begin, (threads,))
+        if executor is None:  # each with a pipe of its own: one that dies writing blocks no other
+            hears, says = context.Pipe(duplex=False)
+            executor = ProcessPoolExecutor(1, context, _begin, (threads, says))
+            threading.Thread(target=_pass_on, args=(hears, tell), daemon=True).start()
         try:
             done.put(executor.submit(attempt, measure, name, device).result())
         except BrokenProcessPool:
@@ -120,9 +131,19 @@ def _keep_busy(
         executor.shutdown(wait=False)
 
 
-def _begin(threads: int) -> None:
+def _pass_on(hears: Connection, tell: Tell | None) -> None:
+    """Pass on what a process says of its clips."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            said = hears.recv()
+            if tell is not None:
+                tell(*said)
+
+
+def _begin(threads: int, says: Connection) -> None:
     """What a process does first: take its share of threads, and end when its parent ends."""
     use_threads(threads)
+    tell_to(lambda clip, where: says.send((clip, where)))
     parent = multiprocessing.parent_process()
     assert parent is not None
 

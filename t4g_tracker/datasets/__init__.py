@@ -11,7 +11,7 @@ from t4g_tracker.datasets.badja import BadjaClips
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.datasets.protocols import JointProtocol, PointProtocol, TrackingProtocol
 from t4g_tracker.datasets.tapvid import PickledClips
-from t4g_tracker.errors import DatasetError
+from t4g_tracker.errors import DatasetError, suggestion
 from t4g_tracker.metrics import QueryMode
 
 DatasetName = Literal[
@@ -68,9 +68,10 @@ class DatasetChoice:
         names = clips.names()
         for name in self.wanted:
             if name not in names:
-                raise DatasetError(f"{self.path}: has no clip {name}; it has {', '.join(names)}")
+                raise DatasetError(f"{self.path}: has no clip {name}; {suggestion(name, names, 'it has')}")
         return list(dict.fromkeys(self.wanted)) or names
 
     def describe(self) -> str:
         """In words, for tables: data set, protocol, resolution and length."""
-        return f"{self.dataset}, {self.protocol.describe()}, {self.view.describe()}"
+        data = self.path.resolve().name if self.dataset == "folder" else self.dataset
+        return f"{data}, {self.protocol.describe()}, {self.view.describe()}"

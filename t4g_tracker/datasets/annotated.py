@@ -42,10 +42,14 @@ def annotated(video: Video, points: np.ndarray, occluded: np.ndarray, source: st
     """
     if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2]:
         raise DatasetError(
-            f"{source}: points {points.shape} and occluded {occluded.shape} do not fit together"
+            f"{source}: points {points.shape} and occluded {occluded.shape} do not fit together; they must "
+            "be (points, frames, 2) and (points, frames)"
         )
     if points.shape[1] != video.frame_count:
-        raise DatasetError(f"{source}: has {points.shape[1]} frames, the clip has {video.frame_count}")
+        raise DatasetError(
+            f"{source}: has {points.shape[1]} frames, the clip has {video.frame_count}; "
+            "give tracks and frames of the same clip, each frame a file"
+        )
     xy = fractions_to_pixels(torch.from_numpy(points.astype(np.float32)), video.size)
     return AnnotatedClip(video, xy, torch.from_numpy(~occluded.astype(bool)), video.size)
 
@@ -76,7 +80,8 @@ class View:
         reach = None if clip.reach_px is None else clip.reach_px[:count]
         if not seen.any():
             raise DatasetError(
-                f"{clip.video.source}: no annotated point is visible in its first {count} frames"
+                f"{clip.video.source}: no annotated point is visible in its first {count} frames; "
+                "leave it out with --clips"
             )
         size = self.size(video.size)
         if size != video.size:

@@ -11,7 +11,7 @@ from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datasets.frames_and_tracks import read_annotations
 from t4g_tracker.datasets.tapvid import PickledClips
 from t4g_tracker.datatypes import Video
-from t4g_tracker.errors import DatasetError
+from t4g_tracker.errors import DatasetError, suggestion
 from t4g_tracker.video import image_files, read_video
 
 
@@ -55,6 +55,9 @@ class DavisFolder:
         Raises:
             DatasetError: If the split or a sequence is not there.
         """
+        every = self.root / "JPEGImages" / "480p"
+        if not every.is_dir():
+            raise DatasetError(f"{every}: no such folder; give the root of DAVIS 2017 at 480p")
         if wanted:
             names = wanted
         else:
@@ -65,11 +68,10 @@ class DavisFolder:
                     f"{own}: no such file; name the sequences with --sequences, or a --split file"
                 )
             names = file.read_text(encoding="utf-8").split()
+        there = sorted(folder.name for folder in every.iterdir() if folder.is_dir())
         for name in names:
-            if not self.frames(name).is_dir():
-                raise DatasetError(
-                    f"{self.frames(name)}: no such folder; give the root of DAVIS 2017 at 480p"
-                )
+            if name not in there:
+                raise DatasetError(f"{every}: has no sequence {name}; {suggestion(name, there, 'it has')}")
         return list(dict.fromkeys(names))
 
     def annotated(self, name: str) -> AnnotatedClip:

@@ -112,9 +112,14 @@ def open_pickle(path: Path) -> Any:
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except Exception as error:  # a damaged pickle can go wrong in any way
-        raise DatasetError(
-            f"{path}: is not a whole pickle ({one_line(error) or type(error).__name__}); fetch it again"
-        ) from error
+        raise DatasetError(f"{path}: is not a whole pickle ({_reason(error)}); fetch it again") from error
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a pickle; one that is none fails at its first byte with no more than its number."""
+    if isinstance(error, KeyError):
+        return "it begins like some other file"
+    return one_line(error) or type(error).__name__
 
 
 def _empty_array(kind: object, shape: object, code: object) -> StoredArray:

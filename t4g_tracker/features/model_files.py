@@ -166,6 +166,9 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
     Raises:
         WeightsError: If it cannot be read or a weight does not fit.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar of a moment, in the middle of the program's own
     files = weight_files(folder / part)
     if files and all(".fp16." in file.name for file in files):
         options["variant"] = "fp16"
