@@ -62,8 +62,11 @@ def measure_all(
     if share.workers == 1 and share.in_process:
         use_threads(share.threads)
         tell_to(tell)
-        for name in names:
-            yield attempt(measure, name, share.device)
+        try:
+            for name in names:
+                yield attempt(measure, name, share.device)
+        finally:
+            tell_to(None)
         return
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     done: queue.SimpleQueue[ClipOutcome] = queue.SimpleQueue()
