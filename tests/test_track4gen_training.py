@@ -13,7 +13,7 @@ import torch
 from t4g_tracker.cli import main
 from t4g_tracker.command_line import read_settings
 from t4g_tracker.datatypes import Video
-from t4g_tracker.errors import DatasetError
+from t4g_tracker.errors import ConfigError, DatasetError
 from t4g_tracker.features import FeaturesConfig, extract_features
 from t4g_tracker.features.diffusion_config import DiffusionConfig
 from t4g_tracker.features.refiner import Refiner
@@ -24,11 +24,13 @@ from t4g_tracker.training.clips import TrainingClip
 from t4g_tracker.training.commands import load_autoencoder, starting_point
 from t4g_tracker.training.correspondence import correspondence_loss, draw_pairs
 from t4g_tracker.training.dataset import ClipBatch, View, collate_clips, look
-from t4g_tracker.training.denoising import denoised, denoising_loss, network_time
+from t4g_tracker.training.denoising import best_answer, denoised, denoising_loss, network_time
 from t4g_tracker.training.frozen import weights_digest
 from t4g_tracker.training.mini import svd_scheduler
+from t4g_tracker.training.readout import fit_last_convolution
 from t4g_tracker.training.real_clips import RealClips, flow_clip
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
+from t4g_tracker.training.validation import denoising_error
 from t4g_tracker.visualize.overlay import write_video
 from tests.tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, tiny_svd
 
@@ -367,3 +369,70 @@ def test_strip_shows_what_the_model_makes_of_the_video():
         shown = pipeline.vae.decode(latents, num_frames=NUM_FRAMES).sample
     there_and_back = ((shown + 1) * 127.5).round().clamp(0, 255)
     assert (rows["autoencoder"].float() - there_and_back).abs().max() <= 1
+
+
+def test_linear_reading_finds_pictures_that_are_linear_in_the_latents():
+    """Also in frames that it was not fitted to; what the latents do not hold, it does not know."""
+    from t4g_tracker.training.strip import LinearReading
+
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(3, 4, 12, 16, generator=generator)
+    kernel = torch.randn(3 * 8 * 8, 4, 3, 3, generator=generator)
+    cells = torch.nn.functional.conv2d(latents, kernel, padding=1) * 5 + 128
+    pictures = torch.nn.functional.pixel_shuffle(cells, 8).round().clamp(0, 255).to(torch.uint8)
+    read = LinearReading(latents[:2], pictures[:2])
+    assert (read(latents[2:]).float() - pictures[2:].float()).abs().mean() < 2
+    noise = LinearReading(torch.randn(2, 4, 12, 16, generator=generator), pictures[:2])
+    assert (noise(latents[2:]).float() - pictures[2:].float()).abs().mean() > 15
+
+
+def test_a_model_without_a_decoder_is_shown_all_the_same():
+    from t4g_tracker.training.strip import draw_strip
+
+    pipeline, frames = tiny_svd(), dots(NUM_FRAMES, (64, 64)).frames
+    for weight in pipeline.vae.decoder.parameters():
+        weight.data.fill_(float("nan"))
+    rows = draw_strip(pipeline, frames, read_linearly=True)
+    assert list(rows)[:2] == ["video", "latents, read linearly"]
+    closer, farther = (
+        (rows[name].float() - frames.float()).abs().mean()
+        for name in ("latents, read linearly", "noise of level 1")
+    )
+    assert closer < farther
+
+
+def test_the_best_answer_is_the_one_that_denoises_without_error():
+    generator = torch.Generator().manual_seed(0)
+    latents, noise = torch.randn(2, 3, 2, 4, 4, 4, generator=generator)
+    sigma = torch.tensor([0.1, 1.0, 30.0])
+    noisy = latents + sigma.view(-1, 1, 1, 1, 1) * noise
+    torch.testing.assert_close(denoised(noisy, best_answer(noisy, latents, sigma), sigma), latents)
+
+
+def test_the_last_convolution_fitted_anew_denoises_better_and_changes_no_feature():
+    pipeline = tiny_svd()
+    objective = Track4GenObjective(pipeline, Refiner(WIDTHS[1]), ObjectiveConfig(), NUM_FRAMES).eval()
+    clips = [dots(NUM_FRAMES, (64, 64), points).frames for points in (6, 8, 10, 12)]
+
+    def features():
+        return objective.features(clips[3], torch.Generator().manual_seed(0)).values
+
+    def errors():
+        torch.manual_seed(0)
+        return [denoising_error(objective, clips[3], sigma, 0) for sigma in (1.0, 3.0, 10.0)]
+
+    torch.manual_seed(0)
+    before, described = errors(), features()
+    torch.manual_seed(0)
+    fit_last_convolution(objective, clips[:3] * 4)
+    torch.manual_seed(0)
+    assert all(after < 0.9 * once for once, after in zip(before, errors(), strict=True))
+    torch.manual_seed(0)
+    errors()
+    assert torch.equal(features(), described)
+
+
+def test_a_model_without_clips_is_not_fitted():
+    objective = Track4GenObjective(tiny_svd(), Refiner(WIDTHS[1]), ObjectiveConfig(), NUM_FRAMES)
+    with pytest.raises(ConfigError, match="at least 1"):
+        fit_last_convolution(objective, [])

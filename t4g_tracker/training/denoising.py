@@ -39,6 +39,12 @@ def denoised(noisy: Tensor, answer: Tensor, sigma: Tensor) -> Tensor:
     return noisy / (sigma.square() + 1) - answer * sigma / (sigma.square() + 1).sqrt()
 
 
+def best_answer(noisy: Tensor, latents: Tensor, sigma: Tensor) -> Tensor:
+    """The network's answer from which ``denoised`` makes these latents, all (B, F, c, h, w)."""
+    sigma = _per_clip(sigma)
+    return (noisy / (sigma.square() + 1) - latents) * (sigma.square() + 1).sqrt() / sigma
+
+
 def denoising_loss(found: Tensor, latents: Tensor, sigma: Tensor) -> Tensor:
     """Squared error of denoised latents, weighted so that every noise level counts alike.
 

@@ -2,12 +2,14 @@
 
 ``python -m t4g_tracker.training.strip MODEL --video x.mp4 --out strip.png`` draws rows of frames: the
 video, the same through the autoencoder and back, denoised after noise of level 1, and a
-video generated from the first frame alone.
+video generated from the first frame alone. ``--read-linearly`` is for a model whose decoder is not
+trained: it shows latents as pictures by linear regression on the video's own frames.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle, unfold
 
 from t4g_tracker.command_line import guarded
 from t4g_tracker.features.diffusion_weights import load_pipeline
@@ -30,14 +33,51 @@ STEPS = 25
 LABEL_PX = 22
 
 
+Decode = Callable[[Tensor], Tensor]  # from scaled latents (N, c, h, w) to pictures (N, 3, H, W) uint8
+
+
+class LinearReading:
+    """Pictures from latents by linear regression: the pixels of a cell from it and its eight neighbours.
+
+    It finds in the latents what a decoder would have to start from, without training one. Brightness and
+    colour that hold for the whole frame are those of the frames it is fitted to.
+
+    Args:
+        latents: (N, c, h, w).
+        frames: (N, 3, H, W) uint8 that they are of, H and W the same multiple of h and w.
+    """
+
+    def __init__(self, latents: Tensor, frames: Tensor) -> None:
+        self.block = frames.shape[-1] // latents.shape[-1]
+        pixels = pixel_unshuffle(frames.float(), self.block).flatten(2).mT.flatten(0, 1)
+        seen = self._around(latents)
+        inner = seen.mT @ seen + 1e-3 * len(seen) * torch.eye(seen.shape[1])  # ridge, for few frames
+        self.weights = torch.linalg.solve(inner, seen.mT @ pixels)
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        count, _, height, width = latents.shape
+        pixels = (self._around(latents) @ self.weights).view(count, height * width, -1).mT
+        pictures = pixel_shuffle(pixels.reshape(count, -1, height, width), self.block)
+        return pictures.round().clamp(0, 255).to(torch.uint8)
+
+    @staticmethod
+    def _around(latents: Tensor) -> Tensor:
+        """(N * h * w, 9 * c + 1): each cell with its neighbours, and a 1."""
+        around = unfold(latents, 3, padding=1).mT.flatten(0, 1)
+        return torch.cat([around, torch.ones(len(around), 1)], 1)
+
+
 @torch.no_grad()
-def draw_strip(pipeline: StableVideoDiffusionPipeline, frames: Tensor, seed: int = 0) -> dict[str, Tensor]:
+def draw_strip(
+    pipeline: StableVideoDiffusionPipeline, frames: Tensor, seed: int = 0, read_linearly: bool = False
+) -> dict[str, Tensor]:
     """Rows of pictures (N, 3, H, W) uint8 by what they show.
 
     Args:
         pipeline: Of Stable Video Diffusion's layout, float32.
         frames: (N, 3, H, W) uint8, as many as the UNet sees at once.
         seed: Of the noise.
+        read_linearly: Show latents by ``LinearReading`` and not by the model's decoder.
     """
     generator = torch.Generator().manual_seed(seed)
     vae, scale = pipeline.vae, pipeline.vae.config.scaling_factor
@@ -49,10 +89,11 @@ def draw_strip(pipeline: StableVideoDiffusionPipeline, frames: Tensor, seed: int
     answer, _ = objective.run_unet(pixels, noisy, sigma, torch.ones(1))
     clean = denoised(noisy, answer, sigma)
 
-    def decode(of: Tensor) -> Tensor:
-        shown = vae.decode(of[0] / scale, num_frames=len(frames)).sample
+    def by_the_decoder(scaled: Tensor) -> Tensor:
+        shown = vae.decode(scaled / scale, num_frames=len(frames)).sample
         return ((shown + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
+    decode: Decode = LinearReading(latents[0], frames) if read_linearly else by_the_decoder
     pipeline.set_progress_bar_config(disable=True)
     generated = pipeline(
         image=Image.fromarray(frames[0].permute(1, 2, 0).numpy()),
@@ -62,14 +103,14 @@ def draw_strip(pipeline: StableVideoDiffusionPipeline, frames: Tensor, seed: int
         num_inference_steps=STEPS,
         max_guidance_scale=1.0,
         generator=generator,
-        output_type="pt",
+        output_type="latent",
     ).frames[0]
     return {
         "video": frames,
-        "autoencoder": decode(latents),
-        "noise of level 1": decode(noisy),
-        "denoised": decode(clean),
-        "generated from the first frame": (generated.clamp(0, 1) * 255).round().to(torch.uint8),
+        "latents, read linearly" if read_linearly else "autoencoder": decode(latents[0]),
+        "noise of level 1": decode(noisy[0]),
+        "denoised": decode(clean[0]),
+        "generated from the first frame": decode(generated),
     }
 
 
@@ -95,11 +136,12 @@ def _main(argv: list[str] | None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 448), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--shown", type=int, default=4, help="frames of each row that are drawn")
+    parser.add_argument("--read-linearly", action="store_true", help="for a model without a trained decoder")
     request = parser.parse_args(argv)
     pipeline = load_pipeline(request.model, torch.float32)
     count = int(pipeline.unet.config.num_frames)
     frames = working_frames(read_video(request.video), tuple(request.size))[:count]
-    rows = draw_strip(pipeline, frames)
+    rows = draw_strip(pipeline, frames, read_linearly=request.read_linearly)
     index = torch.linspace(0, count - 1, request.shown).round().long()
     picture = labelled({name: row[index] for name, row in rows.items()})
     with atomic_write(request.out) as passing:
