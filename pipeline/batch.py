@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.stages import Config
-from t4g_tracker.batch.cluster import connect
+from t4g_tracker.batch.cluster import device_there
 from t4g_tracker.batch.journal import Journal
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.report import Setup, write_report
@@ -18,7 +18,7 @@ from t4g_tracker.cache import Cache
 from t4g_tracker.command_line import pick_device
 from t4g_tracker.config import as_dict
 from t4g_tracker.features import check_features
-from t4g_tracker.flow import check_flow
+from t4g_tracker.flow import check_flow, resolve_flow
 
 EXIT_SOME_FAILED = 1
 
@@ -68,15 +68,18 @@ def run_job(
         0, or 1 where a clip failed.
     """
     machines = request.machines
-    if machines.ray:
-        connect(machines.ray)
-    for config in job.configs.values():
+    device = device_there(machines.ray, request.device) if machines.ray else str(pick_device(request.device))
+    configs = {}
+    for name, config in job.configs.items():
         check_features(config.features)
         check_flow(config.flow)
-    device = request.device if machines.ray else str(pick_device(request.device))
+        # settled here: other machines, or this one later, may have other weights
+        configs[name] = replace(config, flow=resolve_flow(config.flow))
+    job = replace(job, configs=configs)
     identity = {
         **identity,
-        "settings": {name: as_dict(config) for name, config in job.configs.items()},
+        "configurations": list(configs),  # in this order baselines get their names
+        "settings": {name: as_dict(config) for name, config in configs.items()},
         "seed": request.seed,
         "device": device.partition(":")[0],
         "threads": machines.threads,

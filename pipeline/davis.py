@@ -84,7 +84,7 @@ class DavisJob(Job):
         fitted = fit_adapter(clip, config, features, flow)
         rows = track_snapshots(clip, queries, config, features, flow, fitted)
         asked = {"davis": str(self.folder.root), "sequence": name, "mode": self.mode}
-        rows = write_everything(clip, queries, config, fitted, rows, truth, folder, asked)
+        rows = write_everything(clip, queries, config, fitted, rows, truth, folder, asked, self.mode)
         return rows, *clip.log.spent(*clip.log.stages)
 
     def _points(self, name: str, video: Video) -> QueryPoints:

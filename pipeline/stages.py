@@ -32,6 +32,7 @@ from t4g_tracker.features import (
     features_identity,
 )
 from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size, resolve_flow, weights_stamp
+from t4g_tracker.metrics import QueryMode
 from t4g_tracker.precision import pick_precision
 from t4g_tracker.report import OutputsConfig, Row, score_rows, write_results, write_run
 from t4g_tracker.stages import Bar, Progress, StageLog, progress_bar
@@ -242,6 +243,7 @@ def write_everything(
     truth: Tracks | None,
     folder: Path,
     arguments: dict[str, str],
+    mode: QueryMode = "strided",
 ) -> list[Row]:
     """Stage 6: every file of a run.
 
@@ -250,12 +252,13 @@ def write_everything(
         truth: True tracks of the same points, or None.
         folder: Where to; must exist.
         arguments: What was asked for, for the record.
+        mode: Which frames count where the truth is known.
 
     Returns:
         The rows, with their scores where the truth is known.
     """
     if truth is not None:
-        rows = score_rows(rows, truth, queries, clip.video)
+        rows = score_rows(rows, truth, queries, clip.video, mode)
     with clip.log.stage("outputs"), clip.bar("outputs", "file") as report:
         write_results(folder, clip.video, queries, rows, fitted.history, truth, config.outputs, report)
     write_run(
@@ -316,7 +319,7 @@ def frozen_features_key(clip: Clip, config: Config) -> str:
     weights = check_features(config.features)
     return make_key(
         stage="features",
-        features=features_identity(config.features),
+        features=features_identity(config.features, clip.device),
         weights=weights,
         size=_size(clip),
         device=clip.device.type,
@@ -350,6 +353,7 @@ def _adaptation_key(clip: Clip, config: Config) -> str:
         features=frozen_features_key(clip, config),
         trajectories=_trajectories_key(clip, config) if config.adaptation.steps else "",
         adaptation=asdict(config.adaptation),
+        precision=str(pick_precision(config.adaptation.precision, clip.device)),
         device=clip.device.type,
         foreground=masked,
         seed=clip.seed,

@@ -15,7 +15,7 @@ import torch
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.metrics import Scores, score
+from t4g_tracker.metrics import QueryMode, Scores, score
 from t4g_tracker.outputs import write_run_json, write_tracks_csv, write_tracks_npz
 from t4g_tracker.visualize.curve import draw_curve
 from t4g_tracker.visualize.overlay import draw_overlay, write_picture, write_video
@@ -60,12 +60,14 @@ def describe(video: Video, queries: QueryPoints, working_size: Size, device: tor
     )
 
 
-def score_rows(rows: list[Row], truth: Tracks, queries: QueryPoints, video: Video) -> list[Row]:
-    """Compare every row with the truth, over all frames but each point's query frame."""
+def score_rows(
+    rows: list[Row], truth: Tracks, queries: QueryPoints, video: Video, mode: QueryMode = "strided"
+) -> list[Row]:
+    """Compare every row with the truth: over all frames but each point's query frame, or those after it."""
     return [
         replace(
             row,
-            scores=score(row.tracks, truth.xy, truth.visibility, queries.frame, video.size, "strided"),
+            scores=score(row.tracks, truth.xy, truth.visibility, queries.frame, video.size, mode),
         )
         for row in rows
     ]

@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
+import torch
 from ray.cluster_utils import Cluster
 
-from t4g_tracker.batch.cluster import connect, measure_on_ray
+from t4g_tracker.batch.cluster import connect, device_there, measure_on_ray
 from t4g_tracker.batch.journal import Journal
 from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
 from t4g_tracker.batch.progress import clip_bar
@@ -190,6 +191,14 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
     assert alive == []
 
 
+def test_workers_never_have_more_threads_than_there_are_cores(monkeypatch):
+    monkeypatch.setattr("t4g_tracker.batch.run.cores", lambda: 16)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    assert Machines().workers_here(torch.device("cuda")) == 8
+    assert Machines(threads=4).workers_here(torch.device("cuda")) == 4
+    assert Machines().workers_here(torch.device("cuda:1")) == 1
+
+
 def test_more_threads_than_cores_are_refused():
     with pytest.raises(ConfigError, match="more than the"):
         Machines(workers=cores(), threads=2)
@@ -222,6 +231,25 @@ def test_a_cluster_that_loses_a_machine_half_way_still_ends_complete(cluster, tm
     assert {result.clip: result.error for result in found} == {
         name: "frame 3 is not a picture" if name == "bad" else "" for name in names
     }
+
+
+def test_a_cluster_that_loses_its_only_machine_for_a_clip_says_so(cluster, tmp_path, monkeypatch):
+    made, _ = cluster
+    monkeypatch.setattr("t4g_tracker.batch.cluster.SECONDS_BETWEEN_LOOKS", 1.0)
+    only = made.add_node(num_cpus=3)
+    coming = measure_on_ray(["slow-1", "long-2"], Chores(tmp_path), 3, "cpu", made.address)
+    assert next(coming).clip == "slow-1"
+    made.remove_node(only, allow_graceful=False)
+    with pytest.raises(ConfigError, match="no machine of the cluster has 3 cores"):
+        next(coming)
+
+
+def test_devices_of_a_cluster(cluster):
+    made, _ = cluster
+    assert device_there(made.address, "auto") == "cpu"
+    assert device_there(made.address, "cuda") == "cuda"
+    with pytest.raises(ConfigError, match="Ray chooses which GPU"):
+        device_there(made.address, "cuda:1")
 
 
 def test_a_cluster_too_small_for_a_clip_is_told_before_any_work(cluster):
@@ -290,7 +318,7 @@ def test_the_report_has_the_worst_tracks_first_and_hides_no_markup(tmp_path):
         ClipOutcome("c", error="cut & short"),
     ]
     rows = write_summary(tmp_path, outcomes, MEASURES, {"title": "a title"})
-    write_report(tmp_path, outcomes, rows, MEASURES, setup())
+    write_report(tmp_path, outcomes, rows, MEASURES, setup(clips=3))
     page = (tmp_path / "report.html").read_text()
     assert 0 < page.index("&lt;wild&gt;") < page.index("mild")
     assert "<wild>" not in page
@@ -298,8 +326,8 @@ def test_the_report_has_the_worst_tracks_first_and_hides_no_markup(tmp_path):
     assert "length: at most 32 frames here, up to 104 there" in page
     assert 'src="overlays/a.mp4"' in page
     assert "1 failed" in page
-    assert "means over 29 clips" in page  # of the 30 that setup says
-    assert "clips: 29 of 30" in page
+    assert "means over 2 clips" in page
+    assert "clips: 2 of 30" in page
     said = (tmp_path / "results.md").read_text()
     assert "| mean of 2 | tracker |" in said
     assert "- failed: c: cut & short" in said

@@ -308,11 +308,13 @@ def test_synthetic_val_is_made_once(run_bench, tmp_path, monkeypatch):
     ).read_bytes()
 
 
-def test_a_malicious_pickle_is_refused_before_anything_runs(run_bench, tmp_path, capsys):
+def test_a_malicious_pickle_is_refused_before_anything_runs(run_bench, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "evil.pkl"
     path.write_bytes(b"cos\nsystem\n(S'touch was-run'\ntR.")
     assert run_bench(tmp_path / "out", "--dataset", "robotap", "--path", path) == 2
     assert "names os.system" in capsys.readouterr().err
+    assert not (tmp_path / "was-run").exists()
     assert not (tmp_path / "out").exists()
 
 

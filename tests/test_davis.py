@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from tiny_datasets import MOTIONS, davis_tree, tapvid_dict, write_pickle
 
@@ -70,6 +71,30 @@ def test_first_queries_ask_for_each_point_once(annotated, track, tmp_path):
     assert [row["clip"] for row in rows(tmp_path / "out")][-1] == "right"
 
 
+def test_a_sequence_and_the_table_count_the_same_frames(slide, ask, track, tmp_path):
+    """With first queries, those after a point is first seen; here one is first seen in frame 3."""
+    root = davis_tree(tmp_path / "davis", slide, ask)
+    with np.load(root / "tracks" / "right.npz") as arrays:
+        points, occluded = arrays["points"], arrays["occluded"]
+    occluded[0, :3] = True
+    points[0, 5:] += 0.5  # so that its error counts, and in how many frames of how many matters
+    np.savez(root / "tracks" / "right.npz", points=points, occluded=occluded)
+    out = tmp_path / "out"
+    assert track(root, out, "--mode", "first", "--sequences", "right") == 0
+    _, queries, _, _ = read_tracks_npz(out / "right" / "tracks.npz")
+    assert sorted(queries.frame.tolist()) == [0, 0, 3]
+    scores = json.loads((out / "right" / "run.json").read_text())["scores"]
+    table = {row["method"]: float(row["delta_avg"]) for row in rows(out)}
+    for method, score in scores.items():
+        assert score["delta_avg"] == pytest.approx(table[method], abs=0.006)
+    assert table["path along flow"] < 95
+
+
+def test_a_grid_without_points_is_refused(annotated, track, tmp_path):
+    with pytest.raises(SystemExit):
+        track(annotated, tmp_path / "out", "--grid", "0")
+
+
 def test_truth_can_come_from_a_pickle(slide, ask, track, tracked, tmp_path):
     root = davis_tree(tmp_path / "bare", slide, ask, tracks=False)
     pickled = write_pickle(tmp_path / "set.pkl", tapvid_dict(slide, ask))
@@ -85,7 +110,8 @@ def test_another_pickle_is_another_run(slide, ask, track, tmp_path, capsys):
     assert "other settings" in capsys.readouterr().err
 
 
-def test_a_sequence_without_tracks_is_told_before_any_work(slide, ask, track, tmp_path, capsys):
+def test_a_sequence_without_tracks_is_told_before_any_work(slide, ask, track, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     root = davis_tree(tmp_path / "davis", slide, ask)
     made = tapvid_dict(slide, ask)
     del made["right"]
@@ -94,6 +120,7 @@ def test_a_sequence_without_tracks_is_told_before_any_work(slide, ask, track, tm
     (tmp_path / "evil.pkl").write_bytes(b"cos\nsystem\n(S'touch was-run'\ntR.")
     assert track(root, tmp_path / "out", "--tapvid", tmp_path / "evil.pkl") == 2
     assert "names os.system" in capsys.readouterr().err
+    assert not (tmp_path / "was-run").exists()
     assert not (tmp_path / "out").exists()
 
 

@@ -140,12 +140,16 @@ EIGHT = b"C\x08\x41\x41\x41\x41\x41\x41\x41\x41"  # an address of the attacker's
         (reduced(name(NUMPY, "scalar"), DTYPE, LYING, b"b", EIGHT, b"\x86R"), "does not fit its type"),
         (reduced(name("_codecs", "encode"), b"}b"), "is not the file's to set"),
         (
-            reduced(name("numpy", "ndarray"), b")R", b"(K\x01K\x05\x85", DTYPE, b"\x89", EIGHT, b"tb"),
+            reduced(
+                name(NUMPY, "_reconstruct") + name("numpy", "ndarray") + b"K\x00\x85C\x01b\x87R",
+                b"(K\x01K\x05\x85" + DTYPE + b"\x89" + EIGHT + b"tb",
+            ),
             "does not fit",
         ),
+        (reduced(name("numpy", "ndarray"), b"K\x05\x85\x85R"), "is not callable"),
         (reduced(name("numpy", "dtype"), b"X\x02\x00\x00\x00V9\x85R"), "arrays of V9 are not expected"),
     ],
-    ids=["a lying type", "changed helpers", "objects from bytes", "structures"],
+    ids=["a lying type", "changed helpers", "objects from bytes", "an array called", "structures"],
 )
 def test_a_pickle_cannot_make_numpy_read_what_is_not_there(tmp_path, content, said):
     """In a process of its own: numpy's own unpickling crashes on the first and third."""

@@ -17,6 +17,7 @@ from t4g_tracker.errors import ConfigError, one_line
 
 RETRIES = 3  # for a clip whose machine is lost
 PATIENCE_S = 5.0  # for the address of a cluster to answer
+SECONDS_BETWEEN_LOOKS = 60.0  # whether any machine is left that can take a clip
 
 
 def connect(address: str) -> Any:
@@ -60,6 +61,20 @@ def _knock(address: str) -> None:
         ) from error
 
 
+def device_there(address: str, wanted: str) -> str:
+    """What clips are computed on there: "cpu" or "cuda"; "auto" is "cuda" where any machine has a GPU.
+
+    Raises:
+        ConfigError: As ``connect``, or if it is something else.
+    """
+    if wanted == "auto":
+        nodes = [node["Resources"] for node in connect(address).nodes() if node["Alive"]]
+        return "cuda" if any(node.get("GPU", 0) for node in nodes) else "cpu"
+    if wanted not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {wanted}: with --ray it is auto, cpu or cuda; Ray chooses which GPU")
+    return wanted
+
+
 def measure_on_ray(
     names: list[str], measure: Measure, threads: int, device: str, address: str
 ) -> Iterator[ClipOutcome]:
@@ -69,34 +84,39 @@ def measure_on_ray(
         names: The clips.
         measure: From a clip's name and a device to its outcome; picklable.
         threads: Cores that a clip takes, at least 1.
-        device: "cpu", or "cuda" for one GPU a clip; "auto" is "cuda" where any machine has one.
+        device: "cpu", or "cuda" for one GPU a clip; "auto" as in ``device_there``.
         address: Of the cluster.
 
     Raises:
-        ConfigError: As ``connect``, or if no machine of the cluster has what a clip takes.
+        ConfigError: As ``device_there``, or if no machine of the cluster has what a clip takes, now or later.
     """
-    ray = connect(address)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if device == "auto":
-        device = "cuda" if any(node.get("GPU", 0) for node in nodes) else "cpu"
-    gpus = 1 if device.startswith("cuda") else 0
-    if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= gpus for node in nodes):
-        raise ConfigError(
-            f"--ray {address}: no machine of the cluster has {threads} cores and {gpus} GPUs for a clip; "
-            "set --threads lower, or --device cpu"
-        )
+    ray, device = connect(address), device_there(address, device)
+    gpus = 1 if device == "cuda" else 0
+
+    def find_a_machine() -> None:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= gpus for node in nodes):
+            raise ConfigError(
+                f"--ray {address}: no machine of the cluster has {threads} cores and {gpus} GPUs for a clip; "
+                "add one, or set --threads lower, or --device cpu"
+            )
+
+    find_a_machine()
     task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_measure_there)
     waiting = {task.remote(measure, name, threads, device): name for name in names}
     try:
         while waiting:
-            finished, _ = ray.wait(list(waiting), num_returns=1)
+            finished, _ = ray.wait(list(waiting), num_returns=1, timeout=SECONDS_BETWEEN_LOOKS)
+            if not finished:
+                find_a_machine()  # the last one that could may be gone
+                continue
             name = waiting.pop(finished[0])
             try:
                 yield ray.get(finished[0])
             except ray.exceptions.RayTaskError as error:  # before the clip was begun
                 yield ClipOutcome(name, error=f"could not be begun on the cluster: {one_line(error.cause)}")
             except ray.exceptions.RayError as error:
-                yield ClipOutcome(name, error=f"lost by the cluster {RETRIES + 1} times: {one_line(error)}")
+                yield ClipOutcome(name, error=f"lost by the cluster: {one_line(error)}")
     finally:
         for reference in waiting:
             ray.cancel(reference, force=True)
@@ -105,4 +125,4 @@ def measure_on_ray(
 def _measure_there(measure: Measure, name: str, threads: int, device: str) -> ClipOutcome:
     """What a machine of the cluster does."""
     use_threads(threads)
-    return attempt(measure, name, "cuda" if device.startswith("cuda") else device)
+    return attempt(measure, name, device)

@@ -25,6 +25,7 @@ from t4g_tracker.errors import CacheError, OutputError
 from t4g_tracker.outputs import atomic_write, prepare_output_folder
 
 JOURNAL, IDENTITY, LOCK = "journal.jsonl", "batch.json", ".lock"
+AT_THE_END = ("summary.json", "results.md", "report.html")  # which others write when all clips are done
 
 
 @dataclass
@@ -122,7 +123,8 @@ class Journal:
         path = self.folder / IDENTITY
         said = json.dumps(self.identity, indent=2, sort_keys=True)
         if self.fresh:
-            (self.folder / JOURNAL).unlink(missing_ok=True)
+            for name in (JOURNAL, *AT_THE_END):
+                (self.folder / name).unlink(missing_ok=True)
         elif path.exists() and path.read_text(encoding="utf-8") != said:
             raise CacheError(
                 f"{self.folder}: holds the results of other settings ({path.name} lists them); "

@@ -132,6 +132,8 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
     )
     _add_batch_arguments(parser, Path("outputs/davis"))
     arguments = parser.parse_args(argv)
+    if arguments.grid is not None and arguments.grid < 1:
+        parser.error(f"--grid must be at least 1, got {arguments.grid}")
     if arguments.mode and (arguments.grid or arguments.queries):
         parser.error("--mode chooses points of TAP-Vid's tracks; it does not go with --grid or --queries")
     return DavisRequest(**_with_mode(arguments))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 
 import psutil
@@ -29,7 +30,7 @@ class Machines:
 
     def __post_init__(self) -> None:
         if self.workers < 0 or self.threads < 1:
-            raise ConfigError("--workers and --threads must be at least 1")
+            raise ConfigError("--threads must be at least 1, and --workers 0 (as many as fit) or more")
         if self.ray and self.workers:
             raise ConfigError("--workers is of this machine; with --ray the cluster decides, by --threads")
         if not self.ray and max(1, self.workers) * self.threads > cores():
@@ -43,7 +44,8 @@ class Machines:
         if self.workers:
             return self.workers
         if device.type != "cpu":
-            return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+            gpus = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+            return max(1, min(gpus, cores() // self.threads))
         free = psutil.virtual_memory().available / 1e9
         return max(1, min(cores() // self.threads, int(free / MEMORY_EACH_GB)))
 
@@ -82,11 +84,13 @@ def run_batch(
         tqdm.write(f"{kept} of {len(journal.clips)} clips are done already, in {journal.folder}")
     mean = running_mean(journal)
     in_hand: dict[str, str] = {}
+    watched = sys.stderr.isatty()  # a log would get a line each time
     with tqdm(total=len(journal.clips), initial=kept, unit="clip", disable=quiet, dynamic_ncols=True) as bar:
 
         def tell(clip: str, where: str) -> None:
-            in_hand[clip] = where
-            show()
+            if watched and clip in journal.missing():  # and not told late
+                in_hand[clip] = where
+                show()
 
         def show() -> None:
             doing = [f"{clip}: {where}" for clip, where in in_hand.copy().items()]

@@ -53,7 +53,7 @@ def measure_all(
         names: The clips.
         measure: From a clip's name and a device to its outcome; picklable.
         share: Processes and threads.
-        tell: Told how far the clips in hand are, from other threads.
+        tell: Told how far the clips in hand are, perhaps from another thread.
 
     Yields:
         An outcome for every name, in the order in which they end; a clip that raises, or whose process
@@ -68,6 +68,7 @@ def measure_all(
         finally:
             tell_to(None)
         return
+    before = set(multiprocessing.active_children())  # somebody else's
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     done: queue.SimpleQueue[ClipOutcome] = queue.SimpleQueue()
     for name in names:
@@ -86,15 +87,18 @@ def measure_all(
         for _ in names:
             yield done.get()
     finally:
-        while not waiting.empty():  # the caller was interrupted
-            waiting.get()
-        for child in multiprocessing.active_children():
+        with contextlib.suppress(queue.Empty):  # the caller was interrupted
+            while True:
+                waiting.get_nowait()
+        for child in set(multiprocessing.active_children()) - before:
             child.terminate()
 
 
 def attempt(measure: Measure, name: str, device: str) -> ClipOutcome:
     """The outcome of a clip; what goes wrong is recorded in it."""
     try:
+        if device.startswith("cuda:"):
+            torch.cuda.set_device(device)  # whose memory is measured
         return measure(name, device)
     except TrackerError as error:
         return ClipOutcome(name, error=one_line(error))
@@ -119,15 +123,16 @@ def _keep_busy(
             name = waiting.get_nowait()
         except queue.Empty:
             break
-        if executor is None:  # each with a pipe of its own: one that dies writing blocks no other
-            hears, says = context.Pipe(duplex=False)
-            executor = ProcessPoolExecutor(1, context, _begin, (threads, says))
-            threading.Thread(target=_pass_on, args=(hears, tell), daemon=True).start()
         try:
+            if executor is None:  # each with a pipe of its own: one that dies writing blocks no other
+                hears, says = context.Pipe(duplex=False)
+                executor = ProcessPoolExecutor(1, context, _begin, (threads, says))
+                threading.Thread(target=_pass_on, args=(hears, tell), daemon=True).start()
             done.put(executor.submit(attempt, measure, name, device).result())
         except BrokenProcessPool:
             executor = None
-            done.put(ClipOutcome(name, error="its process was killed; perhaps there was too little memory"))
+            lost = "its process was killed; perhaps for want of memory: try fewer --workers"
+            done.put(ClipOutcome(name, error=lost))
         except BaseException as error:  # an interrupt inside the process
             done.put(ClipOutcome(name, error=f"{type(error).__name__}: {one_line(error)}"))
     if executor is not None:

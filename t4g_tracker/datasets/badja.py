@@ -25,6 +25,7 @@ from t4g_tracker.video import image_files, read_video
 ALL_JOINTS = 37  # of the SMAL model as BADJA numbers them
 ANNOTATED_JOINTS = (8, 9, 10, 12, 13, 14, 15, 18, 19, 20, 22, 23, 24, 25, 28, 31, 32, 33, 35, 36)
 REACH = 0.2  # of the square root of the animal's area, within which a joint counts as found
+REMEDY = "take the file that BADJA publishes"
 
 
 class BadjaClips:
@@ -59,7 +60,7 @@ class BadjaClips:
         entries = _entries(file)
         folders = {(self.root / entry["image_path"]).parent for entry in entries}
         if len(folders) != 1:
-            raise DatasetError(f"{file}: names frames of {len(folders)} folders; a clip has one")
+            raise DatasetError(f"{file}: names frames of {len(folders)} folders, a clip has one; {REMEDY}")
         folder = folders.pop()
         pictures = [picture.name for picture in image_files(folder)] if folder.is_dir() else []
         places = []
@@ -95,21 +96,21 @@ def _entries(file: Path) -> list[dict[str, Any]]:
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{file}: cannot be read as JSON ({error})") from error
+        raise DatasetError(f"{file}: cannot be read as JSON ({error}); {REMEDY}") from error
     if not isinstance(entries, list) or not entries:
-        raise DatasetError(f"{file}: is not a list of annotated frames")
+        raise DatasetError(f"{file}: is not a list of annotated frames; {REMEDY}")
     for index, entry in enumerate(entries):
         for part in ("image_path", "segmentation_path", "joints", "visibility"):
             if not isinstance(entry, dict) or part not in entry:
-                raise DatasetError(f"{file}: item {index} has no {part}")
+                raise DatasetError(f"{file}: item {index} has no {part}; {REMEDY}")
         try:
             joints = np.asarray(entry["joints"], dtype=np.float32)
         except (TypeError, ValueError) as error:
-            raise DatasetError(f"{file}: item {index}: joints are not pairs of numbers") from error
+            raise DatasetError(f"{file}: item {index}: joints are not pairs of numbers; {REMEDY}") from error
         visibility = np.asarray(entry["visibility"])
         if joints.shape != (len(entries[0]["joints"]), 2) or visibility.shape != joints.shape[:1]:
             raise DatasetError(
                 f"{file}: item {index}: joints {joints.shape} and visibility {visibility.shape} do not fit "
-                f"together or those of the first item"
+                f"together or those of the first item; {REMEDY}"
             )
     return entries

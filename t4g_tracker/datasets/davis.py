@@ -118,7 +118,7 @@ class DavisFolder:
         if stored.video.frame_count != video.frame_count:
             raise DatasetError(
                 f"{self.tapvid}: {name} has {stored.video.frame_count} frames, {video.source} has "
-                f"{video.frame_count}"
+                f"{video.frame_count}; give the pickle and the frames of the same release"
             )
         xy = rescale(stored.xy, stored.video.size, video.size)
         return AnnotatedClip(video, xy, stored.visibility, video.size)

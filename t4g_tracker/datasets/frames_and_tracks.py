@@ -59,5 +59,7 @@ def read_annotations(file: Path, video: Video) -> AnnotatedClip:
         with np.load(file, allow_pickle=False) as arrays:
             points, occluded = arrays["points"], arrays["occluded"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{file}: is not a file of points and occluded ({error})") from error
+        raise DatasetError(
+            f"{file}: is not a file of points and occluded ({error}); write it anew, as docs/formats.md says"
+        ) from error
     return annotated(video, points, occluded, str(file))

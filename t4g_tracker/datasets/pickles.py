@@ -21,6 +21,7 @@ import numpy as np
 from t4g_tracker.errors import DatasetError, one_line
 
 SMALL_BYTES = 4096  # shorter byte strings are read at once
+ARRAY = "numpy.ndarray"  # in its place: a pickle hands it to _reconstruct, and may not call it
 PLAIN_KINDS = "biufcSUO"  # of arrays: truth values, numbers, bytes, text, and objects
 
 
@@ -116,9 +117,9 @@ def open_pickle(path: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a pickle; one that is none fails at its first byte with no more than its number."""
+    """What is wrong with a pickle; a byte that none has there fails with no more than its number."""
     if isinstance(error, KeyError):
-        return "it begins like some other file"
+        return "it holds bytes that a pickle does not"
     return one_line(error) or type(error).__name__
 
 
@@ -163,7 +164,7 @@ def _plain(module: str, name: str) -> Any | None:
         ("numpy.core.multiarray", "_reconstruct"): _empty_array,
         ("numpy.core.multiarray", "scalar"): _number_of,
         ("numpy.core.numeric", "_frombuffer"): _array_of,
-        ("numpy", "ndarray"): StoredArray,
+        ("numpy", "ndarray"): ARRAY,
         ("numpy", "dtype"): StoredDtype,
         ("_codecs", "encode"): _encoded,
         ("collections", "OrderedDict"): OrderedDict,

@@ -126,11 +126,11 @@ def worst_tracks(
     which: Tensor,
     tracks: Tracks,
 ) -> tuple[WorstTrack, ...]:
-    """The tracks of a clip that are farthest from the truth on average."""
+    """The tracks of a clip that are farthest from the truth on average, each by its worst query."""
     error = protocol.error_px(annotated, queries, which, tracks)
-    ranked = error.nan_to_num(-1).argsort(descending=True)[:WORST_OF_A_CLIP].tolist()
-    return tuple(
-        WorstTrack(queries.names[index], round(float(error[index]), 3))
-        for index in ranked
-        if error[index] >= 0
-    )
+    worst: dict[int, WorstTrack] = {}
+    for index in error.nan_to_num(-1).argsort(descending=True).tolist():
+        if error[index] >= 0:
+            found = WorstTrack(queries.names[index], round(float(error[index]), 3))
+            worst.setdefault(int(which[index]), found)
+    return tuple(worst.values())[:WORST_OF_A_CLIP]

@@ -22,6 +22,7 @@ from t4g_tracker.errors import DatasetError, one_line
 from t4g_tracker.video import IMAGE_ERRORS
 
 FPS = 24.0  # the pickles do not say; only overlays are played
+REMEDY = "take the file that its publisher offers"
 
 
 class PickledClips:
@@ -46,7 +47,9 @@ class PickledClips:
         for file in files:
             for name, clip in _entries(file).items():
                 if name in self._clips:
-                    raise DatasetError(f"{file}: has a clip {name}, and so has another file of {path}")
+                    raise DatasetError(
+                        f"{file}: has a clip {name}, and so has another file of {path}; leave one out"
+                    )
                 self._clips[name] = _checked(clip, file, name)
 
     def names(self) -> list[str]:
@@ -76,14 +79,14 @@ def _entries(file: Path) -> dict[str, Any]:
     if isinstance(kept, list | tuple):
         return {f"{file.stem}-{index:04d}": clip for index, clip in enumerate(kept)}
     if not isinstance(kept, dict):
-        raise DatasetError(f"{file}: holds a {type(kept).__name__}, not a dict or a list of clips")
+        raise DatasetError(f"{file}: holds a {type(kept).__name__}, not a dict or a list of clips; {REMEDY}")
     clips: dict[str, Any] = {}
     for key, clip in kept.items():
         if not isinstance(key, str | int):
-            raise DatasetError(f"{file}: a clip's name is a {type(key).__name__}, not a text")
+            raise DatasetError(f"{file}: a clip's name is a {type(key).__name__}, not a text; {REMEDY}")
         name = re.sub(r"[^\w.-]", "_", str(key)).lstrip(".") or "_"  # it names files of results
         if name in clips:
-            raise DatasetError(f"{file}: two clips are called {name}")
+            raise DatasetError(f"{file}: two clips are called {name}; rename one")
         clips[name] = clip
     return clips
 
@@ -100,7 +103,7 @@ def _array(value: Any, source: str, part: str) -> np.ndarray:
     try:
         return value.read() if isinstance(value, StoredArray) else np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise DatasetError(f"{source}: its {part} are not an array ({one_line(error)})") from error
+        raise DatasetError(f"{source}: its {part} are not an array ({one_line(error)}); {REMEDY}") from error
 
 
 def _frames(video: Any, source: str) -> np.ndarray:
@@ -110,9 +113,11 @@ def _frames(video: Any, source: str) -> np.ndarray:
         frames = _decoded(list(frames), source)
     if not isinstance(frames, np.ndarray) or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 2:
         said = f"{frames.dtype} {frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
-        raise DatasetError(f"{source}: its video is {said}, not at least two frames (T, H, W, 3) of uint8")
+        raise DatasetError(
+            f"{source}: its video is {said}, not at least two frames (T, H, W, 3) of uint8; {REMEDY}"
+        )
     if frames.dtype != np.uint8:
-        raise DatasetError(f"{source}: its video is {frames.dtype}, not uint8")
+        raise DatasetError(f"{source}: its video is {frames.dtype}, not uint8; {REMEDY}")
     return frames
 
 
@@ -120,7 +125,7 @@ def _decoded(images: list[Any], source: str) -> np.ndarray:
     try:
         return np.stack([_picture(image) for image in images])
     except (*IMAGE_ERRORS, TypeError) as error:
-        raise DatasetError(f"{source}: a frame cannot be decoded ({one_line(error)})") from error
+        raise DatasetError(f"{source}: a frame cannot be decoded ({one_line(error)}); {REMEDY}") from error
 
 
 def _picture(image: Any) -> np.ndarray:

@@ -14,6 +14,7 @@ from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.bundled import TRACK4GEN_MINI, find_bundled
 from t4g_tracker.features.diffusion_config import DiffusionConfig, Kind
 from t4g_tracker.features.dinov2_config import Dinov2Config
+from t4g_tracker.features.networks import dtype_for
 from t4g_tracker.features.patch import PatchConfig, extract_patch
 from t4g_tracker.features.zeroscope_config import ZeroscopeConfig
 from t4g_tracker.stages import Progress
@@ -46,9 +47,11 @@ class FeaturesConfig:
     dinov2: Dinov2Config = field(default_factory=Dinov2Config)
 
 
-def features_identity(config: FeaturesConfig) -> dict[str, Any]:
-    """The settings that the chosen extractor reads, for cache keys."""
-    return {"extractor": config.extractor, **asdict(getattr(config, GROUPS[config.extractor]))}
+def features_identity(config: FeaturesConfig, device: torch.device) -> dict[str, Any]:
+    """What the chosen extractor reads, and the precision that it computes in there, for cache keys."""
+    settings = asdict(getattr(config, GROUPS[config.extractor]))
+    precision = str(dtype_for(settings["half"], device)) if "half" in settings else ""
+    return {"extractor": config.extractor, **settings, "precision": precision}
 
 
 def check_features(config: FeaturesConfig) -> str:
