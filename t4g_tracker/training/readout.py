@@ -27,6 +27,8 @@ from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
 
 LEVELS = 3  # noise levels that each stretch of frames is looked at
 RIDGE = 1e-4  # of the mean square of what the convolution reads
+KEPT_CLIPS = (24, (288, 512), 512)  # frames, size and points of the clips that the trainings keep
+VIEW_SIZE = (192, 320)  # of what is looked at, as the bundled model was trained
 
 
 @torch.no_grad()
@@ -65,7 +67,7 @@ def fit_last_convolution(objective: Track4GenObjective, stretches: Iterable[Tens
     finally:
         hook.remove()
     if not square.any():
-        raise ConfigError("--clips must be at least 1")
+        raise ConfigError("there are no clips to fit to; --clips must be at least 1")
     ridge = RIDGE * square.diagonal().mean() * torch.eye(inputs)
     weights = torch.linalg.solve(square + ridge, product).mT.to(last.weight.dtype)
     last.weight.copy_(weights[:, :-1].reshape(last.weight.shape))
@@ -78,6 +80,7 @@ def _rows(values: Tensor) -> Tensor:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command: returns the exit code."""
     return guarded(_main, argv)
 
 
@@ -94,8 +97,8 @@ def _main(argv: list[str] | None) -> int:
     objective = Track4GenObjective(
         pipeline, refiner, ObjectiveConfig(train_image_encoder=True), segment_frames
     ).eval()
-    clips = SyntheticClips(request.clips, 24, (288, 512), 512, request.seed, request.keep_clips)
-    views = ClipViews(clips, View(1, segment_frames, (192, 320), turn=0.3, zoom=1.35, tint=0.2), request.seed)
+    clips = SyntheticClips(request.clips, *KEPT_CLIPS, request.seed, request.keep_clips)
+    views = ClipViews(clips, View(1, segment_frames, VIEW_SIZE, turn=0.3, zoom=1.35, tint=0.2), request.seed)
     torch.manual_seed(request.seed)
     numbers = tqdm(range(request.clips), unit="clip", dynamic_ncols=True)
     fit_last_convolution(objective, (views[number, number].frames for number in numbers))
