@@ -265,6 +265,8 @@ def test_an_address_without_a_cluster_is_told_at_once():
         begin = time.monotonic()
         with pytest.raises(ConfigError, match=f"--ray {address}: nothing answers there"):
             connect(address)
+        with pytest.raises(ConfigError, match="nothing answers there"):
+            device_there(address, "cpu")
     assert time.monotonic() - begin < 10
 
 

@@ -10,16 +10,12 @@ from t4g_tracker.precision import pick_precision
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
-def test_a_cpu_with_bfloat16_instructions_uses_them(cpu_has_bfloat16):
-    assert pick_precision("auto", CPU) == torch.bfloat16
-    assert dtype_for(True, CPU) == torch.bfloat16
-
-
-def test_a_cpu_without_them_stays_in_single_precision(monkeypatch):
-    """There a convolution in bfloat16 takes many times as long."""
-    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: False)
-    assert pick_precision("auto", CPU) == torch.float32
-    assert dtype_for(True, CPU) == torch.float32
+@pytest.mark.parametrize(("has", "chosen"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_uses_bfloat16_where_it_has_the_instructions(monkeypatch, has, chosen):
+    """Without them a convolution in bfloat16 takes many times as long."""
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: has)
+    assert pick_precision("auto", CPU) == chosen
+    assert dtype_for(True, CPU) == chosen
 
 
 @pytest.mark.parametrize("has", [True, False])

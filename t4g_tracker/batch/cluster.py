@@ -67,12 +67,17 @@ def device_there(address: str, wanted: str) -> str:
     Raises:
         ConfigError: As ``connect``, or if it is something else.
     """
-    if wanted == "auto":
-        nodes = [node["Resources"] for node in connect(address).nodes() if node["Alive"]]
-        return "cuda" if any(node.get("GPU", 0) for node in nodes) else "cpu"
-    if wanted not in ("cpu", "cuda"):
+    if wanted not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"--device {wanted}: with --ray it is auto, cpu or cuda; Ray chooses which GPU")
+    ray = connect(address)  # also where it is not asked: an address is refused before anything is written
+    if wanted == "auto":
+        return "cuda" if any(has.get("GPU", 0) for has in _machines(ray)) else "cpu"
     return wanted
+
+
+def _machines(ray: Any) -> list[dict[str, float]]:
+    """What each machine of the cluster that is alive has in all."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def measure_on_ray(
@@ -84,18 +89,17 @@ def measure_on_ray(
         names: The clips.
         measure: From a clip's name and a device to its outcome; picklable.
         threads: Cores that a clip takes, at least 1.
-        device: "cpu", or "cuda" for one GPU a clip; "auto" as in ``device_there``.
+        device: "cpu", or "cuda" for one GPU a clip, from ``device_there``.
         address: Of the cluster.
 
     Raises:
-        ConfigError: As ``device_there``, or if no machine of the cluster has what a clip takes, now or later.
+        ConfigError: As ``connect``, or if no machine of the cluster has what a clip takes, now or later.
     """
-    ray, device = connect(address), device_there(address, device)
+    ray = connect(address)
     gpus = 1 if device == "cuda" else 0
 
     def find_a_machine() -> None:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= gpus for node in nodes):
+        if not any(has.get("CPU", 0) >= threads and has.get("GPU", 0) >= gpus for has in _machines(ray)):
             raise ConfigError(
                 f"--ray {address}: no machine of the cluster has {threads} cores and {gpus} GPUs for a clip; "
                 "add one, or set --threads lower, or --device cpu"

@@ -71,7 +71,7 @@ def run_batch(
         journal: Open.
         measure: From a clip's name and a device to its outcome; picklable.
         machines: Where.
-        device: "cuda" takes all GPUs in turn; with a cluster also "auto", which is what its machines have.
+        device: "cuda" takes all GPUs in turn; with a cluster as ``device_there`` says.
         quiet: No bar.
 
     Raises:
@@ -83,12 +83,12 @@ def run_batch(
     if kept:
         tqdm.write(f"{kept} of {len(journal.clips)} clips are done already, in {journal.folder}")
     mean = running_mean(journal)
-    in_hand: dict[str, str] = {}
+    unfinished, in_hand = set(missing), dict[str, str]()
     watched = sys.stderr.isatty()  # a log would get a line each time
     with tqdm(total=len(journal.clips), initial=kept, unit="clip", disable=quiet, dynamic_ncols=True) as bar:
 
         def tell(clip: str, where: str) -> None:
-            if watched and clip in journal.missing():  # and not told late
+            if watched and clip in unfinished:  # and not told late
                 in_hand[clip] = where
                 show()
 
@@ -104,6 +104,7 @@ def run_batch(
             coming = measure_all(missing, measure, share, tell)
         for outcome in coming:
             journal.add(outcome)
+            unfinished.discard(outcome.clip)
             in_hand.pop(outcome.clip, None)
             mean = running_mean(journal)
             tqdm.write(clip_line(outcome))

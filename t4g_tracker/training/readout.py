@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import unfold
 from tqdm import tqdm
 
 from t4g_tracker.command_line import guarded
@@ -23,6 +22,7 @@ from t4g_tracker.errors import ConfigError
 from t4g_tracker.training.commands import save_model, starting_point
 from t4g_tracker.training.dataset import ClipViews, SyntheticClips, View
 from t4g_tracker.training.denoising import best_answer, draw_sigma
+from t4g_tracker.training.regression import neighbourhoods, ridge_regression, rows
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
 
 LEVELS = 3  # noise levels that each stretch of frames is looked at
@@ -59,24 +59,18 @@ def fit_last_convolution(objective: Track4GenObjective, stretches: Iterable[Tens
                 noisy = latents + sigma.view(-1, 1, 1, 1, 1) * torch.randn_like(latents)
                 keep = (torch.rand(1) >= config.drop_image).float()
                 objective.run_unet(pixels, noisy, sigma, keep)
-                seen = _rows(unfold(read.pop().float(), last.kernel_size, padding=last.padding))
-                seen = torch.cat([seen, torch.ones(len(seen), 1)], 1)
-                wanted = _rows(best_answer(noisy, latents, sigma)[0].flatten(2))
+                seen = neighbourhoods(read.pop().float())
+                wanted = rows(best_answer(noisy, latents, sigma)[0].flatten(2))
                 square += seen.mT @ seen
                 product += seen.mT @ wanted
     finally:
         hook.remove()
     if not square.any():
         raise ConfigError("there are no clips to fit to; --clips must be at least 1")
-    ridge = RIDGE * square.diagonal().mean() * torch.eye(inputs)
-    weights = torch.linalg.solve(square + ridge, product).mT.to(last.weight.dtype)
+    ridge = RIDGE * float(square.diagonal().mean())
+    weights = ridge_regression(square, product, ridge).mT.to(last.weight.dtype)
     last.weight.copy_(weights[:, :-1].reshape(last.weight.shape))
     last.bias.copy_(weights[:, -1])
-
-
-def _rows(values: Tensor) -> Tensor:
-    """(N, C, cells) as (N * cells, C)."""
-    return values.mT.flatten(0, 1)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,13 +17,14 @@ import torch
 from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle, unfold
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from t4g_tracker.command_line import guarded
 from t4g_tracker.features.diffusion_weights import load_pipeline
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.outputs import atomic_write
 from t4g_tracker.training.denoising import denoised
+from t4g_tracker.training.regression import neighbourhoods, ridge_regression, rows
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
 from t4g_tracker.video import read_video, working_frames
 from t4g_tracker.visualize.drawing import INK, PAPER, write_text
@@ -49,22 +50,15 @@ class LinearReading:
 
     def __init__(self, latents: Tensor, frames: Tensor) -> None:
         self.block = frames.shape[-1] // latents.shape[-1]
-        pixels = pixel_unshuffle(frames.float(), self.block).flatten(2).mT.flatten(0, 1)
-        seen = self._around(latents)
-        inner = seen.mT @ seen + 1e-3 * len(seen) * torch.eye(seen.shape[1])  # ridge, for few frames
-        self.weights = torch.linalg.solve(inner, seen.mT @ pixels)
+        pixels = rows(pixel_unshuffle(frames.float(), self.block).flatten(2))
+        seen = neighbourhoods(latents)
+        self.weights = ridge_regression(seen.mT @ seen, seen.mT @ pixels, 1e-3 * len(seen))
 
     def __call__(self, latents: Tensor) -> Tensor:
         count, _, height, width = latents.shape
-        pixels = (self._around(latents) @ self.weights).view(count, height * width, -1).mT
+        pixels = (neighbourhoods(latents) @ self.weights).view(count, height * width, -1).mT
         pictures = pixel_shuffle(pixels.reshape(count, -1, height, width), self.block)
         return pictures.round().clamp(0, 255).to(torch.uint8)
-
-    @staticmethod
-    def _around(latents: Tensor) -> Tensor:
-        """(N * h * w, 9 * c + 1): each cell with its neighbours, and a 1."""
-        around = unfold(latents, 3, padding=1).mT.flatten(0, 1)
-        return torch.cat([around, torch.ones(len(around), 1)], 1)
 
 
 @torch.no_grad()

@@ -1,0 +1,29 @@
+"""Linear regression from the cells of a grid and their neighbours: a 3x3 convolution in closed form."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import unfold
+
+
+def neighbourhoods(values: Tensor) -> Tensor:
+    """(N * h * w, 9 * C + 1) of (N, C, h, w): each cell with its eight neighbours, 0 outside, and a 1."""
+    around = rows(unfold(values, 3, padding=1))
+    return torch.cat([around, torch.ones(len(around), 1)], 1)
+
+
+def rows(values: Tensor) -> Tensor:
+    """(N, C, cells) as (N * cells, C)."""
+    return values.mT.flatten(0, 1)
+
+
+def ridge_regression(square: Tensor, product: Tensor, ridge: float) -> Tensor:
+    """Weights W (P, Q) of the least squared error of X W against Y, plus ``ridge`` times that of W.
+
+    Args:
+        square: (P, P) X'X.
+        product: (P, Q) X'Y.
+        ridge: Positive; keeps few or alike rows of X from giving large weights.
+    """
+    return torch.linalg.solve(square + ridge * torch.eye(len(square), dtype=square.dtype), product)
