@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.published import CLIPS, LONGEST_FRAMES, Published, published_for
 from t4g_tracker.batch.tables import MEAN, TableRow, cells, header, said
+from t4g_tracker.datasets.protocols import WORST_OF_A_CLIP
 from t4g_tracker.outputs import atomic_write
 
 WORST_SHOWN = 50
@@ -102,6 +103,7 @@ def write_report(
         overlays=[outcome for outcome in outcomes if outcome.overlay],
         worst=[(outcome, track) for _, outcome, track in worst[:WORST_SHOWN]],
         worst_in_all=len(worst),
+        worst_of_a_clip=WORST_OF_A_CLIP,
     )
     with atomic_write(folder / "report.html") as passing:
         passing.write_text(page, encoding="utf-8")

@@ -80,7 +80,9 @@ def draw_strip(
     latents = objective.encode(pixels)
     noisy = latents + NOISE * torch.randn(latents.shape, generator=generator)
     sigma = torch.tensor([NOISE])
-    answer, _ = objective.run_unet(pixels, noisy, sigma, torch.ones(1))
+    with torch.random.fork_rng(devices=[]):  # the noise on the first frame is drawn from PyTorch's own
+        torch.manual_seed(seed)
+        answer, _ = objective.run_unet(pixels, noisy, sigma, torch.ones(1))
     clean = denoised(noisy, answer, sigma)
 
     def by_the_decoder(scaled: Tensor) -> Tensor:
