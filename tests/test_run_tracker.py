@@ -6,6 +6,8 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from PIL import Image
 import adaptation.loop
 import run_tracker
 from pipeline import stages
-from t4g_tracker.command_line import stop_on_interrupt
+from t4g_tracker.command_line import LARGE_PAGES, stop_on_interrupt
 from t4g_tracker.datatypes import Tracks
 from t4g_tracker.outputs import read_tracks_npz, write_tracks_npz
 
@@ -247,3 +249,28 @@ def test_the_first_ctrl_c_asks_and_the_second_interrupts():
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("the second Ctrl-C did not interrupt")
     assert signal.getsignal(signal.SIGINT) is before
+
+
+FILL_64_MB = """
+import resource
+import torch
+from t4g_tracker.command_line import guarded
+
+def fill(argv):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(2**24).fill_(1.0)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return 0
+
+guarded(fill, [])
+"""
+
+
+@pytest.mark.skipif(
+    not (LARGE_PAGES / "enabled").exists() or "[never]" in (LARGE_PAGES / "enabled").read_text(),
+    reason="this Linux gives no large pages",
+)
+def test_commands_get_memory_in_large_pages(monkeypatch):
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    done = subprocess.run([sys.executable, "-c", FILL_64_MB], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 4000  # Linux was asked for pages; those of 4 KB would be 16 384

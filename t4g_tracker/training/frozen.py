@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+FRAMES_AT_ONCE = 4  # of an autoencoder on a CPU: 16 of 192x320 take 1.5 to 2 times as long as four times 4
+
 
 class FrozenModels:
     """An autoencoder and an image encoder that are no part of what is trained, averaged or checkpointed."""
@@ -23,9 +25,9 @@ class FrozenModels:
     def encode(self, frames: Tensor) -> Tensor:
         """Latents (N, c, h, w) of frames (N, 3, H, W) in -1..1, not scaled."""
         self.vae.to(frames.device)
-        frames = frames.contiguous(memory_format=torch.channels_last)
-        latents: Tensor = self.vae.encode(frames.to(self.vae.dtype)).latent_dist.mode().float()
-        return latents
+        frames = frames.to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
+        at_once = FRAMES_AT_ONCE if frames.device.type == "cpu" else len(frames)
+        return torch.cat([self.vae.encode(some).latent_dist.mode() for some in frames.split(at_once)]).float()
 
 
 def weights_digest(*modules: nn.Module) -> str:
