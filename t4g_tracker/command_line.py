@@ -110,7 +110,12 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
     points = parser.add_mutually_exclusive_group()
     points.add_argument("--queries", type=Path, help="query points: .json, .csv, .npy or .npz")
-    points.add_argument("--grid", type=int, metavar="N", help="instead: a grid of N points across one frame")
+    points.add_argument(
+        "--grid",
+        type=int,
+        metavar="N",
+        help="instead: a square grid, N points in a row",
+    )
     parser.add_argument(
         "--grid-frame", type=int, default=0, metavar="F", help="frame of the grid (default 0)"
     )

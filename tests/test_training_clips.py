@@ -211,7 +211,7 @@ def test_every_photograph_has_its_licence_listed_in_the_module():
 def test_without_scikit_image_one_is_told_what_to_install(monkeypatch):
     photographs.photograph.cache_clear()
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(TrackerError, match=r"pip install '\.\[train\]'"):
+    with pytest.raises(TrackerError, match=r"pip install -e '\.\[train\]'"):
         photographs.photo_texture(torch.Generator().manual_seed(0), (8, 8))
     clip = draw_clip(torch.Generator().manual_seed(0), 2, (32, 32), 4, PATTERNS_ONLY)
     assert clip.frames.shape == (2, 3, 32, 32)

@@ -33,7 +33,7 @@ def connect(address: str) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("--ray: Ray is not installed; run pip install 't4g-tracker[cluster]'") from error
+        raise ConfigError("--ray: Ray is not installed; run pip install -e '.[cluster]'") from error
     if ray.is_initialized():
         return ray
     _knock(address)

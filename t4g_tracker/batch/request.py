@@ -125,7 +125,9 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
     )
     points = parser.add_mutually_exclusive_group()
     points.add_argument("--grid", type=int, metavar="N", help="N points across the mask of the first frame")
-    points.add_argument("--queries", type=Path, help="folder of query files <sequence>.json (or .csv, .npy)")
+    points.add_argument(
+        "--queries", type=Path, help="folder of query files, <sequence>.json or .csv, .npy, .npz"
+    )
     points.add_argument("--tapvid", type=Path, help="TAP-Vid's tapvid_davis.pkl, for points and truth")
     parser.add_argument(
         "--foreground", action="store_true", help="half of the training pairs come from inside the masks"
@@ -176,7 +178,7 @@ def _add_batch_arguments(parser: argparse.ArgumentParser, out: Path) -> None:
         "--ray",
         default="",
         metavar="ADDRESS",
-        help="measure on a Ray cluster: its address, auto, or local (pip install '.[cluster]')",
+        help="measure on a Ray cluster: its address, auto, or local (needs Ray: pip install -e '.[cluster]')",
     )
     add_common_arguments(parser)
 

@@ -1,4 +1,4 @@
-"""Where the models lie that come with the source checkout."""
+"""Where the models lie that come with the program: beside its packages, in a checkout and installed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def find_bundled(path: Path) -> Path:
     """Return ``path``, one of the above, once sure that it is there.
 
     Raises:
-        WeightsError: If the installation is not a checkout, or lacks it.
+        WeightsError: If it is missing.
     """
     if not path.exists():
         raise WeightsError(
-            f"{path}: is missing; bundled models come with a source checkout: run from one, or bring it back"
-            f" with `git checkout -- assets/weights`, or set features.extractor=patch and flow.method=dis"
+            f"{path}: is missing; bring it back with `git checkout -- assets/weights`, or install the program"
+            f" again, or set features.extractor=patch and flow.method=dis"
         )
     return path

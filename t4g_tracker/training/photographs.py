@@ -1,4 +1,4 @@
-"""Textures cut from the photographs that scikit-image bundles: ``pip install '.[train]'``.
+"""Textures cut from the photographs that scikit-image bundles: ``pip install -e '.[train]'``.
 
 Only photographs that may be used commercially and without conditions, as scikit-image's
 ``skimage/data/_fetchers.py`` states of each:
@@ -65,7 +65,7 @@ def photograph(name: str, device: torch.device) -> Tensor:
         from skimage import data
     except ImportError as error:
         raise TrackerError(
-            "photographs for training come with scikit-image, which is missing; run: pip install '.[train]'"
+            "photographs for training come with scikit-image, which is missing: pip install -e '.[train]'"
         ) from error
     picture = torch.from_numpy(getattr(data, name)().copy())
     planes = picture[..., :3].movedim(-1, 0) if picture.ndim == 3 else picture.expand(3, *picture.shape)

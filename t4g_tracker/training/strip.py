@@ -129,7 +129,7 @@ def _main(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m t4g_tracker.training.strip", description=__doc__)
     parser.add_argument("model", type=Path, help="folder of the model")
     parser.add_argument("--video", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--out", type=Path, required=True, help="picture to write: .png or .jpg")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 448), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--shown", type=int, default=4, help="frames of each row that are drawn")
     parser.add_argument("--read-linearly", action="store_true", help="for a model without a trained decoder")
