@@ -237,17 +237,15 @@ def guarded(command: Callable[[list[str] | None], int], argv: list[str] | None) 
     for noisy in ("httpx", "huggingface_hub", "diffusers", "transformers", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     _ask_for_large_pages()
+    arguments = sys.argv if argv is None else argv
     try:
         return command(argv)
     except TrackerError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt as interrupt:
-        print(
-            f"\n{str(interrupt) or 'interrupted'}; "
-            "the same command, without --fresh, goes on from what is done",
-            file=sys.stderr,
-        )
+        again = "the same command, without --fresh," if "--fresh" in arguments else "the same command"
+        print(f"\n{str(interrupt) or 'interrupted'}; {again} goes on from what is done", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 

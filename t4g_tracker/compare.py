@@ -144,10 +144,7 @@ def check_choices(chosen: dict[str, FeaturesConfig]) -> None:
         try:
             check_features(config)
         except WeightsError as error:
-            group = MODEL_OF.get(name)
-            published = group and getattr(config, group).model == getattr(FeaturesConfig(), group).model
-            remedy = f"; t4g weights get {name} fetches it" if published and name != "track4gen" else ""
-            raise WeightsError(f"--features {name}: {error}{remedy}") from error
+            raise WeightsError(f"--features {name}: {error}") from error
 
 
 def score_compared(compared: Compared, truth: Tracks, queries: QueryPoints, video: Video) -> Compared:

@@ -60,7 +60,7 @@ def models() -> tuple[Model, ...]:
         Model(
             "raft-mini",
             "a small optical flow network of your own training: flow.method=raft-mini",
-            lambda: "2 MB; none comes with the program yet, t4g train-flow makes one",
+            lambda: _bundled_size(RAFT_MINI) if RAFT_MINI.is_file() else "2 MB; t4g train-flow makes one",
             OWN,
             lambda: RAFT_MINI,
             lambda: _is_safetensors(RAFT_MINI),

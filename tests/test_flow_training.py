@@ -17,7 +17,13 @@ from t4g_tracker.flow import FlowConfig, FlowEstimator, raft, resolve_flow
 from t4g_tracker.flow.dis import dis_flow, refine_flow
 from t4g_tracker.training import flow_commands
 from t4g_tracker.training.clips import FlowPair
-from t4g_tracker.training.flow import FlowObjective, FlowObjectiveConfig, flow_both_ways, sequence_loss
+from t4g_tracker.training.flow import (
+    FlowObjective,
+    FlowObjectiveConfig,
+    flow_both_ways,
+    new_raft,
+    sequence_loss,
+)
 from t4g_tracker.training.flow_bench import score_flow
 from t4g_tracker.training.flow_views import FlowViews, PairsConfig, collate_pairs, look_at_pair
 
@@ -121,6 +127,21 @@ def test_train_flow_writes_weights_that_the_tracker_loads_and_goes_on_from(tmp_p
     assert last["val_median"] > 0
     again = [*arguments, "trainer.steps=1", "--from", str(path), "--out", str(tmp_path / "again")]
     assert flow_commands.train_flow(again) == 0
+
+
+def test_train_flow_refuses_a_checkpoint_that_began_with_other_weights(tmp_path, capsys):
+    start = tmp_path / "start.safetensors"
+    arguments = ["--out", str(tmp_path / "out"), "--from", str(start), "--device", "cpu", "--quiet"]
+    arguments += ["--set", "validation=1", "pairs.count=1", "pairs.height=160", "pairs.width=192"]
+    arguments += ["pairs.crop_width=128", "objective.updates=1", "trainer.batch=1", "trainer.steps=1"]
+    flow_commands.save_raft(new_raft("", seed=0), start)
+    assert flow_commands.train_flow([*arguments, "trainer.workers=0"]) == 0
+    flow_commands.save_raft(new_raft("", seed=1), start)
+    assert flow_commands.train_flow([*arguments, "trainer.workers=0"]) == 2
+    assert "is of a training with start=" in capsys.readouterr().err
+    start.unlink()
+    assert flow_commands.train_flow(arguments) == 2
+    assert f"--from: {start}: no such file" in capsys.readouterr().err
 
 
 def test_refining_brings_a_rough_flow_closer_to_the_truth(shifted):

@@ -226,7 +226,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
 
     monkeypatch.setattr(adaptation.loop, "draw_pairs", press_ctrl_c)
     assert command(tmp_path / "out", tmp_path / "cache") == 130
-    assert "stopped after step 7 of 20; the same command, without --fresh, goes on" in capsys.readouterr().err
+    assert "stopped after step 7 of 20; the same command goes on" in capsys.readouterr().err
     assert not (tmp_path / "out" / "tracks.npz").exists()
     assert len(list((tmp_path / "cache").rglob("checkpoint-*.pt"))) == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,38 +18,21 @@ from t4g_tracker.errors import ConfigError, DatasetError
 from t4g_tracker.features import FeaturesConfig, extract_features
 from t4g_tracker.features.diffusion_config import DiffusionConfig
 from t4g_tracker.features.refiner import Refiner
-from t4g_tracker.flow import FlowConfig
+from t4g_tracker.flow import FlowConfig, FlowEstimator
 from t4g_tracker.outputs import atomic_write
 from t4g_tracker.training.autoencoder import latent_scale, mini_autoencoder
 from t4g_tracker.training.clips import TrainingClip
-from t4g_tracker.training.commands import load_autoencoder, starting_point
+from t4g_tracker.training.commands import ClipsConfig, extractor_settings, load_autoencoder, starting_point
 from t4g_tracker.training.correspondence import correspondence_loss, draw_pairs
 from t4g_tracker.training.dataset import ClipBatch, View, collate_clips, look
 from t4g_tracker.training.denoising import best_answer, denoised, denoising_loss, network_time
 from t4g_tracker.training.frozen import weights_digest
 from t4g_tracker.training.mini import svd_scheduler
-from t4g_tracker.training.readout import fit_last_convolution
 from t4g_tracker.training.real_clips import RealClips, flow_clip
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
-from t4g_tracker.training.validation import denoising_error
 from t4g_tracker.visualize.overlay import write_video
+from tests.tiny_datasets import dots
 from tests.tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, tiny_svd
-
-
-def dots(frames: int = 6, size: tuple[int, int] = (96, 128), points: int = 12) -> TrainingClip:
-    """Bright dots of different colours on black, each drifting its own way; tracks are their centres."""
-    generator = torch.Generator().manual_seed(1)
-    start = torch.rand(points, 2, generator=generator) * torch.tensor([size[1] - 48.0, size[0] - 48.0]) + 24
-    pace = torch.randn(points, 2, generator=generator)
-    xy = start[:, None] + pace[:, None] * torch.arange(frames)[:, None]
-    y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
-    pictures = torch.zeros(frames, 3, *size)
-    colour = torch.rand(points, 3, generator=generator) * 155 + 100
-    for t in range(frames):
-        for n in range(points):
-            near = torch.exp(-((x - xy[n, t, 0]) ** 2 + (y - xy[n, t, 1]) ** 2) / 6)
-            pictures[t] = torch.maximum(pictures[t], near * colour[n, :, None, None])
-    return TrainingClip(pictures.round().to(torch.uint8), xy, torch.ones(points, frames, dtype=torch.bool))
 
 
 def brightness_at(clip: TrainingClip) -> torch.Tensor:
@@ -220,10 +204,59 @@ def test_a_trained_folder_is_read_as_the_command_says(tmp_path, capsys, variant)
 def test_a_checkpoint_of_another_starting_point_is_refused(tmp_path, capsys):
     save_tiny_svd(tmp_path / "svd", seed=0)
     assert train_tiny("train-track4gen", tmp_path / "out", "--from", tmp_path / "svd") == 0
-    shutil.rmtree(tmp_path / "svd")
-    save_tiny_svd(tmp_path / "svd", seed=1)
+    save_tiny_svd(tmp_path / "other", seed=1)
+    shutil.rmtree(tmp_path / "svd" / "unet")
+    shutil.copytree(tmp_path / "other" / "unet", tmp_path / "svd" / "unet")
     assert train_tiny("train-track4gen", tmp_path / "out", "--from", tmp_path / "svd") == 2
-    assert "other settings" in capsys.readouterr().err
+    assert "is of a training with start=" in capsys.readouterr().err
+
+
+def test_features_are_taken_as_they_were_trained():
+    trained = ObjectiveConfig(block=1, fps=9, refiner=False)
+    found = extractor_settings(Path("model"), trained, refined=False)
+    prefix = "features.diffusion."
+    assert set(found) == {
+        f"{prefix}{setting}" for setting in ("model=model", "block=1", "fps=9", "refiner=false")
+    }
+
+
+def test_clips_that_the_disk_cannot_hold_are_refused_before_any_is_drawn(tmp_path, capsys):
+    save_tiny_svd(tmp_path / "svd")
+    where = ["--from", tmp_path / "svd", "--keep-clips", tmp_path / "clips"]
+    assert train_tiny("train-track4gen", tmp_path / "out", *where, settings=("clips.count=1000000000",)) == 2
+    assert "set clips.count lower" in capsys.readouterr().err
+
+
+def test_stretches_longer_than_clips_are_refused():
+    with pytest.raises(ConfigError, match=r"clips\.segment_frames must be at most clips\.frames, 4, got 8"):
+        ClipsConfig(frames=4, segment_frames=8)
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    gradients = []
+    for checkpointing in (False, True):
+        config = ObjectiveConfig(gradient_checkpointing=checkpointing)
+        torch.manual_seed(0)
+        objective = Track4GenObjective(tiny_svd(), Refiner(WIDTHS[1]), config, NUM_FRAMES)
+        torch.manual_seed(0)
+        objective(collate_clips([dots(NUM_FRAMES, (64, 64))]))["loss"].backward()
+        gradients.append({name: weight.grad for name, weight in objective.unet.named_parameters()})
+        assert objective.unet.is_gradient_checkpointing == checkpointing
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+
+
+def test_training_into_the_folder_that_it_starts_from_is_refused(tmp_path, capsys):
+    save_tiny_svd(tmp_path / "svd")
+    assert train_tiny("train-track4gen", tmp_path / "svd", "--from", tmp_path / "svd") == 2
+    assert "is what --from names; give another folder" in capsys.readouterr().err
+
+
+def test_kept_clips_beside_real_videos_are_refused(tmp_path, capsys):
+    save_tiny_svd(tmp_path / "svd")
+    where = ["--from", tmp_path / "svd", "--videos", tmp_path, "--keep-clips", tmp_path]
+    assert train_tiny("train-track4gen", tmp_path / "out", *where) == 2
+    assert "--keep-clips: " in capsys.readouterr().err
 
 
 def test_real_videos_are_trained_on_by_command(tmp_path):
@@ -250,7 +283,6 @@ def test_decoder_and_encoder_are_trained_one_after_the_other(tmp_path):
     )
     assert weights_digest(second.decoder) != weights_digest(first.decoder)
     longer = (*stretch, "trainer.steps=6")
-    (out / "encoder" / "checkpoint.pt").unlink()
     assert train_tiny("train-autoencoder", out, "--part", "encoder", settings=longer) == 0
     third = load_autoencoder(out)
     assert weights_digest(third.encoder) != weights_digest(second.encoder)
@@ -319,7 +351,7 @@ def sliding(frames: int = 8, step: int = 3) -> Video:
 
 
 def test_tracks_of_a_real_clip_follow_its_flow():
-    clip = flow_clip(sliding(), (160, 240), 50, FlowConfig(), torch.device("cpu"))
+    clip = flow_clip(sliding(), (160, 240), 50, FlowEstimator(FlowConfig(), torch.device("cpu")))
     moves = clip.xy[:, 1:] - clip.xy[:, :-1]
     both = clip.visibility[:, 1:] & clip.visibility[:, :-1]
     assert both.float().mean() > 0.5
@@ -339,6 +371,18 @@ def test_a_folder_of_videos_becomes_clips_once(tmp_path):
     again = RealClips(videos, 4, (96, 144), 20, tmp_path / "kept")
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").glob("*.npz")} == written
     assert torch.equal(again.clip(1).xy, clips.clip(1).xy)
+
+
+def test_a_video_that_cannot_be_read_is_left_out_and_a_new_one_of_its_name_is_taken(tmp_path, caplog):
+    videos, kept = tmp_path / "videos", tmp_path / "kept"
+    videos.mkdir()
+    write_video(videos / "slide.mp4", sliding(5).frames, 24.0, 20)
+    (videos / "torn.mp4").write_bytes(b"not a video")
+    assert len(RealClips(videos, 4, (96, 144), 20, kept)) == 1
+    assert "left out" in caplog.text
+    assert "torn.mp4" in caplog.text
+    write_video(videos / "slide.mp4", sliding(9).frames, 24.0, 20)
+    assert len(RealClips(videos, 4, (96, 144), 20, kept)) == 2
 
 
 def test_a_folder_without_videos_is_refused(tmp_path):
@@ -409,32 +453,3 @@ def test_the_best_answer_is_the_one_that_denoises_without_error():
     sigma = torch.tensor([0.1, 1.0, 30.0])
     noisy = latents + sigma.view(-1, 1, 1, 1, 1) * noise
     torch.testing.assert_close(denoised(noisy, best_answer(noisy, latents, sigma), sigma), latents)
-
-
-def test_the_last_convolution_fitted_anew_denoises_better_and_changes_no_feature():
-    pipeline = tiny_svd()
-    objective = Track4GenObjective(pipeline, Refiner(WIDTHS[1]), ObjectiveConfig(), NUM_FRAMES).eval()
-    clips = [dots(NUM_FRAMES, (64, 64), points).frames for points in (6, 8, 10, 12)]
-
-    def features():
-        return objective.features(clips[3], torch.Generator().manual_seed(0)).values
-
-    def errors():
-        torch.manual_seed(0)
-        return [denoising_error(objective, clips[3], sigma, 0) for sigma in (1.0, 3.0, 10.0)]
-
-    torch.manual_seed(0)
-    before, described = errors(), features()
-    torch.manual_seed(0)
-    fit_last_convolution(objective, clips[:3] * 4)
-    torch.manual_seed(0)
-    assert all(after < 0.9 * once for once, after in zip(before, errors(), strict=True))
-    torch.manual_seed(0)
-    errors()
-    assert torch.equal(features(), described)
-
-
-def test_a_model_without_clips_is_not_fitted():
-    objective = Track4GenObjective(tiny_svd(), Refiner(WIDTHS[1]), ObjectiveConfig(), NUM_FRAMES)
-    with pytest.raises(ConfigError, match="at least 1"):
-        fit_last_convolution(objective, [])

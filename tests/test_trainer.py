@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from t4g_tracker.errors import CacheError, ConfigError, TrainingError
+from t4g_tracker.errors import CacheError, ConfigError, OutputError, TrainingError
 from t4g_tracker.training.batches import Turns
 from t4g_tracker.training.trainer import CHECKPOINT, HISTORY, TrainerConfig, TrainingRun, one_cycle, train
 
@@ -116,11 +116,60 @@ def test_a_process_goes_on_with_the_items_it_would_have_taken():
     assert whole[14:] == rest
 
 
-def test_a_checkpoint_of_other_settings_is_refused_by_name(tmp_path):
+def test_a_checkpoint_of_other_settings_is_refused_and_both_values_are_named(tmp_path):
     fit(tmp_path, stop=stop_after(3))
-    other = TrainerConfig(steps=41, batch=2, validate_every=10, workers=0)
-    with pytest.raises(CacheError, match=CHECKPOINT):
-        fit(tmp_path, other)
+    with pytest.raises(CacheError, match=rf"{CHECKPOINT}: .*with trainer\.batch=2 and not 4;"):
+        fit(tmp_path, replace(CONFIG, batch=4))
+
+
+def test_steps_and_what_does_not_touch_the_weights_may_change_on_the_way(tmp_path):
+    fit(tmp_path, stop=stop_after(3))
+    _, finished = fit(tmp_path, replace(CONFIG, steps=41, validate_every=7, save_every_s=1.0, workers=1))
+    assert finished
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 41
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path):
+    fit(tmp_path, stop=stop_after(3))
+    kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    del kept["model"]["line.bias"]
+    torch.save(kept, tmp_path / CHECKPOINT)
+    with pytest.raises(CacheError, match=rf"{CHECKPOINT}: does not fit the model"):
+        fit(tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_drawing_is_told_as_it_was_raised_and_the_state_is_kept(tmp_path, workers):
+    class Full(Lines):
+        def __getitem__(self, item: tuple[int, int]) -> Tensor:
+            if item[1] >= 2 * CONFIG.batch:
+                raise OutputError("clips: the disk is full")
+            return super().__getitem__(item)
+
+    run = TrainingRun(tmp_path, torch.device("cpu"))
+    config = replace(CONFIG, workers=workers)
+    with pytest.raises(OutputError) as caught:
+        train(Fit(), Full(), lambda p: Batch(torch.stack(p)), config, run, lambda a: {}, {})
+    assert str(caught.value) == "clips: the disk is full"
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 2
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing(tmp_path):
+    class Flicker(Fit):
+        step = 0
+
+        def forward(self, batch: Batch) -> dict[str, Tensor]:
+            self.step += 1
+            return super().forward(Batch(batch.x * float("nan")) if self.step == 5 else batch)
+
+    run = TrainingRun(tmp_path, torch.device("cpu"))
+    averaged, finished = train(
+        Flicker(), Lines(), lambda p: Batch(torch.stack(p)), CONFIG, run, lambda a: {}, {}
+    )
+    assert finished
+    assert averaged.norm.running_var.isfinite().all()
+    kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    assert all(value.isfinite().all() for value in kept["model"].values())
 
 
 def test_a_damaged_checkpoint_is_refused_by_name(tmp_path):
@@ -143,6 +192,12 @@ def test_history_records_the_loss_and_what_validation_found(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / HISTORY).read_text().splitlines()]
     assert [row["step"] for row in rows] == [10, 20, 30, 40]
     assert rows[-1]["slope"] > rows[0]["slope"]
+
+
+def test_the_weights_that_are_kept_are_measured(tmp_path):
+    averaged, _ = fit(tmp_path, replace(CONFIG, steps=13))
+    last = json.loads((tmp_path / HISTORY).read_text().splitlines()[-1])
+    assert (last["step"], last["slope"]) == (13, float(averaged.line.weight.detach()))
 
 
 def test_a_loss_that_is_not_finite_stops_training(tmp_path):

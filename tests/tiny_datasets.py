@@ -1,4 +1,4 @@
-"""Small data sets in the published layouts, of clips whose motion is known."""
+"""Small data sets in the published layouts, and other clips, whose motion is known."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from t4g_tracker.coordinates import pixels_to_fractions
 from t4g_tracker.datasets.badja import ALL_JOINTS
+from t4g_tracker.training.clips import TrainingClip
 
 SIZE = (64, 96)
 MOTIONS = {"left": (-2.0, -1.5), "right": (3.0, 0.5)}
@@ -99,3 +100,19 @@ def _png(clip):
             Image.fromarray(frame).save(file, "PNG")
             encoded.append(file.getvalue())
     return encoded
+
+
+def dots(frames: int = 6, size: tuple[int, int] = (96, 128), points: int = 12) -> TrainingClip:
+    """Bright dots of different colours on black, each drifting its own way; tracks are their centres."""
+    generator = torch.Generator().manual_seed(1)
+    start = torch.rand(points, 2, generator=generator) * torch.tensor([size[1] - 48.0, size[0] - 48.0]) + 24
+    pace = torch.randn(points, 2, generator=generator)
+    xy = start[:, None] + pace[:, None] * torch.arange(frames)[:, None]
+    y, x = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+    pictures = torch.zeros(frames, 3, *size)
+    colour = torch.rand(points, 3, generator=generator) * 155 + 100
+    for t in range(frames):
+        for n in range(points):
+            near = torch.exp(-((x - xy[n, t, 0]) ** 2 + (y - xy[n, t, 1]) ** 2) / 6)
+            pictures[t] = torch.maximum(pictures[t], near * colour[n, :, None, None])
+    return TrainingClip(pictures.round().to(torch.uint8), xy, torch.ones(points, frames, dtype=torch.bool))

@@ -33,7 +33,8 @@ GROUPS: dict[Extractor, str] = {
 
 # Both sides of the working size must be multiples of this: latents at 1/8, halved by the UNet.
 SIZE_MULTIPLE: dict[str, int] = {"track4gen-mini": 32, "track4gen": 64, "svd": 64, "zeroscope": 64}
-NOT_WEIGHTS = (".md", ".png", ".jpg")  # what may lie beside a model without being part of it
+# What may lie beside a model without being part of it, such as a training's checkpoint and clips.
+NOT_WEIGHTS = (".md", ".png", ".jpg", ".pt", ".jsonl", ".npz", ".done")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.layouts import Layout
+
+log = logging.getLogger(__name__)
 
 UNET_WIDTHS = (320, 640, 1280, 1280)  # where a config names none: the defaults of both UNet classes
 NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}
@@ -64,6 +67,7 @@ def download(model: str, layout: Layout) -> Path:
     Raises:
         WeightsError: If the hub cannot be reached or refuses, or the cache cannot be written.
     """
+    log.info("fetching %s from the model hub; t4g weights list tells its size and licence", model)
     try:
         folder = Path(snapshot_download(model, allow_patterns=_wanted(layout), ignore_patterns=["*.fp16.*"]))
         pickled = [f"{part}/*.bin" for part in layout.weighted if not weight_files(folder / part)]

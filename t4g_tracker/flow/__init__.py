@@ -78,7 +78,8 @@ def resolve_flow(config: FlowConfig) -> FlowConfig:
 
 def weights_stamp(config: FlowConfig) -> str:
     """What tells one weights file from another of the same name, for cache keys."""
-    path = RAFT_MINI if config.method == "raft-mini" and not config.weights else Path(config.weights)
+    mini = config.method == "raft-mini" and not config.weights
+    path = RAFT_MINI if mini else Path(config.weights).expanduser()
     return f"{path.stat().st_size}:{path.stat().st_mtime_ns}" if path.is_file() else ""
 
 

@@ -62,7 +62,7 @@ def load_raft(variant: Variant, weights: str, device: torch.device) -> RAFT:
     model = _BUILDERS[variant](weights=None)
     if variant == "raft-mini" and not weights:
         weights = str(_bundled_mini())
-    state = _read_state(Path(weights)) if weights else _published_state(variant)
+    state = _read_state(Path(weights).expanduser()) if weights else _published_state(variant)
     try:
         model.load_state_dict(state, strict=True)
     except (RuntimeError, AttributeError, TypeError) as error:
@@ -202,7 +202,7 @@ def _published_state(variant: Variant) -> dict[str, Tensor]:
 def _read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict, refusing what is not one."""
     if not path.is_file():
-        raise WeightsError(f"flow.weights: {path}: no such file; give a .safetensors or .pth state dict")
+        raise WeightsError(f"{path}: no such file; RAFT's weights are a .safetensors or .pth state dict")
     try:
         if path.suffix == ".safetensors":
             state: dict[str, Tensor] = load_file(path)

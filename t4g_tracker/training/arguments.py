@@ -68,7 +68,7 @@ def run_training(
         run = TrainingRun(folder, device, request.time_budget, request.seed, stop, report)
         averaged, finished = train(objective, items, collate, trainer, run, validate, identity)
     if not finished:
-        raise KeyboardInterrupt(f"stopped; the state is kept in {request.out}")
+        raise KeyboardInterrupt(f"stopped; the state is kept in {folder}")
     return averaged
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Self
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+
+from t4g_tracker.errors import TrackerError
 
 
 class TensorBatch:
@@ -52,14 +55,43 @@ class Turns(Sized):
 def batches_from(
     items: Dataset[Any], collate: Callable[[list[Any]], Any], turns: Turns, workers: int
 ) -> Iterator[Any]:
-    """Batches without end, drawn by so many processes while the model trains; 0 draws them in this one."""
+    """Batches without end, drawn by so many processes while the model trains; 0 draws them in this one.
+
+    Raises:
+        TrackerError: What drawing an item raised, as it was raised, whichever process drew it.
+    """
     loader = DataLoader(
-        items,
+        _WithErrors(items),
         turns.batch,
         sampler=turns,  # type: ignore[arg-type]
-        collate_fn=collate,
+        collate_fn=partial(_collate_or_error, collate),
         num_workers=workers,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
     )
-    return iter(loader)
+    return _raise_errors(iter(loader))  # begun here, since it draws a seed from torch's global generator
+
+
+def _raise_errors(batches: Iterator[Any]) -> Iterator[Any]:
+    for batch in batches:
+        if isinstance(batch, TrackerError):
+            raise batch
+        yield batch
+
+
+@dataclass(frozen=True)
+class _WithErrors(Dataset[Any]):
+    """Items, or the error instead: a DataLoader would make a stack trace its message."""
+
+    items: Dataset[Any]
+
+    def __getitem__(self, item: tuple[int, int]) -> Any:
+        try:
+            return self.items[item]
+        except TrackerError as error:
+            return error
+
+
+def _collate_or_error(collate: Callable[[list[Any]], Any], items: list[Any]) -> Any:
+    errors = [item for item in items if isinstance(item, TrackerError)]
+    return errors[0] if errors else collate(items)

@@ -56,21 +56,42 @@ class Checkpoint:
         """Take up what the file holds; without a file, nothing changes.
 
         Raises:
-            CacheError: If the file is damaged, or of a training with other settings.
+            CacheError: If the file is damaged, or of a training with other settings, which are named.
         """
         if not self.path.exists():
             return TrainingState()
         try:
             kept = torch.load(self.path, map_location="cpu", weights_only=True)
-            belongs = kept["identity"] == json.dumps(self.identity, sort_keys=True)
+            identity = json.loads(kept["identity"])
+        except PermissionError as error:
+            raise CacheError(f"{self.path}: may not be read; change its permissions") from error
         except Exception as error:
             raise CacheError(f"{self.path}: is damaged; delete it, or give another --out") from error
-        if not belongs:
+        others = differences(identity, json.loads(json.dumps(self.identity)))
+        if others:
             raise CacheError(
-                f"{self.path}: is of a training with other settings; delete it, or give another --out"
+                f"{self.path}: is of a training with {', '.join(others)}; give the same again,"
+                " or another --out, or delete the file"
             )
-        self.model.load_state_dict(kept["model"])
-        self.averaged.load_state_dict(kept["averaged"])
-        self.optimiser.load_state_dict(kept["optimiser"])
+        try:
+            self.model.load_state_dict(kept["model"])
+            self.averaged.load_state_dict(kept["averaged"])
+            self.optimiser.load_state_dict(kept["optimiser"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CacheError(
+                f"{self.path}: does not fit the model of this version; delete it, or give another --out"
+            ) from error
         log.info("going on from step %d of %s", kept["step"], self.path.parent)
         return TrainingState(kept["step"], kept["seconds"])
+
+
+def differences(kept: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """What two nested dicts of JSON values differ in, as "trainer.batch=2 and not 4"."""
+    found = []
+    for name in sorted(kept.keys() | now.keys()):
+        before, after = kept.get(name), now.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            found.append(f"{prefix}{name}={before} and not {after}")
+    return found

@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
 
 from t4g_tracker.command_line import guarded, pick_device, read_settings
 from t4g_tracker.errors import ConfigError, WeightsError
+from t4g_tracker.features.diffusion_config import DiffusionConfig
 from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline, load_refiner
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.flow import FlowConfig
@@ -26,6 +27,7 @@ from t4g_tracker.training.autoencoder import (
 from t4g_tracker.training.clips import draw_clip, val_generator
 from t4g_tracker.training.dataset import Clips, ClipViews, SyntheticClips, View, collate_clips
 from t4g_tracker.training.frozen import weights_digest
+from t4g_tracker.training.kept import check_room
 from t4g_tracker.training.mini import FEATURE_CHANNELS, mini_pipeline
 from t4g_tracker.training.real_clips import RealClips
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
@@ -56,6 +58,10 @@ class ClipsConfig:
             raise ConfigError("clips: crop_height and crop_width may not be larger than height and width")
         if self.crop_height % 32 or self.crop_width % 32:
             raise ConfigError("clips: crop_height and crop_width must be multiples of 32")
+        if self.segment_frames > self.frames:
+            raise ConfigError(
+                f"clips.segment_frames must be at most clips.frames, {self.frames}, got {self.segment_frames}"
+            )
         if self.segment_frames < 0 or self.segment_frames in (1, 2):
             # with two, bfloat16 gradients of temporal convolutions are not finite on CPUs (torch 2.14)
             raise ConfigError(f"clips.segment_frames must be 0 or at least 3, got {self.segment_frames}")
@@ -129,7 +135,7 @@ def _train_autoencoder(argv: list[str] | None) -> int:
             vae.decoder = load_autoencoder(request.out).decoder
     else:
         vae = load_autoencoder(request.out)
-    identity = {"command": "train-autoencoder", **asdict(config)}
+    identity = {"command": "train-autoencoder", "clips": _what_is_seen(config.clips)}
     if not encoding:
         identity["encoder"] = weights_digest(vae.encoder, vae.quant_conv)
     stretch = config.clips.segment_frames or 4
@@ -198,6 +204,11 @@ def _train_track4gen(argv: list[str] | None) -> int:
     add_training_arguments(parser)
     request = parser.parse_args(argv)
     config = read_settings(Track4GenTraining(), request.config, request.assignments)
+    source = Path(request.source).expanduser()
+    if source.resolve() == request.out.resolve():
+        raise ConfigError(f"--out {request.out}: is what --from names; give another folder")
+    if request.videos is not None and request.keep_clips is not None:
+        raise ConfigError("--keep-clips: synthetic clips are kept there; those of --videos are kept in --out")
     pipeline, refiner = starting_point(request.source, config.objective, request.seed)
     segment_frames = config.clips.segment_frames or int(pipeline.unet.config.num_frames)
     if config.clips.frames < segment_frames:
@@ -207,12 +218,13 @@ def _train_track4gen(argv: list[str] | None) -> int:
         )
     identity = {
         "command": "train-track4gen",
-        "from": request.source,
-        "read": weights_digest(pipeline.vae, pipeline.image_encoder),
-        "videos": str(request.videos),
-        **asdict(config),
+        "start": weights_digest(pipeline.vae, pipeline.image_encoder, pipeline.unet, refiner),
+        "videos": str(request.videos and request.videos.resolve()),
+        "clips": _what_is_seen(config.clips),
+        "objective": asdict(config.objective),
+        "flow": asdict(config.flow),
     }
-    if is_autoencoder(Path(request.source)):  # nothing else has been trained yet
+    if is_autoencoder(source):  # nothing else has been trained yet
         config = replace(config, objective=replace(config.objective, train_image_encoder=True))
     objective = Track4GenObjective(pipeline, refiner, config.objective, segment_frames)
     finished = run_training(
@@ -230,12 +242,28 @@ def _train_track4gen(argv: list[str] | None) -> int:
     if not is_main_process():
         return 0
     refined = save_model(request.out, finished, pipeline)
-    print(
-        f"model in {request.out}; use it with "
-        f"--set features.extractor=track4gen features.diffusion.model={request.out}"
-        f"{'' if refined else ' features.diffusion.refiner=false'}"
-    )
+    settings = " ".join(extractor_settings(request.out, config.objective, refined))
+    print(f"model in {request.out}; use it with --set features.extractor=track4gen {settings}")
     return 0
+
+
+def extractor_settings(model: Path, trained: ObjectiveConfig, refined: bool) -> list[str]:
+    """The settings, where they are not the defaults, that take the features that were trained."""
+    wanted = DiffusionConfig(
+        model=str(model),
+        refiner=refined,
+        block=trained.block,
+        noise_sigma=trained.low_noise_sigma,
+        noise_aug_strength=trained.noise_aug_strength,
+        fps=trained.fps,
+        motion_bucket_id=trained.motion_bucket_id,
+    )
+    usual = asdict(DiffusionConfig())
+    return [
+        f"features.diffusion.{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in asdict(wanted).items()
+        if value != usual[name]
+    ]
 
 
 def is_autoencoder(folder: Path) -> bool:
@@ -289,12 +317,20 @@ def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVide
     return refined
 
 
+def _what_is_seen(config: ClipsConfig) -> dict[str, Any]:
+    """What of the clips decides what a training comes to: all but those that only measure it."""
+    return {name: value for name, value in asdict(config).items() if name != "validation"}
+
+
 def _clips(request: argparse.Namespace, config: ClipsConfig, flow: FlowConfig | None = None) -> Clips:
     size = (config.height, config.width)
     if flow is not None and request.videos is not None:
         device, folder = pick_device(request.device), request.out / "clips"
         with PartialState().main_process_first():
             return RealClips(request.videos, config.frames, size, config.points, folder, flow, device)
+    if request.keep_clips is not None:
+        bytes_each = 3 * config.frames * size[0] * size[1] + 9 * config.points * config.frames
+        check_room(request.keep_clips, config.count, bytes_each, "clips.count")
     return SyntheticClips(config.count, config.frames, size, config.points, request.seed, request.keep_clips)
 
 

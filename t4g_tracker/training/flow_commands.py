@@ -11,12 +11,14 @@ from safetensors.torch import save_file
 from torchvision.models.optical_flow import RAFT
 
 from t4g_tracker.command_line import guarded, read_settings
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.outputs import atomic_write
 from t4g_tracker.training.arguments import add_training_arguments, is_main_process, run_training
 from t4g_tracker.training.clips import val_pairs
 from t4g_tracker.training.flow import FlowObjective, FlowObjectiveConfig, FlowValidation, new_raft
 from t4g_tracker.training.flow_views import FlowViews, PairsConfig, collate_pairs
+from t4g_tracker.training.frozen import weights_digest
+from t4g_tracker.training.kept import check_room
 from t4g_tracker.training.trainer import TrainerConfig
 
 WEIGHTS = "raft-mini.safetensors"
@@ -60,7 +62,19 @@ def _train_flow(argv: list[str] | None) -> int:
     add_training_arguments(parser)
     request = parser.parse_args(argv)
     config = read_settings(FlowTraining(), request.config, request.assignments)
-    objective = FlowObjective(new_raft(request.source, request.seed), config.objective)
+    try:
+        model = new_raft(request.source, request.seed)
+    except WeightsError as error:
+        raise WeightsError(f"--from: {error}") from error
+    objective = FlowObjective(model, config.objective)
+    if request.keep_clips is not None:
+        check_room(request.keep_clips, config.pairs.count, config.pairs.bytes_each, "pairs.count")
+    identity = {
+        "command": "train-flow",
+        "start": weights_digest(model),
+        "pairs": asdict(config.pairs),
+        "objective": asdict(config.objective),
+    }
     averaged: FlowObjective = run_training(
         request,
         request.out,
@@ -69,7 +83,7 @@ def _train_flow(argv: list[str] | None) -> int:
         collate_pairs,
         config.trainer,
         FlowValidation(val_pairs(config.validation, VALIDATION_SIZE)),
-        {"command": "train-flow", "from": request.source, **asdict(config)},
+        identity,
     )
     if not is_main_process():
         return 0

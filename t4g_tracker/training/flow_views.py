@@ -55,6 +55,11 @@ class PairsConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"pairs.{name} must be in 0..1, got {getattr(self, name)}")
 
+    @property
+    def bytes_each(self) -> int:
+        """Size of a kept pair: two pictures, two flows in half precision, two masks."""
+        return self.height * self.width * 2 * (3 + 4 + 1)
+
 
 @dataclass(frozen=True)
 class FlowBatch(TensorBatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import fields
@@ -11,9 +12,31 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from t4g_tracker.outputs import atomic_write
+from t4g_tracker.errors import OutputError
+from t4g_tracker.outputs import atomic_write, prepare_output_folder
 
 Item = TypeVar("Item")
+
+
+def check_room(folder: Path, count: int, bytes_each: int, setting: str) -> None:
+    """Make sure, before any work, that the disk can take all items of a training.
+
+    Args:
+        folder: Where they are kept; made if need be. Files in it count as items that are there already.
+        count: Items of the training.
+        bytes_each: Of one of them.
+        setting: What makes them fewer, for the message.
+
+    Raises:
+        OutputError: If it cannot be written, or too little space is free.
+    """
+    missing = max(0, count - sum(1 for _ in prepare_output_folder(folder, 0).glob("*.npz")))
+    free = shutil.disk_usage(folder).free
+    if missing * bytes_each > free:
+        raise OutputError(
+            f"{folder}: {missing} items of {bytes_each / 1e6:.1f} MB may be kept there, and"
+            f" {free / 1e9:.0f} GB are free; set {setting} lower, or leave --keep-clips out"
+        )
 
 
 def kept_or_drawn(path: Path, kind: type[Item], draw: Callable[[], Item]) -> Item:

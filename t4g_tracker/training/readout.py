@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from t4g_tracker.command_line import guarded
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.features.diffusion_weights import find_folder
 from t4g_tracker.training.commands import save_model, starting_point
 from t4g_tracker.training.dataset import ClipViews, SyntheticClips, View
 from t4g_tracker.training.denoising import best_answer, draw_sigma
@@ -86,11 +87,11 @@ def _main(argv: list[str] | None) -> int:
     parser.add_argument("--keep-clips", type=Path, help="folder where clips are kept once drawn")
     parser.add_argument("--seed", type=int, default=0)
     request = parser.parse_args(argv)
-    pipeline, refiner = starting_point(request.model, ObjectiveConfig(), request.seed)
+    refined = (find_folder(request.model, need_refiner=False) / "refiner").is_dir()
+    config = ObjectiveConfig(refiner=refined, train_image_encoder=True)
+    pipeline, refiner = starting_point(request.model, config, request.seed)
     segment_frames = int(pipeline.unet.config.num_frames)
-    objective = Track4GenObjective(
-        pipeline, refiner, ObjectiveConfig(train_image_encoder=True), segment_frames
-    ).eval()
+    objective = Track4GenObjective(pipeline, refiner, config, segment_frames).eval()
     clips = SyntheticClips(request.clips, *KEPT_CLIPS, request.seed, request.keep_clips)
     views = ClipViews(clips, View(1, segment_frames, VIEW_SIZE, turn=0.3, zoom=1.35, tint=0.2), request.seed)
     torch.manual_seed(request.seed)

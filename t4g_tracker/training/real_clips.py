@@ -15,8 +15,8 @@ import torch
 from t4g_tracker.cache import make_key
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import Trajectories, Video
-from t4g_tracker.errors import DatasetError, TrackerError
-from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size, resolve_flow
+from t4g_tracker.errors import DatasetError, TrackerError, VideoError
+from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size, resolve_flow, weights_stamp
 from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.training.clips import TrainingClip
 from t4g_tracker.training.kept import read_kept, write_kept
@@ -57,8 +57,12 @@ class RealClips:
 
     def __post_init__(self) -> None:
         prepare_output_folder(self.folder)
+        estimator = FlowEstimator(self.flow, self.device)
         for source in find_videos(self.videos):
-            self.files.extend(self._prepare(source))
+            try:
+                self.files.extend(self._prepare(source, estimator))
+            except VideoError as error:
+                log.warning("left out: %s", error)
         if not self.files:
             raise DatasetError(
                 f"{self.videos}: no video in it has {self.frames} frames whose flow is consistent; "
@@ -77,13 +81,13 @@ class RealClips:
             )
         return clip
 
-    def _prepare(self, source: Path) -> list[Path]:
+    def _prepare(self, source: Path, estimator: FlowEstimator) -> list[Path]:
         """Make the clips of one video that are not there yet."""
-        name = f"{source.name}-{self._key()}"
+        name = f"{source.name}-{self._key(source)}"
         done = self.folder / f"{name}.done"
         if not done.exists():
             video = read_video(source)
-            log.info("%s flow of %s, %d frames", resolve_flow(self.flow).method, source, video.frame_count)
+            log.info("%s flow of %s, %d frames", estimator.config.method, source, video.frame_count)
             for number in range(video.frame_count // self.frames):
                 begin = number * self.frames
                 part = Video(
@@ -93,18 +97,26 @@ class RealClips:
                     video.source,
                 )
                 try:
-                    clip = flow_clip(part, self.size, self.points, self.flow, self.device)
-                except TrackerError as error:  # nothing in it can be followed
-                    log.warning("%s, frames from %d: left out: %s", source, begin, error)
+                    clip = flow_clip(part, self.size, self.points, estimator)
+                except TrackerError:  # nothing in it can be followed
+                    log.warning("%s, frames from %d: left out: no flow leads there and back", source, begin)
                     continue
                 write_kept(self.folder / f"{name}-{begin:06d}.npz", clip)
             done.touch()
         return sorted(self.folder.glob(f"{glob.escape(name)}-[0-9][0-9][0-9][0-9][0-9][0-9].npz"))
 
-    def _key(self) -> str:
-        """Tells clips made with other settings apart."""
+    def _key(self, source: Path) -> str:
+        """Tells clips of other videos of the same name, or made with other settings, apart."""
         flow = resolve_flow(self.flow)
-        return make_key(frames=self.frames, size=self.size, points=self.points, flow=asdict(flow))[:8]
+        files = image_files(source) if source.is_dir() else [source]
+        return make_key(
+            frames=self.frames,
+            size=self.size,
+            points=self.points,
+            flow=asdict(flow),
+            weights=weights_stamp(flow),
+            video=[(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files],
+        )[:8]
 
 
 def find_videos(folder: Path) -> list[Path]:
@@ -133,9 +145,7 @@ def cut_to_aspect(video: Video, size: Size) -> Video:
     return Video(video.frames[:, top : top + high, left : left + wide], video.fps, video.name, video.source)
 
 
-def flow_clip(
-    video: Video, size: Size, points: int, config: FlowConfig, device: torch.device
-) -> TrainingClip:
+def flow_clip(video: Video, size: Size, points: int, estimator: FlowEstimator) -> TrainingClip:
     """Bring a stretch of video to a size and follow points through it by chained flow.
 
     A point counts as visible while its trajectory lasts.
@@ -144,8 +154,7 @@ def flow_clip(
         TrackerError: If nothing can be followed.
     """
     frames = working_frames(video, size)
-    large = working_frames(video, flow_size(video.size, config))
-    estimator = FlowEstimator(config, device)
+    large = working_frames(video, flow_size(video.size, estimator.config))
     trajectories = chain_flow(
         estimator.neighbours(large),
         TrajectoriesConfig(),

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from t4g_tracker.command_line import guarded
+from t4g_tracker.errors import VideoError
 from t4g_tracker.features.diffusion_weights import load_pipeline
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.outputs import atomic_write
@@ -137,6 +138,8 @@ def _main(argv: list[str] | None) -> int:
     pipeline = load_pipeline(request.model, torch.float32)
     count = int(pipeline.unet.config.num_frames)
     frames = working_frames(read_video(request.video), tuple(request.size))[:count]
+    if len(frames) < count:
+        raise VideoError(f"{request.video}: has {len(frames)} frames; the model takes {count} at once")
     rows = draw_strip(pipeline, frames, read_linearly=request.read_linearly)
     index = torch.linspace(0, count - 1, request.shown).round().long()
     picture = labelled({name: row[index] for name, row in rows.items()})

@@ -50,6 +50,7 @@ class ObjectiveConfig:
     fps: int = DiffusionConfig.fps
     motion_bucket_id: int = DiffusionConfig.motion_bucket_id
     train_image_encoder: bool = False  # mini: there is no published CLIP of its size
+    gradient_checkpointing: bool = False  # the UNet computes anew what it would keep: less memory, more time
 
     def __post_init__(self) -> None:
         if self.correspondence < 0 or self.temperature <= 0 or self.low_noise_sigma <= 0:
@@ -81,6 +82,8 @@ class Track4GenObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.unet = pipeline.unet.requires_grad_(True)
+        if config.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
         self.refiner = refiner.requires_grad_(config.refiner and config.correspondence > 0)
         self.config, self.segment_frames = config, segment_frames
         image_encoder = pipeline.image_encoder.requires_grad_(config.train_image_encoder)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
-from t4g_tracker.errors import ConfigError, TrainingError
+from t4g_tracker.errors import ConfigError, TrackerError, TrainingError
 from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.precision import Precision, pick_precision
 from t4g_tracker.training.batches import Turns, batches_from
@@ -30,6 +30,14 @@ from t4g_tracker.training.checkpoint import Checkpoint, TrainingState
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.jsonl"
+MAY_CHANGE = (
+    "steps",
+    "validate_every",
+    "save_every_s",
+    "workers",
+)  # of the settings, when a training goes on
+SAVING_SHARE = 0.05  # of the time at most goes into checkpoints
+BAD_STEPS = 20  # in a row with no finite gradient end a training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +91,12 @@ def train(
 ) -> tuple[nn.Module, bool]:
     """Optimise an objective until its steps or its time are used up.
 
-    A checkpoint is written every ``save_every_s`` seconds and when the call ends, so the same call
-    goes on where the last one stopped. Which items a step sees, and torch's global generators in it,
-    depend on the seed, the step and the process alone: a run that was interrupted sees what an
-    unbroken one sees. The
-    learning rate follows the share of steps or of time that is used up, whichever is larger.
+    A checkpoint is written every ``save_every_s`` seconds, less often where that takes long, and when
+    the call ends, also by an error in drawing an item. So the same call goes on where the last one
+    stopped. Which items a step sees, and torch's global generators in it, depend on the seed, the step
+    and the process alone: a run that was interrupted sees what an unbroken one sees. The learning rate
+    follows the share of steps or of time that is used up, whichever is larger. A step whose gradient is
+    not finite changes nothing.
 
     Args:
         objective: ``objective(batch)`` returns a dict of scalar losses; "loss" is minimised.
@@ -96,7 +105,7 @@ def train(
         config: Optimiser, averaging, validation.
         run: Folder, device, budget, seed.
         validate: Given the averaged objective in evaluation mode, returns figures to record.
-        identity: What the checkpoint belongs to; plain JSON values.
+        identity: What the checkpoint belongs to, besides seed and most of ``config``; plain JSON values.
 
     Returns:
         The averaged objective in evaluation mode, on the run's device, and whether training
@@ -105,7 +114,8 @@ def train(
     Raises:
         CacheError: If the folder holds a checkpoint of other settings.
         OutputError: If the folder cannot be written.
-        TrainingError: If the loss is not finite twenty steps in a row.
+        TrainingError: If the gradient is not finite twenty steps in a row.
+        TrackerError: What drawing an item raised.
     """
     prepare_output_folder(run.folder)
     precision = pick_precision(config.precision, run.device)
@@ -118,7 +128,8 @@ def train(
     averaged = AveragedModel(objective, multi_avg_fn=_average(config.averaging), use_buffers=True)
     model, optimiser = accelerator.prepare(objective, optimiser)
     averaged.to(accelerator.device)
-    identity = {**identity, "trainer": asdict(config), "seed": run.seed}
+    lasting = {name: value for name, value in asdict(config).items() if name not in MAY_CHANGE}
+    identity = {**identity, "trainer": lasting, "seed": run.seed}
     kept = Checkpoint(run.folder / CHECKPOINT, identity, accelerator.unwrap_model(model), averaged, optimiser)
     state = kept.resume()
     turns = Turns(
@@ -130,7 +141,8 @@ def train(
         run.seed,
     )
     batches = batches_from(items, collate, turns, config.workers)
-    begin, saved, bad = time.monotonic() - state.seconds, time.monotonic(), 0
+    begin, bad, called_at = time.monotonic() - state.seconds, 0, state.step
+    next_save = time.monotonic() + config.save_every_s
     while True:
         state.seconds = time.monotonic() - begin
         progress = state.step / config.steps
@@ -142,23 +154,22 @@ def train(
         torch.manual_seed(hash((run.seed, state.step, accelerator.process_index)) % 2**63)
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * one_cycle(progress, config.warm_up)
-        model.train()
-        batch = next(batches).to(accelerator.device)
-        with accelerator.autocast():
-            losses: dict[str, Tensor] = model(batch)
-        accelerator.backward(losses["loss"])
-        norm = float(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm))
-        bad = 0 if math.isfinite(norm) else bad + 1
-        if bad == 0:
-            optimiser.step()
+        try:
+            batch = next(batches).to(accelerator.device)
+        except TrackerError:
+            if accelerator.is_main_process:
+                kept.save(state)
+            raise
+        figures, good = _step(accelerator, model, optimiser, batch, config.clip_norm)
+        if good:
             averaged.update_parameters(accelerator.unwrap_model(model))
-        elif bad == 20:
+        bad = 0 if good else bad + 1
+        if bad == BAD_STEPS:
             raise TrainingError(
-                f"{run.folder}: training diverged at step {state.step}; lower trainer.learning_rate"
+                f"{run.folder}: training diverged at step {state.step}; lower trainer.learning_rate,"
+                " and give another --out"
             )
-        optimiser.zero_grad(set_to_none=True)
         state.step += 1
-        figures = {name: float(value.detach()) for name, value in losses.items()}
         if accelerator.is_main_process:
             run.report(state.step, config.steps, " ".join(f"{k} {v:.3f}" for k, v in figures.items()))
         if state.step % config.validate_every == 0:
@@ -168,12 +179,38 @@ def train(
         if accelerator.is_main_process:
             if state.step % 10 == 0 or state.step % config.validate_every == 0:
                 _note(run.folder, state, optimiser.param_groups[0]["lr"], figures)
-            if time.monotonic() - saved > config.save_every_s:
+            if time.monotonic() > next_save:
+                paused = time.monotonic()
                 kept.save(state)
-                saved = time.monotonic()
+                took = time.monotonic() - paused
+                begin += took
+                next_save = time.monotonic() + max(config.save_every_s, took / SAVING_SHARE)
+    if not stopped and state.step > called_at and state.step % config.validate_every:
+        figures = validate(averaged.module.eval())
+        if accelerator.is_main_process:
+            _note(run.folder, state, optimiser.param_groups[0]["lr"], figures)
     if accelerator.is_main_process:
         kept.save(state)
     return averaged.module.eval(), not stopped
+
+
+def _step(
+    accelerator: Accelerator, model: nn.Module, optimiser: Any, batch: Any, clip_norm: float
+) -> tuple[dict[str, float], bool]:
+    """One step of the optimiser: its losses, and whether the gradient was finite; if not, nothing changes."""
+    model.train()
+    statistics = [buffer.clone() for buffer in model.buffers()]  # of batch norms, which a forward pass moves
+    with accelerator.autocast():
+        losses: dict[str, Tensor] = model(batch)
+    accelerator.backward(losses["loss"])
+    good = math.isfinite(float(accelerator.clip_grad_norm_(model.parameters(), clip_norm)))
+    if good:
+        optimiser.step()
+    else:
+        for buffer, before in zip(model.buffers(), statistics, strict=True):
+            buffer.copy_(before)
+    optimiser.zero_grad(set_to_none=True)
+    return {name: float(value.detach()) for name, value in losses.items()}, good
 
 
 def _accelerator(device: torch.device, precision: torch.dtype) -> Accelerator:
