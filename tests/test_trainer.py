@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,6 +103,51 @@ def test_a_training_that_draws_its_items_in_another_process_can_be_interrupted_t
     fit(tmp_path / "parts", config, stop=stop_after(5))
     parts, _ = fit(tmp_path / "parts", config)
     assert torch.equal(parts.line.weight, whole.line.weight)
+
+
+FIT_PLAINLY = """
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+from tests.test_trainer import CONFIG, Batch, Lines
+from t4g_tracker.training.trainer import TrainingRun, train
+from dataclasses import replace
+
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(1, 1)
+        nn.init.zeros_(self.line.weight)
+        nn.init.zeros_(self.line.bias)
+
+    def forward(self, batch):
+        return {"loss": (self.line(batch.x[:, :1]) - batch.x[:, 1:]).square().mean()}
+
+
+folder, batch = Path(sys.argv[1]), int(sys.argv[2])
+run = TrainingRun(folder, torch.device("cpu"))
+collate = lambda points: Batch(torch.stack(points))
+train(Plain(), Lines(), collate, replace(CONFIG, steps=10, batch=batch), run, lambda averaged: {}, {})
+"""
+
+
+def test_two_processes_come_to_what_one_comes_to_with_twice_the_batch(tmp_path):
+    script = tmp_path / "fit.py"
+    script.write_text(FIT_PLAINLY)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_processes", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    for command, batch in ((launch, 2), ([sys.executable], 4)):
+        folder = tmp_path / str(batch)
+        subprocess.run(
+            [*command, script, folder, str(batch)], env=environment, check=True, capture_output=True
+        )
+    two, one = (torch.load(tmp_path / batch / CHECKPOINT, weights_only=True)["model"] for batch in "24")
+    assert abs(float(one["line.weight"])) > 0.1  # it has learned something
+    torch.testing.assert_close(two, one)
 
 
 def test_processes_share_an_epoch_without_taking_an_item_twice():
