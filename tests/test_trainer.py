@@ -137,8 +137,7 @@ train(Plain(), Lines(), collate, replace(CONFIG, steps=10, batch=batch), run, la
 def test_two_processes_come_to_what_one_comes_to_with_twice_the_batch(tmp_path):
     script = tmp_path / "fit.py"
     script.write_text(FIT_PLAINLY)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_processes", "2"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     for command, batch in ((launch, 2), ([sys.executable], 4)):
         folder = tmp_path / str(batch)
