@@ -22,13 +22,14 @@ from t4g_tracker.flow import FlowConfig, FlowEstimator
 from t4g_tracker.outputs import atomic_write
 from t4g_tracker.training.autoencoder import latent_scale, mini_autoencoder
 from t4g_tracker.training.clips import TrainingClip
-from t4g_tracker.training.commands import ClipsConfig, extractor_settings, load_autoencoder, starting_point
 from t4g_tracker.training.correspondence import correspondence_loss, draw_pairs
 from t4g_tracker.training.dataset import ClipBatch, View, collate_clips, look
 from t4g_tracker.training.denoising import best_answer, denoised, denoising_loss, network_time
 from t4g_tracker.training.frozen import weights_digest
 from t4g_tracker.training.mini import svd_scheduler
+from t4g_tracker.training.model_folder import extractor_settings, load_autoencoder, starting_point
 from t4g_tracker.training.real_clips import RealClips, flow_clip
+from t4g_tracker.training.settings import ClipsConfig
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
 from t4g_tracker.visualize.overlay import write_video
 from tests.tiny_datasets import dots

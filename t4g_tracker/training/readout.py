@@ -20,9 +20,9 @@ from tqdm import tqdm
 from t4g_tracker.command_line import guarded
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.diffusion_weights import find_folder
-from t4g_tracker.training.commands import save_model, starting_point
 from t4g_tracker.training.dataset import ClipViews, SyntheticClips, View
 from t4g_tracker.training.denoising import best_answer, draw_sigma
+from t4g_tracker.training.model_folder import save_model, starting_point
 from t4g_tracker.training.regression import neighbourhoods, ridge_regression, rows
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
 

@@ -1,0 +1,102 @@
+"""What a training of Track4Gen starts from, and the folder it leaves for the extractor."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
+
+from t4g_tracker.errors import WeightsError
+from t4g_tracker.features.diffusion_config import DiffusionConfig
+from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline, load_refiner
+from t4g_tracker.features.refiner import Refiner
+from t4g_tracker.training.mini import FEATURE_CHANNELS, mini_pipeline
+from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
+
+
+def is_autoencoder(folder: Path) -> bool:
+    """Whether a folder is one of ``t4g train-autoencoder``."""
+    return (folder / "vae").is_dir() and not (folder / "unet").exists()
+
+
+def load_autoencoder(folder: Path) -> AutoencoderKLTemporalDecoder:
+    """The autoencoder that ``t4g train-autoencoder`` left in ``folder``, in single precision.
+
+    Raises:
+        WeightsError: If there is none.
+    """
+    try:
+        return AutoencoderKLTemporalDecoder.from_pretrained(
+            folder, subfolder="vae", torch_dtype=torch.float32, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{folder / 'vae'}: holds no autoencoder; run t4g train-autoencoder --part encoder first"
+        ) from error
+
+
+def starting_point(
+    source: str, config: ObjectiveConfig, seed: int
+) -> tuple[StableVideoDiffusionPipeline, Refiner]:
+    """The pipeline that ``--from`` names, and a refiner that fits it: its own, or a new one.
+
+    Raises:
+        WeightsError: If the folder is neither a pipeline nor one of ``t4g train-autoencoder``, or its
+            parts do not fit together.
+    """
+    folder = Path(source).expanduser()
+    if is_autoencoder(folder):
+        pipeline = mini_pipeline(load_autoencoder(folder), seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return pipeline, Refiner(channels=FEATURE_CHANNELS)
+    try:
+        folder = find_folder(source, need_refiner=False)
+        refined = (folder / "refiner").is_dir()
+        check_folder(folder, config.block, refined)
+        pipeline = load_pipeline(folder, torch.float32)
+    except WeightsError as error:
+        raise WeightsError(f"--from {source}: {error}") from error
+    if refined:
+        return pipeline, load_refiner(folder, torch.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return pipeline, Refiner(channels=pipeline.unet.config.block_out_channels[-1 - config.block])
+
+
+def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVideoDiffusionPipeline) -> bool:
+    """Write the trained parts in half precision, in the layout that the extractor reads.
+
+    Returns:
+        Whether there is a refiner among them.
+    """
+    if objective.config.train_image_encoder:
+        pipeline.register_modules(image_encoder=objective.image_encoder)
+    objective.unet.register_to_config(num_frames=objective.segment_frames)
+    pipeline.register_modules(unet=objective.unet)
+    pipeline.to("cpu", torch.float16).save_pretrained(folder)
+    refined = objective.config.refiner and objective.config.correspondence > 0
+    if refined:
+        objective.refiner.to("cpu", torch.float16).save_pretrained(folder / "refiner")
+    return refined
+
+
+def extractor_settings(model: Path, trained: ObjectiveConfig, refined: bool) -> list[str]:
+    """The settings, where they are not the defaults, that take the features that were trained."""
+    wanted = DiffusionConfig(
+        model=str(model),
+        refiner=refined,
+        block=trained.block,
+        noise_sigma=trained.low_noise_sigma,
+        noise_aug_strength=trained.noise_aug_strength,
+        fps=trained.fps,
+        motion_bucket_id=trained.motion_bucket_id,
+    )
+    usual = asdict(DiffusionConfig())
+    return [
+        f"features.diffusion.{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in asdict(wanted).items()
+        if value != usual[name]
+    ]
