@@ -30,12 +30,7 @@ from t4g_tracker.training.checkpoint import Checkpoint, TrainingState
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.jsonl"
-MAY_CHANGE = (
-    "steps",
-    "validate_every",
-    "save_every_s",
-    "workers",
-)  # of the settings, when a training goes on
+MAY_CHANGE = ("steps", "validate_every", "save_every_s", "workers")  # when a training goes on
 SAVING_SHARE = 0.05  # of the time at most goes into checkpoints
 BAD_STEPS = 20  # in a row with no finite gradient end a training
 
