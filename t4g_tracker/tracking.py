@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from t4g_tracker.matching import cell_vectors, cost_volume, sample_vectors, soft
 from t4g_tracker.paths import Candidates, choose_paths
 from t4g_tracker.polish import polish
 from t4g_tracker.stages import Progress
-from t4g_tracker.trajectories import chain_query_points
+from t4g_tracker.trajectories import chain_query_points, miss_on_return
 from t4g_tracker.visibility import VisibilityConfig, judge
 
 
@@ -28,20 +28,24 @@ class TrackingConfig:
     candidates: int = 5  # peaks of a cost map that a path may go through
     jump_cost: float = 1.0  # cost of a step that leaves the flow, in units of cosine similarity
     jump_px: float = 12.0  # departure from the flow that costs as much, working pixels
+    drift_cost: float = (
+        0.3  # similarity taken off where flow has drifted from a match that leads back; 0: none
+    )
+    drift_px: float = 2.0  # a way back along the flow may miss the query point by this, working pixels
     polish: bool = True  # refine by Lucas-Kanade on the original frames
     polish_reach_px: float = 6.0  # longest move of the polish, pixels at 480p
     polish_window_px: int = 15  # side of the square it compares, at every pyramid level
     points_at_once: int = 512  # cost maps held in memory together
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "window_radius_px", "jump_px"):
+        for name in ("temperature", "window_radius_px", "jump_px", "drift_px"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"tracking.{name} must be positive, got {getattr(self, name)}")
         for name, least in (("candidates", 1), ("points_at_once", 1), ("polish_window_px", 3)):
             if getattr(self, name) < least:
                 raise ConfigError(f"tracking.{name} must be at least {least}, got {getattr(self, name)}")
-        if self.jump_cost < 0 or self.polish_reach_px < 0:
-            raise ConfigError("tracking: jump_cost and polish_reach_px must be 0 or more")
+        if self.jump_cost < 0 or self.drift_cost < 0 or self.polish_reach_px < 0:
+            raise ConfigError("tracking: jump_cost, drift_cost and polish_reach_px must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -144,15 +148,18 @@ def _follow_paths(
 ) -> tuple[Tensor, Tensor]:
     """Positions (N, T, 2) in cells and similarity (N, T) along the most plausible paths."""
     peaks, similarity = match_frames(scene, scene.config.candidates, progress)
-    chained = rescale(chain_query_points(queries, flow, video.size).xy, video.size, features.working_size)
-    chained = pixels_to_cells(chained, features.stride_px, features.offset_px).to(peaks.device)
+    carried = rescale(chain_query_points(queries, flow, video.size).xy, video.size, features.working_size)
+    chained = pixels_to_cells(carried, features.stride_px, features.offset_px).to(peaks.device)
     cells = torch.cat([chained[:, :, None], peaks], 2)
     similarity = torch.cat([similarity_at(scene, chained)[..., None], similarity], 2)
     candidates = Candidates(
         cells_to_pixels(cells.cpu(), features.stride_px, features.offset_px), similarity.cpu()
     )
+    miss_px = miss_on_return(carried, queries.frame, start, flow, features.working_size)
+    weighed = candidates.similarity.clone()
+    weighed[:, :, 0] -= scene.config.drift_cost * _drift(scene, miss_px, peaks[:, :, 0])
     index = choose_paths(
-        candidates,
+        replace(candidates, similarity=weighed),
         queries.frame,
         start,
         flow,
@@ -162,6 +169,23 @@ def _follow_paths(
     )
     xy, similarity = candidates.at(index)
     return pixels_to_cells(xy, features.stride_px, features.offset_px).to(peaks.device), similarity
+
+
+def _drift(scene: _Scene, miss_px: Tensor, matches: Tensor) -> Tensor:
+    """How surely chained flow has drifted off each point, 0..1, (N, T).
+
+    It has where the way back along the flow misses the query point and that of the best match does
+    not: on smooth surfaces both miss, and the flow is the better guess.
+
+    Args:
+        scene: Features and queries.
+        miss_px: (N, T) miss of the way back along the flow, working pixels.
+        matches: (N, T, 2) best matches, cells.
+    """
+    allowed = scene.config.drift_px
+    drift = ((miss_px - allowed) / (2 * allowed)).clamp(0, 1)  # full at three times what is allowed
+    match_miss_px = round_trip(scene, matches, drift > 0).cpu() * scene.stride_px
+    return drift * torch.exp(-((match_miss_px / (2 * allowed)) ** 2))
 
 
 def match_frames(scene: _Scene, count: int, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
@@ -204,22 +228,24 @@ def similarity_at(scene: _Scene, cells: Tensor) -> Tensor:
     return torch.einsum("nc,ntc->nt", queries, there)
 
 
-def round_trip(scene: _Scene, found: Tensor) -> Tensor:
+def round_trip(scene: _Scene, found: Tensor, wanted: Tensor | None = None) -> Tensor:
     """How far the way back misses: match each found point in its query frame.
 
     Args:
         scene: Features and queries.
         found: (N, T, 2) positions in cells.
+        wanted: (N, T) bool, which of them; None takes all.
 
     Returns:
-        (N, T) distance to the query point in cells.
+        (N, T) distance to the query point in cells; 0 where not wanted.
     """
-    count, frame_count, _ = found.shape
-    miss = found.new_zeros(count, frame_count)
-    times = torch.arange(frame_count, device=found.device)
+    miss = found.new_zeros(found.shape[:2])
+    wanted = torch.ones_like(miss, dtype=torch.bool) if wanted is None else wanted.to(found.device)
     for home in scene.frame.unique():
-        rows = (scene.frame == home).nonzero().squeeze(1)
-        there = scene.sample(times.repeat(len(rows)), found[rows].flatten(0, 1))
+        row, time = (wanted & (scene.frame == home)[:, None]).nonzero().unbind(1)
+        if not len(row):
+            continue
+        there = scene.sample(time, found[row, time])
         back, _ = find(there, scene.image(home), 1, scene)
-        miss[rows] = (back.view(len(rows), frame_count, 2) - scene.cells[rows][:, None]).norm(dim=-1)
+        miss[row, time] = (back[:, 0] - scene.cells[row]).norm(dim=-1)
     return miss

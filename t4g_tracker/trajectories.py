@@ -274,6 +274,37 @@ def chain_query_points(
     return Tracks(rescale(xy, size, video_size), visibility, visibility.float())
 
 
+def miss_on_return(
+    xy: Tensor, query_frame: Tensor, query_xy: Tensor, flow: FlowSequence, working_size: Size
+) -> Tensor:
+    """How far the flow, chained back from each position to the query frame, misses the query point.
+
+    Flow that drifts does not come back to where it began, except by chance, though each of its steps may
+    pass the cycle check.
+
+    Args:
+        xy: (N, T, 2) positions of N points, working pixels.
+        query_frame: (N,) int64.
+        query_xy: (N, 2) working pixels.
+        flow: T - 1 steps, in pixels of their own size.
+        working_size: (H, W) of the working pixels.
+
+    Returns:
+        (N, T) distance in working pixels.
+    """
+    size = (flow.forward.shape[-2], flow.forward.shape[-1])
+    there = rescale(xy, working_size, size)
+    frame = torch.arange(xy.shape[1]).expand(xy.shape[:2])
+    home = query_frame[:, None]
+    for t in range(len(flow.backward), 0, -1):
+        under_way = (frame >= t) & (home < t)
+        there[under_way] += sample_flow(flow.backward[t - 1], there[under_way])
+    for t in range(len(flow.forward)):
+        under_way = (frame <= t) & (home > t)
+        there[under_way] += sample_flow(flow.forward[t], there[under_way])
+    return (rescale(there, size, working_size) - query_xy[:, None]).norm(dim=-1)
+
+
 def _chain_step(
     xy: Tensor,
     visibility: Tensor,

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from t4g_tracker.datatypes import FeatureGrid, Video
+from t4g_tracker.datatypes import FeatureGrid, FlowSequence, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.patch import PatchConfig, extract_patch
 from t4g_tracker.tracking import TrackingConfig, track
@@ -110,6 +110,49 @@ def test_a_path_along_flow_does_not_jump_to_a_better_looking_copy(slide, ask, qu
     followed = track(queries, grid, clip.video, UNPOLISHED, VisibilityConfig(), clip.flow)
     assert abs(alone.xy[0, 3, 0] - true_x[3]) > 50
     assert (followed.xy[0, :, 0] - true_x).abs().max() < 4
+
+
+def smooth_grid(frames: int, frequencies: torch.Tensor) -> FeatureGrid:
+    """Features that fade slowly with the distance from a point, and move 2 px to the right each frame."""
+    y, x = torch.meshgrid(torch.arange(16) * 4 + 1.5, torch.arange(32) * 4 + 1.5, indexing="ij")
+    values = []
+    for t in range(frames):
+        phase = torch.einsum("fk,khw->fhw", frequencies, torch.stack([x - 2.0 * t, y]))
+        values.append(torch.cat([phase.cos(), phase.sin()]))
+    return FeatureGrid(torch.stack(values), 4, 1.5, (64, 128))
+
+
+def drifting_flow(frames: int, drift: float) -> FlowSequence:
+    """2 px to the right, ``drift`` too much on the way there and none on the way back."""
+    forward = torch.tensor([2.0 + drift, 0.0]).view(1, 2, 1, 1).expand(frames - 1, 2, 64, 128)
+    backward = torch.tensor([-2.0, 0.0]).view(1, 2, 1, 1).expand(frames - 1, 2, 64, 128)
+    return FlowSequence(forward.clone(), backward.clone())
+
+
+def test_flow_that_drifts_off_a_match_is_not_followed(slide, ask):
+    frequencies = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) / 20
+    grid, flow = smooth_grid(20, frequencies), drifting_flow(20, 0.4)
+    video, queries = slide(20).video, ask((0, 40.0, 32.0))
+    true_x = 40 + 2 * torch.arange(20.0)
+
+    def error(drift_cost: float) -> float:
+        config = dataclasses.replace(UNPOLISHED, drift_cost=drift_cost)
+        tracks = track(queries, grid, video, config, VisibilityConfig(), flow)
+        return float((tracks.xy[0, :, 0] - true_x).abs().max())
+
+    assert error(0.0) > 6  # 7.6 px is how far it drifts
+    assert error(UNPOLISHED.drift_cost) < 3
+
+
+def test_where_no_match_leads_back_either_the_flow_is_followed(slide, ask):
+    frequencies = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) / 20
+    frequencies[:, 0] = 0  # all alike along a row
+    queries = ask((0, 40.0, 32.0))
+    flow = drifting_flow(20, 0.4)
+    tracks = track(
+        queries, smooth_grid(20, frequencies), slide(20).video, UNPOLISHED, VisibilityConfig(), flow
+    )
+    assert (tracks.xy[0, :, 0] - (40 + 2.4 * torch.arange(20.0))).abs().max() < 1
 
 
 def test_with_flow_a_point_is_found_again_behind_what_hid_it(slide, ask):

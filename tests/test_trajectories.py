@@ -11,6 +11,7 @@ from t4g_tracker.trajectories import (
     chain_flow,
     chain_query_points,
     follow,
+    miss_on_return,
     sample_flow,
 )
 
@@ -210,3 +211,16 @@ def test_carried_points_are_in_pixels_of_the_video_whatever_size_flow_has(slide,
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ConfigError, match="trajectories"):
         TrajectoriesConfig(**settings)
+
+
+@pytest.mark.parametrize("query_frame", [0, 4, 9])
+def test_the_way_back_misses_by_what_the_flow_has_drifted(query_frame):
+    """Half a pixel too far each step there, none on the way back, at twice the working size."""
+    forward = torch.tensor([3.5, 0.0]).view(1, 2, 1, 1).expand(9, 2, 64, 128).clone()
+    backward = torch.tensor([-3.0, 0.0]).view(1, 2, 1, 1).expand(9, 2, 64, 128).clone()
+    flow, query_xy = FlowSequence(forward, backward), torch.tensor([[30.0, 12.0]])
+    steps = torch.arange(10.0) - query_frame
+    chained_x = 30 + torch.where(steps > 0, 3.5, 3.0) * steps / 2
+    xy = torch.stack([chained_x, torch.full((10,), 12.0)], -1)[None]
+    miss = miss_on_return(xy, torch.tensor([query_frame]), query_xy, flow, (32, 64))
+    torch.testing.assert_close(miss, 0.25 * steps.abs()[None])
