@@ -320,7 +320,7 @@ def test_the_mini_pipeline_begins_with_what_the_autoencoder_is(tmp_path):
     ("setting", "said"),
     [
         ("clips.frames=2", "clips.frames must be at least 3"),
-        ("clips.segment_frames=2", "segment_frames must be 0 or at least 3"),
+        ("clips.segment_frames=1", "segment_frames must be 0 or at least 2"),
         ("clips.crop_height=96", "may not be larger"),
         ("objective.low_noise_share=2", "shares of 1"),
         ("objective.temperature=0", "temperature and low_noise_sigma positive"),

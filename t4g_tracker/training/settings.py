@@ -40,9 +40,8 @@ class ClipsConfig:
             raise ConfigError(
                 f"clips.segment_frames must be at most clips.frames, {self.frames}, got {self.segment_frames}"
             )
-        if self.segment_frames < 0 or self.segment_frames in (1, 2):
-            # with two, bfloat16 gradients of temporal convolutions are not finite on CPUs (torch 2.14)
-            raise ConfigError(f"clips.segment_frames must be 0 or at least 3, got {self.segment_frames}")
+        if self.segment_frames < 0 or self.segment_frames == 1:
+            raise ConfigError(f"clips.segment_frames must be 0 or at least 2, got {self.segment_frames}")
         for name, least in (("count", 1), ("frames", 3), ("segments", 1), ("points", 1), ("validation", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"clips.{name} must be at least {least}, got {getattr(self, name)}")

@@ -27,6 +27,7 @@ from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.precision import Precision, pick_precision
 from t4g_tracker.training.batches import Turns, batches_from
 from t4g_tracker.training.checkpoint import Checkpoint, TrainingState
+from t4g_tracker.training.temporal import flatten_time_convolutions
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.jsonl"
@@ -115,6 +116,8 @@ def train(
     prepare_output_folder(run.folder)
     precision = pick_precision(config.precision, run.device)
     accelerator = _accelerator(run.device, precision)
+    if accelerator.device.type == "cpu":
+        flatten_time_convolutions(objective)
     optimiser = torch.optim.AdamW(
         [weight for weight in objective.parameters() if weight.requires_grad],
         lr=config.learning_rate,
