@@ -1,8 +1,8 @@
 """Convolutions over time alone, computed in two dimensions: frames and pixels.
 
-A kernel of (k, 1, 1) never looks at a neighbouring pixel, so the rows of a frame may lie in one line. On a CPU
-PyTorch comes to the same numbers faster that way in float32; in bfloat16 the weight gradient of the
-three-dimensional way is not finite for some shapes (torch 2.14: 128 channels on an Intel CPU with AMX).
+A kernel of (k, 1, 1) never looks at a neighbouring pixel, so the rows of a frame may lie in one line. CPUs
+come to the same numbers faster that way in float32; in bfloat16 the weight gradient of the three-dimensional
+way is not finite for some shapes (torch 2.14: 128 channels on an Intel CPU with AMX).
 """
 
 from __future__ import annotations
