@@ -11,12 +11,11 @@ from torch.nn.functional import avg_pool2d
 from adaptation.adapter import align
 from adaptation.losses import huber, prior
 from adaptation.sampling import PairBatch
+from adaptation.similarity import frame_similarity, window_similarity
 from t4g_tracker.coordinates import cells_to_pixels, centred_offset, pixels_to_cells
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.matching import sample_vectors, vote, window_offsets
 from t4g_tracker.matching_losses import cell_cross_entropy, window_cross_entropy
-
-SHORTEST = 1e-6  # length of a feature below which it is taken for none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +69,7 @@ def cost_maps(adapted: Tensor, batch: PairBatch, stride_px: int) -> CostMaps:
     pool = max(1, 8 // stride_px)
     coarse = avg_pool2d(adapted, pool).float().permute(0, 2, 3, 1)  # as it lies in memory
     groups, height, width, channels = coarse.shape
-    cells = coarse.flatten(1, 2)
-    lengths = cells.norm(dim=-1).clamp_min(SHORTEST)
-    # cells first, so that their gradient is laid out as they are
-    similarity = torch.bmm(cells, queries.view(groups, -1, channels).mT).mT / lengths[:, None]
+    similarity = frame_similarity(coarse.flatten(1, 2), queries.view(groups, -1, channels))
     return CostMaps(queries, similarity.reshape(-1, height * width), (height, width), stride_px * pool)
 
 
@@ -96,10 +92,7 @@ def window_maps(adapted: Tensor, queries: Tensor, centre: Tensor, radius: float)
     group = torch.arange(groups, device=adapted.device).repeat_interleave(len(queries) // groups)
     row = (group[:, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
     flat = adapted.permute(0, 2, 3, 1).reshape(-1, channels)
-    # the grid's lengths are taken once and not those of every window, which overlap
-    lengths = flat.float().norm(dim=-1).clamp_min(SHORTEST).index_select(0, row.flatten()).view(row.shape)
-    around = flat.index_select(0, row.flatten()).float().view(*row.shape, channels)
-    similarity = torch.bmm(around, queries[:, :, None]).squeeze(2) / lengths
+    similarity = window_similarity(flat, queries, row)
     return similarity.masked_fill(~valid, float("-inf")), cells
 
 

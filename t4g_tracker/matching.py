@@ -39,10 +39,10 @@ def sample_vectors(vectors: Tensor, frame: Tensor, cells: Tensor) -> Tensor:
     row = frame * height + top.long()
     corner = row * width + left.long()
     step_x, step_y = min(1, width - 1), width * min(1, height - 1)
-    near, far = flat.index_select(0, corner), flat.index_select(0, corner + step_x)
-    upper = near * (1 - across) + far * across
-    near, far = flat.index_select(0, corner + step_y), flat.index_select(0, corner + step_y + step_x)
-    lower = near * (1 - across) + far * across
+    corners = torch.stack([corner, corner + step_x, corner + step_y, corner + step_y + step_x])
+    # one selection, since the gradient of each goes over the whole grid
+    around = flat.index_select(0, corners.flatten()).view(2, 2, len(cells), channels)
+    upper, lower = around[:, 0] * (1 - across) + around[:, 1] * across
     return normalize((upper * (1 - down) + lower * down).float(), dim=-1, eps=1e-6)
 
 

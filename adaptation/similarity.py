@@ -1,0 +1,83 @@
+"""Cosine similarity of points to the cells of a frame, whole or within windows.
+
+Two thirds of a step's time go into matching, most of that into reading and writing memory. So derivatives
+are written out: they pass over the cells less than half as often as those that PyTorch would put together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+SHORTEST = 1e-6  # length of a feature below which it is taken for none
+
+
+def frame_similarity(cells: Tensor, queries: Tensor) -> Tensor:
+    """Cosine similarity of every point to every cell of its frame.
+
+    Args:
+        cells: (F, N, C) features, of any length.
+        queries: (F, P, C) unit vectors, as many points for each frame.
+
+    Returns:
+        (F, P, N).
+    """
+    similarity: Tensor = _FrameSimilarity.apply(cells, queries)
+    return similarity
+
+
+def window_similarity(cells: Tensor, queries: Tensor, rows: Tensor) -> Tensor:
+    """Cosine similarity of every point to some cells of its own.
+
+    Args:
+        cells: (N, C) features, of any length and floating dtype.
+        queries: (P, C) unit vectors, of at least the precision of ``cells``.
+        rows: (P, K) int64 rows of ``cells``.
+
+    Returns:
+        (P, K) in the precision of ``queries``.
+    """
+    similarity: Tensor = _WindowSimilarity.apply(cells, queries, rows)
+    return similarity
+
+
+class _FrameSimilarity(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, cells: Tensor, queries: Tensor) -> Tensor:
+        length = cells.norm(dim=-1, keepdim=True).clamp_min(SHORTEST)
+        directions = cells / length
+        ctx.save_for_backward(directions, length, queries)
+        return torch.bmm(queries, directions.mT)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        directions, length, queries = ctx.saved_tensors
+        along = torch.bmm(gradient.mT, queries)
+        along -= directions * (along * directions).sum(dim=-1, keepdim=True)
+        return along.div_(length), torch.bmm(gradient, directions)
+
+
+class _WindowSimilarity(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, cells: Tensor, queries: Tensor, rows: Tensor) -> Tensor:
+        around = cells.index_select(0, rows.flatten()).to(queries.dtype).view(*rows.shape, -1)
+        length = torch.linalg.vector_norm(around, dim=-1).clamp_min(SHORTEST)
+        similarity = torch.bmm(around, queries[:, :, None]).squeeze(2) / length
+        ctx.save_for_backward(around, queries, rows, length, similarity)
+        ctx.cells, ctx.dtype = cells.shape, cells.dtype
+        return similarity
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        around, queries, rows, length, similarity = ctx.saved_tensors
+        gradient = gradient / length
+        pull = gradient * similarity / length
+        to_around = (around * -pull[:, :, None]).baddbmm_(gradient[:, :, None], queries[:, None])
+        to_cells = queries.new_zeros(ctx.cells).index_add_(0, rows.flatten(), to_around.flatten(0, 1))
+        to_queries = torch.bmm(gradient[:, None], around).squeeze(1)
+        return to_cells.to(ctx.dtype), to_queries, None
