@@ -130,7 +130,8 @@ class Plain(nn.Module):
 folder, batch = Path(sys.argv[1]), int(sys.argv[2])
 run = TrainingRun(folder, torch.device("cpu"))
 collate = lambda points: Batch(torch.stack(points))
-train(Plain(), Lines(), collate, replace(CONFIG, steps=10, batch=batch), run, lambda averaged: {}, {})
+config = replace(CONFIG, steps=10, batch=batch, precision="float32")
+train(Plain(), Lines(), collate, config, run, lambda averaged: {}, {})
 """
 
 
