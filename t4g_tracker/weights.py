@@ -57,14 +57,11 @@ def models() -> tuple[Model, ...]:
             TRACK4GEN_MINI,
             lambda: is_complete(TRACK4GEN_MINI, TRACK4GEN),
         ),
-        Model(
+        _in_the_checkout(
             "raft-mini",
-            "a small optical flow network of your own training: flow.method=raft-mini",
-            lambda: _bundled_size(RAFT_MINI) if RAFT_MINI.is_file() else "2 MB; t4g train-flow makes one",
-            OWN,
-            lambda: RAFT_MINI,
+            "a small RAFT: flow.method=raft-mini flow.raft_scale=0.5 flow.refine=best",
+            RAFT_MINI,
             lambda: _is_safetensors(RAFT_MINI),
-            _own_raft,
         ),
         _on_the_hub(
             "svd",
@@ -160,16 +157,6 @@ def _in_the_checkout(name: str, use: str, path: Path, complete: Callable[[], boo
         return path
 
     return Model(name, use, lambda: _bundled_size(path), OWN, lambda: path, complete, fetch)
-
-
-def _own_raft() -> Path:
-    """Where the user has put RAFT weights of their own training."""
-    if not _is_safetensors(RAFT_MINI):
-        raise WeightsError(
-            f"{RAFT_MINI}: is not there; train one with `t4g train-flow --out FOLDER` and copy"
-            f" FOLDER/{RAFT_MINI.name} to it"
-        )
-    return RAFT_MINI
 
 
 def _on_the_hub(name: str, use: str, size: str, licence: str, hub_name: str, layout: Layout) -> Model:

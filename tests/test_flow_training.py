@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 from torch.nn.functional import interpolate
 from torchvision.models.optical_flow import raft_small
 
+import t4g_tracker.flow as flow_module
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.bundled import RAFT_MINI
 from t4g_tracker.flow import FlowConfig, FlowEstimator, raft, resolve_flow
+from t4g_tracker.flow.choice import best_flow, colour_misfit
 from t4g_tracker.flow.dis import dis_flow, refine_flow
 from t4g_tracker.training import flow_commands
 from t4g_tracker.training.clips import FlowPair
@@ -192,14 +194,56 @@ def test_scores_are_of_all_pixels_both_ways(shifted):
 
 def test_raft_mini_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(raft, "RAFT_MINI", tmp_path / "raft-mini.safetensors")
-    with pytest.raises(WeightsError, match="is not there; train it"):
+    with pytest.raises(WeightsError, match=r"raft-mini\.safetensors: is missing; bring it back"):
         raft.load_raft("raft-mini", "", CPU)
 
 
-@pytest.mark.skipif(not RAFT_MINI.is_file(), reason="no bundled weights")
-def test_raft_mini_finds_a_shift_to_half_a_pixel(shifted):
-    flow = FlowEstimator(FlowConfig(method="raft-mini"), CPU).pairs(
-        torch.stack([shifted.first, shifted.second]), [(0, 1)]
-    )[0]
-    miss = (flow.float() - shifted.forward).norm(dim=0)[24:-24, 24:-24]
-    assert float(miss.mean()) < 0.5
+def test_bundled_raft_mini_is_small_and_torchvisions():
+    assert RAFT_MINI.stat().st_size <= 4e6
+    assert load_file(RAFT_MINI).keys() == raft_small(weights=None).state_dict().keys()
+
+
+def test_raft_mini_finds_a_shift_to_a_pixel_and_refined_to_a_tenth(shifted):
+    frames = torch.stack([shifted.first, shifted.second])
+    miss = {}
+    for refine in ("none", "dis", "best"):
+        flow = FlowEstimator(FlowConfig(method="raft-mini", refine=refine), CPU).pairs(frames, [(0, 1)])[0]
+        miss[refine] = float((flow.float() - shifted.forward).norm(dim=0)[24:-24, 24:-24].mean())
+    assert miss["none"] < 1
+    assert miss["dis"] < 0.1
+    assert miss["best"] < 0.1
+
+
+def test_of_two_flows_each_pixel_gets_the_one_that_is_right_there(shifted):
+    wrong = shifted.forward + torch.tensor([9.0, -4.0])[:, None, None]
+    left = (torch.arange(192) < 96).expand(2, 144, 192)
+    right = shifted.forward
+    flows = torch.stack([torch.where(left, right, wrong), torch.where(left, wrong, right)])
+    for candidates in (flows, flows.flip(0)):
+        chosen = best_flow(shifted.first, shifted.second, candidates)
+        miss = (chosen - shifted.forward).norm(dim=0)[16:-16, 16:-16]
+        assert float((miss == 0).float().mean()) > 0.97  # at the seam windows hold something of both
+    assert torch.equal(best_flow(shifted.first, shifted.second, flows[:1]), flows[0])
+
+
+def test_frames_fit_where_the_flow_is_right_and_only_there(shifted):
+    right = colour_misfit(shifted.first, shifted.second, shifted.forward)
+    assert float(right[16:-16, 16:-16].max()) < 1e-3
+    wrong = colour_misfit(shifted.first, shifted.second, shifted.forward + 6)
+    assert 1 < float(wrong[16:-16, 16:-16].median()) <= 255
+
+
+def test_best_leaves_dis_where_raft_is_lost(shifted, monkeypatch):
+    def lost(model, frames, pairs, updates, device, progress):
+        return torch.full((len(pairs), 2, *frames.shape[-2:]), 40.0, dtype=torch.float16)
+
+    monkeypatch.setattr(raft, "load_raft", lambda *_: object())
+    monkeypatch.setattr(raft, "raft_flow_pairs", lost)
+    monkeypatch.setattr(flow_module, "refine_flow", lambda first, second, start: start.float())
+    frames = torch.stack([shifted.first, shifted.second])
+    miss = {}
+    for refine in ("none", "dis", "best"):
+        flow = FlowEstimator(FlowConfig(method="raft-small", refine=refine), CPU).pairs(frames, [(0, 1)])[0]
+        miss[refine] = float((flow.float() - shifted.forward).norm(dim=0)[16:-16, 16:-16].max())
+    assert miss["none"] == miss["dis"] > 30
+    assert miss["best"] < 0.5

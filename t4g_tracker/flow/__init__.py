@@ -15,6 +15,7 @@ from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import FlowSequence
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.bundled import RAFT_MINI
+from t4g_tracker.flow.choice import best_flow
 from t4g_tracker.flow.dis import dis_flow, refine_flow
 from t4g_tracker.stages import Progress
 
@@ -30,7 +31,8 @@ class FlowConfig:
     weights: str = ""  # RAFT only: path to a state dict; empty takes the published or bundled weights
     updates: int = 12  # RAFT only: recurrent updates a pair
     raft_scale: float = 1.0  # RAFT only: it runs at so much of the flow's size, and its flow is enlarged
-    refine: Literal["none", "dis"] = "none"  # RAFT only: dis goes on from RAFT's flow at full size
+    # RAFT only: dis goes on from its flow at full size; best takes that or DIS alone, whichever fits a pixel
+    refine: Literal["none", "dis", "best"] = "none"
     finest_scale: int = 0  # DIS only: 0 searches at full size, 1 (OpenCV's preset) at half, 4 times faster
 
     def __post_init__(self) -> None:
@@ -132,9 +134,9 @@ class FlowEstimator:
             small = _shrunk(frames, self.config.raft_scale)
             flows = raft_flow_pairs(self._raft, small, pairs, self.config.updates, self.device, progress)
             flows = _enlarged(flows, size)
-            if self.config.refine == "dis":
+            if self.config.refine != "none":
                 for index, (first, second) in enumerate(pairs):
-                    flows[index] = refine_flow(frames[first], frames[second], flows[index])
+                    flows[index] = self._refined(frames[first], frames[second], flows[index])
             return flows
         flows = torch.empty(len(pairs), 2, *frames.shape[-2:], dtype=torch.float16)
         for index, (first, second) in enumerate(pairs):
@@ -142,6 +144,14 @@ class FlowEstimator:
             if progress is not None:
                 progress(index + 1, len(pairs))
         return flows
+
+    def _refined(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
+        """RAFT's flow (2, H, W) made precise by DIS; with "best", DIS alone where that fits better."""
+        refined = refine_flow(first, second, flow)
+        if self.config.refine == "dis":
+            return refined
+        own = dis_flow(first, second, self.config.finest_scale)
+        return best_flow(first, second, torch.stack([own, refined]))
 
     def neighbours(self, frames: Tensor, progress: Progress | None = None) -> FlowSequence:
         """Flow between all neighbouring frames of (T, 3, H, W), forward and backward."""

@@ -23,7 +23,7 @@ from torchvision.models.optical_flow import (
 )
 
 from t4g_tracker.errors import WeightsError, one_line
-from t4g_tracker.features.bundled import RAFT_MINI
+from t4g_tracker.features.bundled import RAFT_MINI, find_bundled
 from t4g_tracker.stages import Progress
 
 Variant = Literal["raft-mini", "raft-small", "raft-large"]
@@ -61,7 +61,7 @@ def load_raft(variant: Variant, weights: str, device: torch.device) -> RAFT:
     """
     model = _BUILDERS[variant](weights=None)
     if variant == "raft-mini" and not weights:
-        weights = str(_bundled_mini())
+        weights = str(find_bundled(RAFT_MINI))
     state = _read_state(Path(weights).expanduser()) if weights else _published_state(variant)
     try:
         model.load_state_dict(state, strict=True)
@@ -170,16 +170,6 @@ def _prepared(frame: Tensor, device: torch.device) -> Tensor:
     if any(padding):
         image = nn.functional.pad(image, (0, padding[1], 0, padding[0]), mode="replicate")
     return image
-
-
-def _bundled_mini() -> Path:
-    """The weights that lie in the checkout."""
-    if not RAFT_MINI.is_file():
-        raise WeightsError(
-            f"{RAFT_MINI}: is not there; train it with `t4g train-flow --out FOLDER` and name"
-            f" --set flow.weights=FOLDER/{RAFT_MINI.name}, or use --set flow.method=dis"
-        )
-    return RAFT_MINI
 
 
 def _published_state(variant: Variant) -> dict[str, Tensor]:

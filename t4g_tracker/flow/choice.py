@@ -1,0 +1,53 @@
+"""Two methods fail in different places: per pixel, the flow under which the frames look alike."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, grid_sample
+
+from t4g_tracker.coordinates import to_sample_grid
+
+WINDOW_PX = 7  # side of the square that is compared, in pixels of the frames; odd
+
+
+def best_flow(first: Tensor, second: Tensor, flows: Tensor) -> Tensor:
+    """Of several flows take at every pixel the one whose colours fit best.
+
+    A search from coarse to fine keeps to the pixels where it starts near the truth and loses
+    fast and thin things; a network finds these and errs elsewhere. What each makes of
+    the second frame, compared with the first, says which of them is right.
+
+    Args:
+        first: (3, H, W) uint8.
+        second: (3, H, W) uint8.
+        flows: (K, 2, H, W) displacements (dx, dy) from the first to the second frame, pixels.
+
+    Returns:
+        (2, H, W) in the type of ``flows``; where two fit alike, the earlier one.
+
+    Source: fusing flow candidates by how well they explain the pictures, Lempitsky et al.,
+    FusionFlow, CVPR 2008; here without its smoothness, since every candidate is smooth.
+    """
+    misfit = torch.stack([colour_misfit(first, second, flow) for flow in flows])
+    choice = misfit.argmin(dim=0)
+    return flows.gather(0, choice[None, None].expand(1, 2, -1, -1))[0]
+
+
+def colour_misfit(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
+    """How unlike the first frame the second one is when it is moved back along a flow.
+
+    Args:
+        first: (3, H, W) uint8.
+        second: (3, H, W) uint8; beyond its edge the edge's colour is taken.
+        flow: (2, H, W) displacement (dx, dy) from the first to the second frame, pixels.
+
+    Returns:
+        (H, W) float32, mean difference over three channels and a window around the pixel, 0..255.
+    """
+    height, width = flow.shape[-2:]
+    pixels = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), dim=-1)
+    grid = to_sample_grid(pixels + flow.float().permute(1, 2, 0), (height, width))
+    moved = grid_sample(second[None].float(), grid[None], padding_mode="border", align_corners=False)
+    difference = (moved - first.float()).abs().mean(dim=1, keepdim=True)
+    return avg_pool2d(difference, WINDOW_PX, 1, WINDOW_PX // 2, count_include_pad=False)[0, 0]
