@@ -26,7 +26,7 @@ from t4g_tracker.training.flow import (
     new_raft,
     sequence_loss,
 )
-from t4g_tracker.training.flow_bench import score_flow
+from t4g_tracker.training.flow_bench import bench_flow, score_flow
 from t4g_tracker.training.flow_views import FlowViews, PairsConfig, collate_pairs, look_at_pair
 
 CPU = torch.device("cpu")
@@ -190,6 +190,27 @@ def test_scores_are_of_all_pixels_both_ways(shifted):
     wrong_back = replace(shifted, backward=shifted.backward + torch.tensor([3.0, 4.0])[:, None, None])
     scores = score_flow(FlowEstimator(FlowConfig(method="dis"), CPU), [wrong_back])
     assert scores.within_1px == pytest.approx(0.5, abs=0.1)  # right ahead, off by 5 px on the way back
+
+
+def test_bench_flow_has_a_row_for_every_method_and_for_what_is_set(capsys):
+    size = ["--pairs", "1", "--height", "128", "--width", "160", "--device", "cpu"]
+    assert bench_flow([*size, "--set", "method=dis", "finest_scale=1"]) == 0
+    heading, _, *rows = capsys.readouterr().out.splitlines()
+    table = {row.split("|")[1].strip(): row.split("|")[2:-1] for row in rows}
+    assert list(table) == [
+        "DIS, medium preset",
+        "DIS at full size",
+        "raft-mini",
+        "raft-mini at half size",
+        "raft-mini at half size, refine=dis",
+        "raft-mini at half size, refine=best",
+        "method=dis finest_scale=1",
+    ]
+    assert table["method=dis finest_scale=1"][:-1] == table["DIS, medium preset"][:-1]  # but for the time
+    assert {len(cells) for cells in table.values()} == {heading.count("|") - 2}
+    assert len({cells[0] for cells in table.values()}) > 3
+    assert bench_flow(["--pairs", "0"]) == 2
+    assert "--pairs must be at least 1" in capsys.readouterr().err
 
 
 def test_raft_mini_that_is_not_there_is_named(tmp_path, monkeypatch):

@@ -97,9 +97,11 @@ def _bench_flow(argv: list[str] | None) -> int:
         "DIS at full size": FlowConfig(method="dis"),
     }
     if RAFT_MINI.is_file():
+        half = FlowConfig(method="raft-mini", raft_scale=0.5)
         methods["raft-mini"] = FlowConfig(method="raft-mini")
-        methods["raft-mini, refined"] = replace(methods["raft-mini"], refine="dis")
-        methods["raft-mini at half size, refined"] = replace(methods["raft-mini, refined"], raft_scale=0.5)
+        methods["raft-mini at half size"] = half
+        methods["raft-mini at half size, refine=dis"] = replace(half, refine="dis")
+        methods["raft-mini at half size, refine=best"] = replace(half, refine="best")
     if request.assignments:
         methods[" ".join(request.assignments)] = read_settings(FlowConfig(), None, request.assignments)
     device = pick_device(request.device)
