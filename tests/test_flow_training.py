@@ -254,7 +254,7 @@ def test_frames_fit_where_the_flow_is_right_and_only_there(shifted):
     assert 1 < float(wrong[16:-16, 16:-16].median()) <= 255
 
 
-def test_best_leaves_dis_where_raft_is_lost(shifted, monkeypatch):
+def test_best_takes_dis_where_raft_is_lost(shifted, monkeypatch):
     def lost(model, frames, pairs, updates, device, progress):
         return torch.full((len(pairs), 2, *frames.shape[-2:]), 40.0, dtype=torch.float16)
 
@@ -268,3 +268,33 @@ def test_best_leaves_dis_where_raft_is_lost(shifted, monkeypatch):
         miss[refine] = float((flow.float() - shifted.forward).norm(dim=0)[16:-16, 16:-16].max())
     assert miss["none"] == miss["dis"] > 30
     assert miss["best"] < 0.5
+
+
+def test_best_takes_raft_where_dis_is_lost(shifted, monkeypatch):
+    def right(model, frames, pairs, updates, device, progress):
+        return shifted.forward[None].half()
+
+    monkeypatch.setattr(raft, "load_raft", lambda *_: object())
+    monkeypatch.setattr(raft, "raft_flow_pairs", right)
+    monkeypatch.setattr(flow_module, "refine_flow", lambda first, second, start: start.float())
+    monkeypatch.setattr(flow_module, "dis_flow", lambda *_: torch.full((2, 144, 192), 40.0))
+    frames = torch.stack([shifted.first, shifted.second])
+    flow = FlowEstimator(FlowConfig(method="raft-small", refine="best"), CPU).pairs(frames, [(0, 1)])[0]
+    assert torch.equal(flow.float()[:, 16:-16, 16:-16], shifted.forward[:, 16:-16, 16:-16])
+
+
+def test_misfit_is_a_mean_difference_of_colours_up_to_the_corners():
+    black, white = torch.zeros(3, 20, 30, dtype=torch.uint8), torch.full((3, 20, 30), 255, dtype=torch.uint8)
+    beyond = torch.full((2, 20, 30), 50.0)
+    torch.testing.assert_close(colour_misfit(black, white, beyond * 0), torch.full((20, 30), 255.0))
+    torch.testing.assert_close(colour_misfit(white, white, beyond), torch.zeros(20, 30), atol=1e-3, rtol=0)
+    flows = torch.stack([beyond, -beyond]).half()
+    assert torch.equal(best_flow(black, black, flows), flows[0])  # fits alike: the earlier one, in its type
+
+
+def test_progress_is_full_only_once_flow_is_refined(shifted):
+    seen: list[tuple[int, int]] = []
+    frames = torch.stack([shifted.first, shifted.second])
+    config = FlowConfig(method="raft-mini", refine="best", updates=1)
+    FlowEstimator(config, CPU).pairs(frames, [(0, 1), (1, 0)], lambda *done: seen.append(done))
+    assert seen == [(0, 2), (1, 2), (1, 2), (2, 2)]

@@ -33,7 +33,7 @@ class FlowConfig:
     raft_scale: float = 1.0  # RAFT only: it runs at so much of the flow's size, and its flow is enlarged
     # RAFT only: dis goes on from its flow at full size; best takes that or DIS alone, whichever fits a pixel
     refine: Literal["none", "dis", "best"] = "none"
-    finest_scale: int = 0  # DIS only: 0 searches at full size, 1 (OpenCV's preset) at half, 4 times faster
+    finest_scale: int = 0  # of DIS, also in refine=best: 0 searches at full size, 1 (its preset) at half
 
     def __post_init__(self) -> None:
         if self.updates < 1:
@@ -132,11 +132,18 @@ class FlowEstimator:
 
             size = (frames.shape[-2], frames.shape[-1])
             small = _shrunk(frames, self.config.raft_scale)
-            flows = raft_flow_pairs(self._raft, small, pairs, self.config.updates, self.device, progress)
-            flows = _enlarged(flows, size)
-            if self.config.refine != "none":
+            updates, refine = self.config.updates, self.config.refine != "none"
+            rounds = len(pairs) * (2 if refine else 1)  # once by RAFT, once by DIS
+
+            def advance(done: int, _: int) -> None:
+                if progress is not None:
+                    progress(done * len(pairs) // rounds, len(pairs))
+
+            flows = _enlarged(raft_flow_pairs(self._raft, small, pairs, updates, self.device, advance), size)
+            if refine:
                 for index, (first, second) in enumerate(pairs):
                     flows[index] = self._refined(frames[first], frames[second], flows[index])
+                    advance(len(pairs) + index + 1, rounds)
             return flows
         flows = torch.empty(len(pairs), 2, *frames.shape[-2:], dtype=torch.float16)
         for index, (first, second) in enumerate(pairs):

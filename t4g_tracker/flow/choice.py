@@ -14,9 +14,8 @@ WINDOW_PX = 7  # side of the square that is compared, in pixels of the frames; o
 def best_flow(first: Tensor, second: Tensor, flows: Tensor) -> Tensor:
     """Of several flows take at every pixel the one whose colours fit best.
 
-    A search from coarse to fine keeps to the pixels where it starts near the truth and loses
-    fast and thin things; a network finds these and errs elsewhere. What each makes of
-    the second frame, compared with the first, says which of them is right.
+    DIS searches from coarse to fine and loses fast or thin things; a network finds those and
+    errs elsewhere. Taken is the flow that makes the second frame, moved back, most like the first.
 
     Args:
         first: (3, H, W) uint8.
@@ -27,7 +26,7 @@ def best_flow(first: Tensor, second: Tensor, flows: Tensor) -> Tensor:
         (2, H, W) in the type of ``flows``; where two fit alike, the earlier one.
 
     Source: fusing flow candidates by how well they explain the pictures, Lempitsky et al.,
-    FusionFlow, CVPR 2008; here without its smoothness, since every candidate is smooth.
+    FusionFlow, CVPR 2008; here without its smoothness term: the window does that.
     """
     misfit = torch.stack([colour_misfit(first, second, flow) for flow in flows])
     choice = misfit.argmin(dim=0)
