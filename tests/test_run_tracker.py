@@ -251,18 +251,25 @@ def test_the_first_ctrl_c_asks_and_the_second_interrupts():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-FILL_64_MB = """
-import resource
+FLAGS_OF_64_MB = """
 import torch
+from pathlib import Path
 from t4g_tracker.command_line import guarded
 
-def fill(argv):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.empty(2**24).fill_(1.0)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def flags(argv):
+    memory = torch.empty(2**24)
+    address = memory.data_ptr()
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first = line.split()[0]
+        if not first.endswith(":"):
+            start, end = (int(bound, 16) for bound in first.split("-"))
+            inside = start <= address < end
+        elif inside and first == "VmFlags:":
+            print(line)
     return 0
 
-guarded(fill, [])
+guarded(flags, [])
 """
 
 
@@ -270,7 +277,13 @@ guarded(fill, [])
     not (LARGE_PAGES / "enabled").exists() or "[never]" in (LARGE_PAGES / "enabled").read_text(),
     reason="this Linux gives no large pages",
 )
-def test_commands_get_memory_in_large_pages(monkeypatch):
+@pytest.mark.parametrize(("setting", "asked"), [(None, True), ("0", False)])
+def test_commands_ask_for_memory_in_large_pages_unless_told_not_to(monkeypatch, setting, asked):
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
-    done = subprocess.run([sys.executable, "-c", FILL_64_MB], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 4000  # Linux was asked for pages; those of 4 KB would be 16 384
+    if setting is not None:
+        monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", setting)
+    done = subprocess.run([sys.executable, "-c", FLAGS_OF_64_MB], capture_output=True, text=True, check=True)
+    # what Linux then gives depends on how broken up its memory is; "hg" is what proc(5) calls the request
+    flags = done.stdout.split()
+    assert flags[0] == "VmFlags:"
+    assert ("hg" in flags) == asked
