@@ -15,7 +15,7 @@ def dis_flow(first: Tensor, second: Tensor, finest_scale: int = 0) -> Tensor:
     """Flow from one frame to another.
 
     The settings are OpenCV's medium preset but for the finest scale: searching on at full
-    size costs four times as much and is what brings points to within a pixel.
+    size costs two to three times as much and brings points of real clips to within a pixel.
 
     Args:
         first: (3, H, W) uint8.
