@@ -134,15 +134,17 @@ def _new_name(method: str, config: str, seen: dict[str, str]) -> str:
 
 
 def synthetic_val(folder: Path) -> Path:
-    """The project's own benchmark, made in ``folder`` where it is not there yet.
+    """The project's own benchmark, made below ``folder`` where it is not there yet.
 
     Raises:
         OutputError: If it cannot be written.
         TrackerError: If it has to be made and scikit-image is not installed.
     """
+    from t4g_tracker.training.clips import CLIPS_VERSION
     from t4g_tracker.training.make_val import ValConfig, make_val
 
     config = ValConfig()
+    folder = folder / f"v{CLIPS_VERSION}"
     if len(list((folder / "tracks").glob("*.npz"))) < config.clips:
         make_val(folder, config)
     return folder

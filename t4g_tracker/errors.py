@@ -41,6 +41,10 @@ class DatasetError(TrackerError):
     """A data set folder or annotation file cannot be used."""
 
 
+class NothingToFollowError(TrackerError):
+    """No point of a video survives the checks of its flow."""
+
+
 class TrainingError(TrackerError):
     """A training cannot go on."""
 

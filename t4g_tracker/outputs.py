@@ -64,6 +64,41 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             passing.unlink()
 
 
+@contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder under a passing name, and move what is in it to its own place when all of it is whole.
+
+    Files and folders of the same names are replaced, by renaming, so there is no time in which half of
+    a file could be read; what else ``folder`` holds stays. When writing fails nothing changes.
+
+    Args:
+        folder: The folder to write; made if need be.
+
+    Yields:
+        A new folder beside the things to replace, to fill.
+
+    Raises:
+        OutputError: If the system refuses: disk full, no permission.
+    """
+    passing = folder / f".{os.getpid()}.partial"
+    try:
+        passing.mkdir(parents=True)
+        yield passing
+        for path in passing.rglob("*"):
+            if path.is_file():
+                _flush_to_disk(path)
+        replaced = passing / "replaced"
+        replaced.mkdir()
+        for part in sorted(set(passing.iterdir()) - {replaced}):
+            if (folder / part.name).exists():
+                (folder / part.name).rename(replaced / part.name)
+            part.rename(folder / part.name)
+    except OSError as error:
+        raise OutputError(_why_not_written(folder, error)) from error
+    finally:
+        shutil.rmtree(passing, ignore_errors=True)
+
+
 def save_torch(path: Path, payload: Any, option: str) -> None:
     """Write what ``torch.load`` reads, whole or not at all.
 

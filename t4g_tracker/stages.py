@@ -92,6 +92,7 @@ def progress_bar(title: str, unit: str, quiet: bool = False) -> Iterator[Callabl
             bars.append(tqdm(desc=f"{title:<12}", unit=unit, total=total, disable=quiet, dynamic_ncols=True))
         if note:
             bars[0].set_postfix_str(note, refresh=False)
+        bars[0].total = total  # of a time budget it is an estimate, and changes
         bars[0].update(done - bars[0].n)
 
     try:

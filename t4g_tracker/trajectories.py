@@ -14,7 +14,7 @@ from torch.nn.functional import grid_sample
 
 from t4g_tracker.coordinates import Size, inside, rescale, to_sample_grid
 from t4g_tracker.datatypes import FlowSequence, QueryPoints, Tracks, Trajectories
-from t4g_tracker.errors import ConfigError, TrackerError
+from t4g_tracker.errors import ConfigError, NothingToFollowError
 
 REFERENCE_PIXELS = 320 * 576  # the published thresholds are for this size
 PairFlow = Callable[[list[tuple[int, int]]], Tensor]
@@ -106,7 +106,7 @@ def chain_flow(
         Trajectories of at least ``config.minimum_frames`` frames, in working pixels.
 
     Raises:
-        TrackerError: If nothing survives.
+        NothingToFollowError: If nothing survives.
 
     Source: supplement 1.1 of Track4Gen, arXiv:2412.06016.
     """
@@ -126,7 +126,7 @@ def chain_flow(
     frame_count = flow.forward.shape[0] + 1
     chained = chained.subset(chained.length >= min(config.minimum_frames, frame_count))
     if not len(chained):
-        raise TrackerError(
+        raise NothingToFollowError(
             "no point of the video survives the flow's cycle check, so there is nothing to adapt to; "
             "raise trajectories.cycle_threshold_px, or set adaptation.steps=0 to track with frozen features"
         )

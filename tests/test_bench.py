@@ -299,7 +299,7 @@ def test_synthetic_val_is_made_once(run_bench, tmp_path, monkeypatch):
     monkeypatch.setattr(make_val, "ValConfig", lambda: TINY_VAL)
     only = ("--dataset", "synthetic-val", "--clips", "synthetic-01", "--workers", 1)
     assert run_bench(tmp_path / "out", *only) == 0
-    kept = tmp_path / "cache" / "synthetic-val" / "tracks" / "synthetic-01.npz"
+    (kept,) = (tmp_path / "cache" / "synthetic-val").rglob("synthetic-01.npz")
     written = kept.stat().st_mtime_ns
     assert run_bench(tmp_path / "again", *only) == 0
     assert kept.stat().st_mtime_ns == written

@@ -87,6 +87,15 @@ def test_a_model_of_ones_own_beside_it_is_refused(in_place):
         check_features(config)
 
 
+def test_bundled_models_say_nothing_of_the_machine_that_trained_them():
+    configs = list((ASSETS / "weights").rglob("*.json"))
+    assert len(configs) >= 6
+    for path in configs:
+        words = path.read_text()
+        assert "_name_or_path" not in words, path
+        assert '"/' not in words, path
+
+
 @pytest.mark.parametrize(("extractor", "least"), [("track4gen-mini", 32), ("zeroscope", 64), ("dinov2", 8)])
 def test_working_sizes_are_those_the_network_can_halve(extractor, least):
     wanted = [f"features.extractor={extractor}", f"working_size.multiple={least}"]

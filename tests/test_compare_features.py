@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from tiny_models import save_tiny_svd
 
 from pipeline.bench import bench_methods
 from pipeline.stages import Config, open_clip
@@ -28,7 +29,6 @@ from t4g_tracker.video import read_video
 from t4g_tracker.visualize.colours import point_colours
 from t4g_tracker.visualize.compare import LABEL_PX, Shown, compare_picture, compare_video, shown_frames
 from t4g_tracker.visualize.drawing import PAPER
-from tests.tiny_models import save_tiny_svd
 
 ASSETS = TRACK4GEN_MINI.parents[1]
 SIZE = ["working_size.height=64", "working_size.width=128"]

@@ -66,7 +66,7 @@ import pipeline.bench, pipeline.compare, pipeline.davis
 assert torch.equal(torch.get_rng_state(), before[0])
 assert (numpy.random.get_state()[1] == before[1]).all()
 assert random.getstate() == before[2]
-print([name for name in ("diffusers", "transformers", "gradio") if name in sys.modules])
+print([name for name in ("diffusers", "transformers", "accelerate") if name in sys.modules])
 assert not torch.cuda.is_initialized()
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)

@@ -16,6 +16,7 @@ from t4g_tracker.outputs import (
     atomic_write,
     prepare_output_folder,
     read_tracks_npz,
+    replace_folder,
     write_run_json,
     write_tracks_csv,
     write_tracks_npz,
@@ -191,6 +192,35 @@ def test_the_file_has_its_name_only_once_it_is_whole(tmp_path):
         assert (passing.parent, passing.suffix) == (tmp_path, ".png")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def write_half_a_folder(folder):
+    with replace_folder(folder) as passing:
+        (passing / "unet").mkdir()
+        (passing / "unet" / "weights").write_text("half")
+        raise ZeroDivisionError
+
+
+def test_a_folder_is_replaced_when_the_new_one_is_whole_and_other_files_stay(tmp_path):
+    for name in ("unet", "refiner"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text("old")
+    (tmp_path / "checkpoint").write_text("kept")
+    with pytest.raises(ZeroDivisionError):
+        write_half_a_folder(tmp_path)
+    assert (tmp_path / "unet" / "weights").read_text() == "old"
+    with replace_folder(tmp_path) as passing:
+        for name in ("unet", "refiner"):
+            (passing / name).mkdir()
+            (passing / name / "config").write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "refiner", "unet"]
+    assert [path.name for path in (tmp_path / "unet").iterdir()] == ["config"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "model").write_text("a file")
+    with pytest.raises(OutputError, match="model"), replace_folder(tmp_path / "model"):
+        pass
 
 
 def test_writing_into_a_missing_folder_says_so(tmp_path):

@@ -31,7 +31,9 @@ def test_what_is_asked_for_is_given(monkeypatch):
     assert dtype_for(False, GPU) == torch.float32
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
+@pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="PyTorch without oneDNN, or a CPU whose convolutions can do bfloat16",
+)
 def test_bfloat16_is_not_chosen_where_convolutions_cannot_do_it():
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        assert pick_precision("auto", CPU) == torch.float32
+    assert pick_precision("auto", CPU) == torch.float32

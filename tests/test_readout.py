@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_datasets import dots
+from tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, save_tiny_track4gen, tiny_svd
 
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.refiner import Refiner
@@ -12,8 +14,6 @@ from t4g_tracker.training import readout
 from t4g_tracker.training.readout import fit_last_convolution
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
 from t4g_tracker.training.validation import denoising_error
-from tests.tiny_datasets import dots
-from tests.tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, save_tiny_track4gen, tiny_svd
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

@@ -10,16 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from tiny_datasets import dots
+from tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, tiny_svd
 
 from t4g_tracker.cli import main
 from t4g_tracker.command_line import read_settings
 from t4g_tracker.datatypes import Video
-from t4g_tracker.errors import ConfigError, DatasetError
+from t4g_tracker.errors import ConfigError, DatasetError, TrackerError, WeightsError
 from t4g_tracker.features import FeaturesConfig, extract_features
 from t4g_tracker.features.diffusion_config import DiffusionConfig
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.flow import FlowConfig, FlowEstimator
 from t4g_tracker.outputs import atomic_write
+from t4g_tracker.training import real_clips
 from t4g_tracker.training.autoencoder import latent_scale, mini_autoencoder
 from t4g_tracker.training.clips import TrainingClip
 from t4g_tracker.training.correspondence import correspondence_loss, draw_pairs
@@ -32,8 +36,6 @@ from t4g_tracker.training.real_clips import RealClips, flow_clip
 from t4g_tracker.training.settings import ClipsConfig
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
 from t4g_tracker.visualize.overlay import write_video
-from tests.tiny_datasets import dots
-from tests.tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, tiny_svd
 
 
 def brightness_at(clip: TrainingClip) -> torch.Tensor:
@@ -106,6 +108,17 @@ def test_features_that_name_their_place_have_a_lower_loss_than_noise():
     found = correspondence_loss(blurred, pairs, (96, 128), 0.05).mean()
     lost = correspondence_loss(noise, pairs, (96, 128), 0.05).mean()
     assert found < 0.5 * lost
+
+
+def test_the_loss_is_computed_in_float32_under_autocast():
+    generator = torch.Generator().manual_seed(0)
+    batch = collate_clips([dots(4, (64, 64))])
+    torch.manual_seed(0)
+    pairs = draw_pairs(batch, 8)
+    features = torch.randn(4, 16, 8, 8, generator=generator)
+    plain = correspondence_loss(features, pairs, (64, 64), 0.05)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(correspondence_loss(features, pairs, (64, 64), 0.05), plain)
 
 
 def test_pairs_that_are_not_known_cost_nothing():
@@ -195,6 +208,7 @@ def test_a_trained_folder_is_read_as_the_command_says(tmp_path, capsys, variant)
     config = read_settings(FeaturesConfig(), None, [setting.removeprefix("features.") for setting in advised])
     frames = dots(5, (64, 64)).frames
     trained = extract_features(frames, config, torch.device("cpu"), seed=0)
+    assert str(tmp_path) not in "".join(path.read_text() for path in out.rglob("*.json"))
     plain = FeaturesConfig(extractor="svd", diffusion=DiffusionConfig(model=str(tmp_path / "svd")))
     before = extract_features(frames, plain, torch.device("cpu"), seed=0)
     assert trained.shape == before.shape
@@ -292,6 +306,36 @@ def test_decoder_and_encoder_are_trained_one_after_the_other(tmp_path):
     assert train_tiny("train-autoencoder", out, "--part", "decoder", settings=stretch) == 2
 
 
+def test_the_seed_decides_the_whole_training_of_an_encoder(tmp_path):
+    """What reads the latents while the encoder is trained begins at random too."""
+    found = []
+    for name, before in (("one", 1), ("two", 2)):
+        torch.manual_seed(before)
+        out = tmp_path / name
+        assert (
+            train_tiny("train-autoencoder", out, "--part", "encoder", settings=("clips.segment_frames=4",))
+            == 0
+        )
+        found.append((out / "encoder" / "history.jsonl").read_text().splitlines())
+    drop = ("seconds",)
+    one, two = (
+        [{k: v for k, v in json.loads(row).items() if k not in drop} for row in rows] for rows in found
+    )
+    assert one == two
+
+
+def test_an_autoencoder_that_lacks_weights_or_is_cut_short_is_refused(tmp_path):
+    mini_autoencoder().save_pretrained(tmp_path / "vae")
+    (path,) = (tmp_path / "vae").glob("*.safetensors")
+    whole = load_file(path)
+    save_file({name: value for name, value in whole.items() if "encoder.conv_in" not in name}, path)
+    with pytest.raises(WeightsError, match=r"2 missing weights, the first is encoder\.conv_in"):
+        load_autoencoder(tmp_path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="cannot be loaded"):
+        load_autoencoder(tmp_path)
+
+
 def test_latents_are_scaled_to_unit_spread():
     vae = mini_autoencoder().eval()
     frames = dots(4, (64, 64)).frames
@@ -360,6 +404,19 @@ def test_tracks_of_a_real_clip_follow_its_flow():
     torch.testing.assert_close(median, torch.tensor([-3.0, 0.0]), atol=0.1, rtol=0)
 
 
+def test_an_error_that_is_not_the_videos_own_leaves_no_stretch_out(tmp_path, monkeypatch):
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "slide.mp4", sliding(9).frames, 24.0, 20)
+
+    def fail(*_):
+        raise TrackerError("cannot be written, the disk is full")
+
+    monkeypatch.setattr(real_clips, "chain_flow", fail)
+    with pytest.raises(TrackerError, match="disk is full"):
+        RealClips(tmp_path / "videos", 8, (64, 96), 16, tmp_path / "clips")
+    assert not list((tmp_path / "clips").glob("*.done"))
+
+
 def test_a_folder_of_videos_becomes_clips_once(tmp_path):
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -389,6 +446,19 @@ def test_a_video_that_cannot_be_read_is_left_out_and_a_new_one_of_its_name_is_ta
 def test_a_folder_without_videos_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="no video files"):
         RealClips(tmp_path, 4, (96, 144), 20, tmp_path / "kept")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [(("--size", "250", "440"), "multiples of 64"), (("--shown", "0"), "--shown must be at least 1")],
+)
+def test_strip_refuses_what_it_cannot_draw(tmp_path, capsys, wrong, said):
+    from t4g_tracker.training.strip import main as strip
+
+    with pytest.raises(SystemExit) as ended:
+        strip(["model", "--video", "x.mp4", "--out", str(tmp_path / "strip.png"), *wrong])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_strip_names_every_row(tmp_path):

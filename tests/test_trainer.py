@@ -143,7 +143,11 @@ def test_two_processes_come_to_what_one_comes_to_with_twice_the_batch(tmp_path):
     for command, batch in ((launch, 2), ([sys.executable], 4)):
         folder = tmp_path / str(batch)
         subprocess.run(
-            [*command, script, folder, str(batch)], env=environment, check=True, capture_output=True
+            [*command, script, folder, str(batch)],
+            env=environment,
+            check=True,
+            capture_output=True,
+            timeout=300,
         )
     two, one = (torch.load(tmp_path / batch / CHECKPOINT, weights_only=True)["model"] for batch in "24")
     assert abs(float(one["line.weight"])) > 0.1  # it has learned something
@@ -240,6 +244,23 @@ def test_history_records_the_loss_and_what_validation_found(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / HISTORY).read_text().splitlines()]
     assert [row["step"] for row in rows] == [10, 20, 30, 40]
     assert rows[-1]["slope"] > rows[0]["slope"]
+
+
+def test_history_has_every_step_once_after_a_kill(tmp_path):
+    """Steps after the last checkpoint are taken again, and so are their lines."""
+    fit(tmp_path, stop=stop_after(20))
+    lines = (tmp_path / HISTORY).read_text()
+    with (tmp_path / HISTORY).open("a") as file:
+        file.write('{"step": 30, "seconds": 1.0}\n{"step": 40, "sec')  # killed while it wrote
+    fit(tmp_path)
+    after = (tmp_path / HISTORY).read_text()
+    assert [json.loads(line)["step"] for line in after.splitlines()] == [10, 20, 30, 40]
+    assert after.startswith(lines)
+
+
+def test_any_seed_will_do(tmp_path):
+    averaged, _ = fit(tmp_path, seed=2**63 - 1)
+    assert averaged.line.weight.isfinite().all()
 
 
 def test_the_weights_that_are_kept_are_measured(tmp_path):

@@ -19,7 +19,7 @@ from t4g_tracker.training.random_motion import smooth_path
 from t4g_tracker.training.random_scenes import random_scene
 from t4g_tracker.training.rendering import render
 from t4g_tracker.training.surfaces import PATTERNS_ONLY
-from t4g_tracker.training.synthetic import Scene, flow, pixel_grid, tracks
+from t4g_tracker.training.synthetic import Scene, flow, pixel_grid, top_layer, tracks
 from t4g_tracker.training.textures import canonical_grid, xy_half
 
 SIZE = (96, 128)
@@ -108,6 +108,33 @@ def test_the_flow_of_a_pair_brings_each_pixel_to_its_own_colour(seed):
         )
         assert moving.float().mean() > 0.1
         assert right < 0.3 * wrong
+
+
+@pytest.mark.parametrize(("seed", "index"), [(9, 7), (9, 53), (0, 1), (0, 2), (0, 3)])
+def test_the_picture_shows_the_layer_that_the_truth_names(seed, index):
+    """Every layer in one colour of its own: where a pixel has that colour alone, that layer is seen."""
+    scene = random_scene(train_generator(seed, index), 3, SIZE, PATTERNS_ONLY)
+    colours = torch.rand(len(scene.layers), 3, generator=torch.Generator().manual_seed(0))
+    layers = tuple(
+        dataclasses.replace(
+            layer,
+            texture=torch.cat(
+                [colour[:, None, None].expand(-1, *layer.texture.shape[-2:]), layer.texture[3:]]
+            ),
+            shadow=0.0,
+        )
+        for layer, colour in zip(scene.layers, colours, strict=True)
+    )
+    plain = Scene(layers, torch.ones(3, 1, 1), scene.size)
+    compared = 0
+    for frame, picture in enumerate(render(plain)):
+        truth, _ = top_layer(plain, frame, pixel_grid(SIZE, CPU))
+        shown = (picture.movedim(0, -1)[..., None, :] - colours).abs().amax(-1)  # (H, W, layers)
+        distance, layer = shown.min(-1)
+        pure = distance < 1e-4
+        assert torch.equal(layer[pure], truth[pure])
+        compared += int(pure.sum())
+    assert compared > 0.6 * 3 * SIZE[0] * SIZE[1]
 
 
 def test_flow_is_known_where_a_point_is_hidden_or_outside():

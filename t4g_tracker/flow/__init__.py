@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from t4g_tracker.coordinates import Size
+from t4g_tracker.coordinates import Size, resize_frames
 from t4g_tracker.datatypes import FlowSequence
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.bundled import RAFT_MINI
@@ -172,11 +172,8 @@ def _shrunk(frames: Tensor, scale: float) -> Tensor:
     """Frames (T, 3, H, W) uint8 at ``scale`` of their size."""
     if scale == 1:
         return frames
-    size = [max(1, round(side * scale)) for side in frames.shape[-2:]]
-    smaller = [
-        interpolate(frame[None].float(), size=size, mode="bilinear", align_corners=False, antialias=True)
-        for frame in frames
-    ]
+    size = (max(1, round(frames.shape[-2] * scale)), max(1, round(frames.shape[-1] * scale)))
+    smaller = [resize_frames(frame[None].float(), size) for frame in frames]
     return torch.cat([frame.round().clamp(0, 255).to(torch.uint8) for frame in smaller])
 
 

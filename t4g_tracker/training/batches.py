@@ -11,12 +11,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from t4g_tracker.errors import TrackerError
+from t4g_tracker.training.seeds import generator_for
 
 
 class TensorBatch:
     """A dataclass of tensors that can be brought to a device."""
 
     def to(self, device: torch.device) -> Self:
+        """The same tensors on a device."""
         moved = {
             entry.name: getattr(self, entry.name).to(device, non_blocking=True)
             for entry in fields(self)  # type: ignore[arg-type]
@@ -46,7 +48,7 @@ class Turns(Sized):
                 place = (turn * self.processes + self.process) * self.batch + number
                 epoch, index = divmod(place, self.count)
                 if epoch != shuffled_for:
-                    generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+                    generator = generator_for(f"order {self.seed} {epoch}")
                     order, shuffled_for = torch.randperm(self.count, generator=generator), epoch
                 yield int(order[index]), place
             turn += 1

@@ -6,7 +6,6 @@ derive theirs from a hash of the words "train" and "val" and of whole numbers.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +15,12 @@ from t4g_tracker.coordinates import Size
 from t4g_tracker.training.camera_losses import lose_quality
 from t4g_tracker.training.random_scenes import random_scene
 from t4g_tracker.training.rendering import render
+from t4g_tracker.training.seeds import generator_for
 from t4g_tracker.training.surfaces import SurfaceConfig
 from t4g_tracker.training.synthetic import Scene, flow, layer_tracks, top_layer
 from t4g_tracker.training.textures import choice
 
+CLIPS_VERSION = 2  # raise it when the same seeds draw other clips: kept ones are then drawn anew
 CANDIDATES = 6  # points drawn for each one that is kept
 OBJECT_WEIGHT, EDGE_WEIGHT = 3.0, 5.0  # how much sooner a point there is kept than one of the background
 EDGE_PX = 8.0  # a point is near an occlusion where another layer is seen so far from it
@@ -49,17 +50,12 @@ class FlowPair:
 
 def train_generator(seed: int, index: int, device: torch.device | str = "cpu") -> torch.Generator:
     """The generator of training sample ``index`` of a training with ``seed``."""
-    return _generator(f"train {seed} {index}", device)
+    return generator_for(f"train {seed} {index}", device)
 
 
 def val_generator(index: int, device: torch.device | str = "cpu") -> torch.Generator:
     """The generator of validation sample ``index``; no training has it."""
-    return _generator(f"val {index}", device)
-
-
-def _generator(words: str, device: torch.device | str) -> torch.Generator:
-    digest = hashlib.sha256(words.encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return generator_for(f"val {index}", device)
 
 
 def draw_clip(

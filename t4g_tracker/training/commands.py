@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from diffusers import AutoencoderKLTemporalDecoder
 
 from t4g_tracker.command_line import guarded, pick_device, read_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.flow import FlowConfig
+from t4g_tracker.outputs import replace_folder
 from t4g_tracker.training.arguments import add_training_arguments, is_main_process, run_training
 from t4g_tracker.training.autoencoder import (
     DecoderObjective,
@@ -26,6 +28,7 @@ from t4g_tracker.training.model_folder import (
     extractor_settings,
     is_autoencoder,
     load_autoencoder,
+    save_half,
     save_model,
     starting_point,
 )
@@ -53,14 +56,7 @@ def _train_autoencoder(argv: list[str] | None) -> int:
     request = parser.parse_args(argv)
     config = read_settings(AutoencoderTraining(), request.config, request.assignments)
     encoding = request.part == "encoder"
-    if encoding:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(request.seed)
-            vae = mini_autoencoder()
-        if (request.out / "vae").exists():
-            vae.decoder = load_autoencoder(request.out).decoder
-    else:
-        vae = load_autoencoder(request.out)
+    vae, objective = _autoencoder(request.out, encoding, request.seed)
     identity = {"command": "train-autoencoder", "clips": config.clips.identity()}
     if not encoding:
         identity["encoder"] = weights_digest(vae.encoder, vae.quant_conv)
@@ -68,7 +64,7 @@ def _train_autoencoder(argv: list[str] | None) -> int:
     finished = run_training(
         request,
         request.out / request.part,
-        EncoderObjective(vae) if encoding else DecoderObjective(vae),
+        objective,
         ClipViews(_clips(request, config.clips), config.clips.view(stretch), request.seed),
         collate_clips,
         config.trainer,
@@ -83,11 +79,27 @@ def _train_autoencoder(argv: list[str] | None) -> int:
         vae.register_to_config(scaling_factor=latent_scale(vae, frames))
     else:
         vae.decoder = finished.decoder
-    vae.to("cpu", torch.float16).save_pretrained(request.out / "vae")
+    with replace_folder(request.out / "vae") as passing:
+        save_half(vae, passing)
     print(
         f"autoencoder in {request.out / 'vae'}; next: t4g train-track4gen --from {request.out} --out FOLDER"
     )
     return 0
+
+
+def _autoencoder(
+    folder: Path, encoding: bool, seed: int
+) -> tuple[AutoencoderKLTemporalDecoder, EncoderObjective | DecoderObjective]:
+    """The autoencoder that a training starts from, and what trains one of its parts."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if not encoding:
+            vae = load_autoencoder(folder)
+            return vae, DecoderObjective(vae)
+        vae = mini_autoencoder()
+        if (folder / "vae").exists():
+            vae.decoder = load_autoencoder(folder).decoder
+        return vae, EncoderObjective(vae)
 
 
 def train_track4gen(argv: list[str] | None = None) -> int:

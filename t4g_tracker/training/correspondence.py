@@ -63,11 +63,12 @@ def correspondence_loss(features: Tensor, pairs: Pairs, size: Size, temperature:
     frames, channels, height, width = features.shape
     stride_px = size[0] / height
     offset_px = centred_offset(stride_px)
-    features = features.float()
-    queries = sample_vectors(
-        features.permute(0, 2, 3, 1), pairs.source, pixels_to_cells(pairs.source_xy, stride_px, offset_px)
-    )
-    images = normalize(features, dim=1, eps=1e-6).flatten(2)
-    similarity = torch.bmm(queries.view(frames, -1, channels), images).flatten(0, 1)
-    target = pixels_to_cells(pairs.target_xy, stride_px, offset_px)
-    return pairs.known * cell_cross_entropy(similarity, target, (height, width), temperature)
+    with torch.autocast(features.device.type, enabled=False):  # bfloat16 has 3 digits, the softmax needs more
+        features = features.float()
+        queries = sample_vectors(
+            features.permute(0, 2, 3, 1), pairs.source, pixels_to_cells(pairs.source_xy, stride_px, offset_px)
+        )
+        images = normalize(features, dim=1, eps=1e-6).flatten(2)
+        similarity = torch.bmm(queries.view(frames, -1, channels), images).flatten(0, 1)
+        target = pixels_to_cells(pairs.target_xy, stride_px, offset_px)
+        return pairs.known * cell_cross_entropy(similarity, target, (height, width), temperature)

@@ -15,8 +15,9 @@ from torch.utils.data import Dataset
 from t4g_tracker.coordinates import Size, to_sample_grid
 from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.training.batches import TensorBatch
-from t4g_tracker.training.clips import TrainingClip, draw_clip, train_generator
+from t4g_tracker.training.clips import CLIPS_VERSION, TrainingClip, draw_clip, train_generator
 from t4g_tracker.training.kept import kept_or_drawn
+from t4g_tracker.training.seeds import generator_for
 from t4g_tracker.training.synthetic import pixel_grid
 
 
@@ -59,7 +60,8 @@ class SyntheticClips:
 
         if self.folder is None:
             return draw()
-        name = f"{self.size[0]}x{self.size[1]}-{self.frames}-{self.points}-{self.seed}-{index}.npz"
+        size = f"{self.size[0]}x{self.size[1]}"
+        name = f"v{CLIPS_VERSION}-{size}-{self.frames}-{self.points}-{self.seed}-{index}.npz"
         return kept_or_drawn(prepare_output_folder(self.folder) / name, TrainingClip, draw)
 
 
@@ -86,7 +88,7 @@ class ClipViews(Dataset[TrainingClip]):
 
     def __getitem__(self, item: tuple[int, int]) -> TrainingClip:
         """View number ``item[1]`` of clip ``item[0]``."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + item[1])
+        generator = generator_for(f"view {self.seed} {item[1]}")
         return look(self.clips.clip(item[0]), self.view, generator)
 
 

@@ -14,7 +14,7 @@ from t4g_tracker.command_line import guarded, read_settings
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.outputs import atomic_write
 from t4g_tracker.training.arguments import add_training_arguments, is_main_process, run_training
-from t4g_tracker.training.clips import val_pairs
+from t4g_tracker.training.clips import CLIPS_VERSION, val_pairs
 from t4g_tracker.training.flow import FlowObjective, FlowObjectiveConfig, FlowValidation, new_raft
 from t4g_tracker.training.flow_views import FlowViews, PairsConfig, collate_pairs
 from t4g_tracker.training.frozen import weights_digest
@@ -72,7 +72,7 @@ def _train_flow(argv: list[str] | None) -> int:
     identity = {
         "command": "train-flow",
         "start": weights_digest(model),
-        "pairs": asdict(config.pairs),
+        "pairs": {**asdict(config.pairs), "version": CLIPS_VERSION},
         "objective": asdict(config.objective),
     }
     averaged: FlowObjective = run_training(

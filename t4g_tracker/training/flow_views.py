@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from t4g_tracker.coordinates import Size
+from t4g_tracker.coordinates import resize_frames
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.training.batches import TensorBatch
-from t4g_tracker.training.clips import FlowPair, draw_pair, train_generator
+from t4g_tracker.training.clips import CLIPS_VERSION, FlowPair, draw_pair, train_generator
 from t4g_tracker.training.kept import kept_or_drawn
 from t4g_tracker.training.random_motion import log_uniform
+from t4g_tracker.training.seeds import generator_for
 from t4g_tracker.training.textures import choice, uniform
 
 LARGEST_FLOW_PX = 400.0  # what moves farther teaches nothing, as in RAFT's own training
@@ -88,7 +89,7 @@ class FlowViews(Dataset[FlowBatch]):
 
     def __getitem__(self, item: tuple[int, int]) -> FlowBatch:
         """View number ``item[1]`` of pair ``item[0]``, as a batch of one."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + item[1])
+        generator = generator_for(f"view {self.seed} {item[1]}")
         return look_at_pair(self.pair(item[0]), self.config, generator)
 
     def pair(self, index: int) -> FlowPair:
@@ -96,7 +97,7 @@ class FlowViews(Dataset[FlowBatch]):
         size = (self.config.height, self.config.width)
         if self.folder is None:
             return draw_pair(train_generator(self.seed, index), size)
-        name = f"pair-{size[0]}x{size[1]}-{self.seed}-{index}.npz"
+        name = f"pair-v{CLIPS_VERSION}-{size[0]}x{size[1]}-{self.seed}-{index}.npz"
         path = prepare_output_folder(self.folder) / name
 
         def draw() -> FlowPair:
@@ -135,7 +136,7 @@ def look_at_pair(pair: FlowPair, config: PairsConfig, generator: torch.Generator
     tall, wide = min(height, round(size[0] / scale)), min(width, round(size[1] / scale))
     top, left = choice(generator, height - tall + 1), choice(generator, width - wide + 1)
     cut = (slice(top, top + tall), slice(left, left + wide))
-    pixels = _resized(images[..., *cut].float() / 255, size)
+    pixels = resize_frames(images[..., *cut].float() / 255, size)
     factor = torch.tensor([size[1] / wide, size[0] / tall])[:, None, None]
     flow = interpolate(flow[..., *cut], size=size, mode="nearest-exact") * factor
     seen = interpolate(seen[:, None, *cut].float(), size=size, mode="nearest-exact")[:, 0] > 0
@@ -153,13 +154,6 @@ def look_at_pair(pair: FlowPair, config: PairsConfig, generator: torch.Generator
         (seen & _stays(flow))[None],
         known[None],
     )
-
-
-def _resized(pixels: Tensor, size: Size) -> Tensor:
-    """(2, 3, h, w) at another size, without aliasing."""
-    if pixels.shape[-2:] == size:
-        return pixels
-    return interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _stays(flow: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def _main(argv: list[str] | None) -> int:
     request = parser.parse_args(argv)
     refined = (find_folder(request.model, need_refiner=False) / "refiner").is_dir()
     config = ObjectiveConfig(refiner=refined, train_image_encoder=True)
-    pipeline, refiner = starting_point(request.model, config, request.seed)
+    pipeline, refiner = starting_point(request.model, config, request.seed, "model")
     segment_frames = int(pipeline.unet.config.num_frames)
     objective = Track4GenObjective(pipeline, refiner, config, segment_frames).eval()
     clips = SyntheticClips(request.clips, *KEPT_CLIPS, request.seed, request.keep_clips)

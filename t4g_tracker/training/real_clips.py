@@ -15,7 +15,7 @@ import torch
 from t4g_tracker.cache import make_key
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import Trajectories, Video
-from t4g_tracker.errors import DatasetError, TrackerError, VideoError
+from t4g_tracker.errors import DatasetError, NothingToFollowError, VideoError
 from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size, resolve_flow, weights_stamp
 from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.training.clips import TrainingClip
@@ -98,7 +98,7 @@ class RealClips:
                 )
                 try:
                     clip = flow_clip(part, self.size, self.points, estimator)
-                except TrackerError:  # nothing in it can be followed
+                except NothingToFollowError:
                     log.warning("%s, frames from %d: left out: no flow leads there and back", source, begin)
                     continue
                 write_kept(self.folder / f"{name}-{begin:06d}.npz", clip)
@@ -151,7 +151,7 @@ def flow_clip(video: Video, size: Size, points: int, estimator: FlowEstimator) -
     A point counts as visible while its trajectory lasts.
 
     Raises:
-        TrackerError: If nothing can be followed.
+        NothingToFollowError: If no point's flow leads there and back.
     """
     frames = working_frames(video, size)
     large = working_frames(video, flow_size(video.size, estimator.config))

@@ -7,7 +7,7 @@ from typing import Any
 
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.flow import FlowConfig
-from t4g_tracker.training.clips import TrainingClip, draw_clip, val_generator
+from t4g_tracker.training.clips import CLIPS_VERSION, TrainingClip, draw_clip, val_generator
 from t4g_tracker.training.dataset import View
 from t4g_tracker.training.track4gen import ObjectiveConfig
 from t4g_tracker.training.trainer import TrainerConfig
@@ -53,7 +53,8 @@ class ClipsConfig:
 
     def identity(self) -> dict[str, Any]:
         """What decides what a training comes to: all but what only measures it."""
-        return {name: value for name, value in asdict(self).items() if name != "validation"}
+        decisive = {name: value for name, value in asdict(self).items() if name != "validation"}
+        return {**decisive, "version": CLIPS_VERSION}
 
     def validation_clips(self) -> list[TrainingClip]:
         """The clips of other seeds that progress is measured on."""

@@ -21,7 +21,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from t4g_tracker.command_line import guarded
 from t4g_tracker.errors import VideoError
-from t4g_tracker.features.diffusion_weights import load_pipeline
+from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.outputs import atomic_write
 from t4g_tracker.training.denoising import denoised
@@ -33,6 +33,7 @@ from t4g_tracker.visualize.drawing import INK, PAPER, write_text
 NOISE = 1.0
 STEPS = 25
 LABEL_PX = 22
+SIZE_STEP_PX = 64  # the autoencoder halves a frame three times, and the UNet three times more
 
 
 Decode = Callable[[Tensor], Tensor]  # from scaled latents (N, c, h, w) to pictures (N, 3, H, W) uint8
@@ -123,25 +124,34 @@ def labelled(rows: dict[str, Tensor]) -> np.ndarray:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command: returns the exit code."""
     return guarded(_main, argv)
 
 
 def _main(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m t4g_tracker.training.strip", description=__doc__)
-    parser.add_argument("model", type=Path, help="folder of the model")
+    parser.add_argument("model", help="folder of the model, or its hub name")
     parser.add_argument("--video", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="picture to write: .png or .jpg")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 448), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--shown", type=int, default=4, help="frames of each row that are drawn")
     parser.add_argument("--read-linearly", action="store_true", help="for a model without a trained decoder")
     request = parser.parse_args(argv)
-    pipeline = load_pipeline(request.model, torch.float32)
+    if min(request.size) < SIZE_STEP_PX or any(side % SIZE_STEP_PX for side in request.size):
+        parser.error(
+            f"--size must be two multiples of {SIZE_STEP_PX}, got {request.size[0]} {request.size[1]}"
+        )
+    if request.shown < 1:
+        parser.error(f"--shown must be at least 1, got {request.shown}")
+    folder = find_folder(request.model, need_refiner=False)
+    check_folder(folder, ObjectiveConfig().block, need_refiner=False)
+    pipeline = load_pipeline(folder, torch.float32)
     count = int(pipeline.unet.config.num_frames)
     frames = working_frames(read_video(request.video), tuple(request.size))[:count]
     if len(frames) < count:
         raise VideoError(f"{request.video}: has {len(frames)} frames; the model takes {count} at once")
     rows = draw_strip(pipeline, frames, read_linearly=request.read_linearly)
-    index = torch.linspace(0, count - 1, request.shown).round().long()
+    index = torch.linspace(0, count - 1, min(request.shown, count)).round().long()
     picture = labelled({name: row[index] for name, row in rows.items()})
     with atomic_write(request.out) as passing:
         Image.fromarray(picture).save(passing)

@@ -202,8 +202,7 @@ def foliage_outline(generator: torch.Generator, size: Size, scale_px: float, sha
     """
     height = noise(generator, size, scale_px, 2)
     level = torch.quantile(height.flatten()[:: max(1, height.numel() // 10000)], 1 - share)
-    rim = xy_half(size, generator.device) - canonical_grid(size, generator.device).abs()
-    return torch.minimum((height - level) * scale_px / 4, rim.amin(dim=-1) - 2)
+    return torch.minimum((height - level) * scale_px / 4, _from_rim(size, generator.device) - 2)
 
 
 def sticks_outline(generator: torch.Generator, size: Size) -> Tensor:
@@ -214,7 +213,7 @@ def sticks_outline(generator: torch.Generator, size: Size) -> Tensor:
         size: (h, w) in pixels.
 
     Returns:
-        (h, w) about the distance in pixels to the outline, negative outside.
+        (h, w) about the distance in pixels to the outline, negative outside and at the rim.
     """
     half = xy_half(size, generator.device) - 3
     grid = canonical_grid(size, generator.device)
@@ -229,4 +228,9 @@ def sticks_outline(generator: torch.Generator, size: Size) -> Tensor:
         inside = torch.maximum(inside, width_px - distance)
         if uniform(generator, 0, 1) < 0.5:  # branch off here, or go on from the end
             start = end
-    return inside
+    return torch.where(_from_rim(size, generator.device) < 1, inside.clamp(max=-1), inside)
+
+
+def _from_rim(size: Size, device: torch.device) -> Tensor:
+    """(h, w) distance of each pixel to the outermost ones; what they show is seen beyond them as well."""
+    return (xy_half(size, device) - canonical_grid(size, device).abs()).amin(dim=-1)

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from t4g_tracker.errors import ConfigError, TrackerError, TrainingError
-from t4g_tracker.outputs import prepare_output_folder
+from t4g_tracker.outputs import atomic_write, prepare_output_folder
 from t4g_tracker.precision import Precision, pick_precision
 from t4g_tracker.training.batches import Turns, batches_from
 from t4g_tracker.training.checkpoint import Checkpoint, TrainingState
@@ -130,6 +130,8 @@ def train(
     identity = {**identity, "trainer": lasting, "seed": run.seed}
     kept = Checkpoint(run.folder / CHECKPOINT, identity, accelerator.unwrap_model(model), averaged, optimiser)
     state = kept.resume()
+    if accelerator.is_main_process:
+        _forget_after(run.folder / HISTORY, state.step)
     turns = Turns(
         len(items),  # type: ignore[arg-type]
         config.batch,
@@ -149,6 +151,7 @@ def train(
         progress, stopped = _agreed(accelerator, progress, run.stop())
         if stopped or progress >= 1:
             break
+        expected = max(state.step + 1, round(state.step / progress)) if state.step else config.steps
         torch.manual_seed(hash((run.seed, state.step, accelerator.process_index)) % 2**63)
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * one_cycle(progress, config.warm_up)
@@ -169,7 +172,7 @@ def train(
             )
         state.step += 1
         if accelerator.is_main_process:
-            run.report(state.step, config.steps, " ".join(f"{k} {v:.3f}" for k, v in figures.items()))
+            run.report(state.step, expected, " ".join(f"{k} {v:.3f}" for k, v in figures.items()))
         if state.step % config.validate_every == 0:
             paused = time.monotonic()
             figures |= validate(averaged.module.eval())
@@ -258,6 +261,17 @@ def _average(decay: float) -> Callable[..., None]:
                 average.copy_(value)
 
     return update
+
+
+def _forget_after(history: Path, step: int) -> None:
+    """Drop the lines of steps that a killed training took after its last checkpoint: they are taken again."""
+    if not history.exists():
+        return
+    lines = history.read_text(encoding="utf-8").splitlines()
+    known = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    if known != lines:
+        with atomic_write(history) as passing:
+            passing.write_text("".join(f"{line}\n" for line in known), encoding="utf-8")
 
 
 def _note(folder: Path, state: TrainingState, rate: float, figures: dict[str, float]) -> None:
