@@ -230,7 +230,7 @@ def track_snapshots(
             rows.append(Row(label, step, track_points(clip, queries, config, adapted, None, advance)))
         if config.tracking.path:
             finished = track_points(clip, queries, config, adapted, flow, advance)
-            rows.append(Row("path along flow", steps[-1], finished))
+            rows.append(Row("finished tracker", steps[-1], finished))
     return rows
 
 

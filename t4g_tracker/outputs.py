@@ -23,6 +23,10 @@ from t4g_tracker.errors import OutputError, QueryError
 
 ARRAYS = ("tracks", "visibility", "confidence", "queries", "names", "size", "fps")
 
+_MASK = os.umask(0o022)  # it can be read only by setting it
+os.umask(_MASK)
+FILE_MODE = 0o666 & ~_MASK  # of every file written here, as of any new file
+
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or choose another output folder",
     errno.EDQUOT: "your disk quota is used up; free some space or choose another output folder",
@@ -56,6 +60,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         yield passing
         _flush_to_disk(passing)
+        passing.chmod(FILE_MODE)  # some writers make files that their owner alone may read
         passing.replace(path)
     except OSError as error:
         raise OutputError(_why_not_written(path, error)) from error
@@ -86,6 +91,7 @@ def replace_folder(folder: Path) -> Iterator[Path]:
         yield passing
         for path in passing.rglob("*"):
             if path.is_file():
+                path.chmod(FILE_MODE)
                 _flush_to_disk(path)
         replaced = passing / "replaced"
         replaced.mkdir()

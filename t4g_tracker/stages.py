@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+LOG_EVERY_S = 10.0  # between the lines of a bar that goes into a file
 
 Progress = Callable[[int, int], None]  # told (done, in all) while work goes on
 # From a stage's title and unit to what shows its progress, which takes (done, in all) and perhaps a note.
@@ -83,20 +86,32 @@ def _peak_mb() -> float:
 def progress_bar(title: str, unit: str, quiet: bool = False) -> Iterator[Callable[..., None]]:
     """A tqdm bar with time left, as a callback that takes (done, in all) and perhaps a note.
 
-    It appears with the first call, so a stage that finds its result kept shows none.
+    It appears with the first call, so a stage that finds its result kept shows none; what is done by then
+    does not count for the time left. Log messages go above it. In a file it writes a line now and then.
     """
     bars: list[tqdm[Any]] = []
+    every_s = 0.1 if sys.stderr.isatty() else LOG_EVERY_S
 
     def update(done: int, total: int, note: str = "") -> None:
         if not bars:
-            bars.append(tqdm(desc=f"{title:<12}", unit=unit, total=total, disable=quiet, dynamic_ncols=True))
+            bar = tqdm(
+                desc=f"{title:<12}",
+                unit=unit,
+                initial=done,
+                total=total,
+                disable=quiet,
+                dynamic_ncols=True,
+                mininterval=every_s,
+            )
+            bars.append(bar)
         if note:
-            bars[0].set_postfix_str(note, refresh=False)
+            bars[0].set_postfix_str(note, refresh=done == bars[0].n)
         bars[0].total = total  # of a time budget it is an estimate, and changes
         bars[0].update(done - bars[0].n)
 
     try:
-        yield update
+        with logging_redirect_tqdm():
+            yield update
     finally:
         for bar in bars:
             bar.close()

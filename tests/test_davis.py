@@ -42,18 +42,18 @@ def rows(out):
 
 def test_annotated_sequences_are_scored_in_one_table(tracked):
     found = rows(tracked)
-    assert [row["clip"] for row in found if row["method"] == "path along flow"] == list(MOTIONS)
+    assert [row["clip"] for row in found if row["method"] == "finished tracker"] == list(MOTIONS)
     for row in found:
-        if row["method"] == "path along flow":
+        if row["method"] == "finished tracker":
             assert float(row["delta_avg"]) > 95
     said = json.loads((tracked / "summary.json").read_text())
-    assert [row["method"] for row in said["rows"] if row["clip"] == "mean"][-1] == "path along flow"
+    assert [row["method"] for row in said["rows"] if row["clip"] == "mean"][-1] == "finished tracker"
 
 
 def test_every_sequence_has_the_results_of_a_run_of_its_own(tracked, annotated, tiny_settings, tmp_path):
     run = json.loads((tracked / "left" / "run.json").read_text())
     assert run["arguments"]["sequence"] == "left"
-    assert run["scores"]["path along flow"]["delta_avg"] > 95
+    assert run["scores"]["finished tracker"]["delta_avg"] > 95
     tracks, queries, _, _ = read_tracks_npz(tracked / "left" / "tracks.npz")
     video = annotated / "JPEGImages" / "480p" / "left"
     alone = ["--video", str(video), "--queries", str(tracked / "left" / "tracks.npz"), "--device", "cpu"]
@@ -87,7 +87,7 @@ def test_a_sequence_and_the_table_count_the_same_frames(slide, ask, track, tmp_p
     table = {row["method"]: float(row["delta_avg"]) for row in rows(out)}
     for method, score in scores.items():
         assert score["delta_avg"] == pytest.approx(table[method], abs=0.006)
-    assert table["path along flow"] < 95
+    assert table["finished tracker"] < 95
 
 
 def test_a_grid_without_points_is_refused(annotated, track, tmp_path):
@@ -132,8 +132,8 @@ def test_without_tracks_points_are_laid_inside_the_first_mask(slide, ask, track,
     x, y = queries.xy.unbind(1)
     assert ((x >= 30) & (x < 60) & (y >= 20) & (y < 44)).all()
     assert [(row["clip"], row["method"]) for row in rows(tmp_path / "out")] == [
-        ("left", "path along flow"),
-        ("right", "path along flow"),
+        ("left", "finished tracker"),
+        ("right", "finished tracker"),
     ]
 
 

@@ -221,7 +221,8 @@ def test_a_white_line_leads_from_a_found_point_to_its_true_place():
     scale = 320 / 160
     row, column = top + round(30 * scale), left + round(45 * scale)
     assert lines[row - 1 : row + 2, column].any()
-    assert not lines[top + 100 :].any()  # the second point is truly hidden, so there is no place to show
+    assert not lines[top + 100 : top + 180].any()  # the second point is truly hidden: no place to show
+    assert lines[top + 180 :].any()  # and below the tiles it says what the line means
 
 
 def test_captions_and_labels_are_written_beside_the_tiles():

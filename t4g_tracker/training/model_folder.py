@@ -101,6 +101,9 @@ def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVide
 
 def save_half(model: Any, folder: Path) -> None:
     """Write a pipeline or a model of diffusers in half precision, without a word of where it came from."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of writing shards
     model.to("cpu", torch.float16).save_pretrained(folder)
     for path in folder.rglob("*.json"):
         content = json.loads(path.read_text(encoding="utf-8"))

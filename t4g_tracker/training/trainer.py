@@ -8,6 +8,7 @@ losses. The loop knows nothing else about it. Several GPUs go through accelerate
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from t4g_tracker.precision import Precision, pick_precision
 from t4g_tracker.training.batches import Turns, batches_from
 from t4g_tracker.training.checkpoint import Checkpoint, TrainingState
 from t4g_tracker.training.temporal import flatten_time_convolutions
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.jsonl"
@@ -142,6 +145,8 @@ def train(
     )
     batches = batches_from(items, collate, turns, config.workers)
     begin, bad, called_at = time.monotonic() - state.seconds, 0, state.step
+    figures: dict[str, float] = {}
+    report = run.report if accelerator.is_main_process else None
     next_save = time.monotonic() + config.save_every_s
     while True:
         state.seconds = time.monotonic() - begin
@@ -152,6 +157,8 @@ def train(
         if stopped or progress >= 1:
             break
         expected = max(state.step + 1, round(state.step / progress)) if state.step else config.steps
+        if report is not None:
+            report(state.step, expected, " ".join(f"{k} {v:.3f}" for k, v in figures.items()))
         torch.manual_seed(hash((run.seed, state.step, accelerator.process_index)) % 2**63)
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * one_cycle(progress, config.warm_up)
@@ -171,11 +178,9 @@ def train(
                 " and give another --out"
             )
         state.step += 1
-        if accelerator.is_main_process:
-            run.report(state.step, expected, " ".join(f"{k} {v:.3f}" for k, v in figures.items()))
         if state.step % config.validate_every == 0:
             paused = time.monotonic()
-            figures |= validate(averaged.module.eval())
+            figures |= _validated(validate, averaged.module, state.step, expected, report)
             begin += time.monotonic() - paused  # measuring is not training
         if accelerator.is_main_process:
             if state.step % 10 == 0 or state.step % config.validate_every == 0:
@@ -187,12 +192,28 @@ def train(
                 begin += took
                 next_save = time.monotonic() + max(config.save_every_s, took / SAVING_SHARE)
     if not stopped and state.step > called_at and state.step % config.validate_every:
-        figures = validate(averaged.module.eval())
+        figures = _validated(validate, averaged.module, state.step, expected, report)
         if accelerator.is_main_process:
             _note(run.folder, state, optimiser.param_groups[0]["lr"], figures)
     if accelerator.is_main_process:
         kept.save(state)
     return averaged.module.eval(), not stopped
+
+
+def _validated(
+    validate: Callable[[nn.Module], dict[str, float]],
+    averaged: nn.Module,
+    step: int,
+    expected: int,
+    report: Callable[..., None] | None,
+) -> dict[str, float]:
+    """What validation finds; ``report`` and the log tell that it takes its time, and what came of it."""
+    if report is not None:
+        report(step, expected, "measuring what no training sees")
+    found = validate(averaged.eval())
+    if report is not None:
+        log.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in found.items()))
+    return found
 
 
 def _step(

@@ -15,8 +15,8 @@ import torch
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
-from t4g_tracker.visualize.drawing import INK, PAPER, SOFT_INK, draw_points, line, write_text
-from t4g_tracker.visualize.tiles import GAP_PX, WIDEST_PX, Painter, tile_size
+from t4g_tracker.visualize.drawing import INK, PAPER, SOFT_INK, write_text
+from t4g_tracker.visualize.tiles import GAP_PX, LEGEND, WIDEST_PX, Painter, tile_size, write_legend
 
 PICTURE_PX = 2400  # at most so wide, for print
 NAME_PX, CAPTION_PX = 30, 24  # heights of the picture's letters
@@ -189,17 +189,11 @@ def _write_label(
 
 def _write_legend(picture: np.ndarray, left: int, top: int, height: int, painter: Painter) -> None:
     """What the marks mean, in the free room right of the query points; nothing where there is none."""
-    rows = ["seen", "hidden", "to where the point truly is"]
-    rows = rows if painter.truth is not None else rows[:2]
     room = picture.shape[1] - left - 80
     if room < 150:
         return
-    colours, radius = painter.colours[:1], max(7.0, painter.radius)
-    for place, text in enumerate(rows):
-        y = top + height / 2 + (place - (len(rows) - 1) / 2) * 1.2 * _STEP * CAPTION_PX
-        mark = np.array([[left + 36.0, y]])
-        if place == 2:
-            line(picture, mark[0] - (18, 0), mark[0] + (18, 0), (255, 255, 255), 2)
-        else:
-            draw_points(picture, mark, np.array([place == 0]), colours, radius)
-        write_text(picture, text, (left + 70, y), CAPTION_PX, SOFT_INK, "lm", room)
+    entries = len(LEGEND) if painter.truth is not None else 2
+    middles = [
+        top + height / 2 + (place - (entries - 1) / 2) * 1.2 * _STEP * CAPTION_PX for place in range(entries)
+    ]
+    write_legend(picture, painter, [(left + 18, middle) for middle in middles], CAPTION_PX, room)

@@ -13,9 +13,19 @@ import numpy as np
 
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.visualize.drawing import INK, PAPER, SOFT_INK, write_text
-from t4g_tracker.visualize.tiles import GAP_PX, WIDEST_PX, Painter, columns_across, tile_size
+from t4g_tracker.visualize.tiles import (
+    GAP_PX,
+    WIDEST_PX,
+    Painter,
+    columns_across,
+    tile_size,
+    write_legend,
+)
 
 Rows = Sequence[tuple[str, Tracks]]
+
+LEGEND_PX = 26  # room for it, below the tiles
+_ENTRIES_PX = (0, 95, 205)  # where its entries begin
 
 
 def progress_picture(
@@ -45,7 +55,8 @@ def progress_picture(
     tile = tile_size(video.size, (WIDEST_PX - label_px - GAP_PX) / len(frame_indices) - GAP_PX)
     top = 2 * height_px + GAP_PX
     left = label_px + GAP_PX
-    height = top + len(rows) * (tile[0] + GAP_PX)
+    below = top + len(rows) * (tile[0] + GAP_PX)
+    height = below + LEGEND_PX
     width = left + len(frame_indices) * (tile[1] + GAP_PX)
     picture = np.full((height, width, 3), PAPER, np.uint8)
     painter = Painter.make(video, queries, tile, truth)
@@ -56,6 +67,7 @@ def progress_picture(
         for row, (_, tracks) in enumerate(rows):
             y = top + row * (tile[0] + GAP_PX)
             picture[y : y + tile[0], x : x + tile[1]] = painter.tile(background, tracks, frame)
+    _write_legend(picture, painter, left, below)
     for row, (label, _) in enumerate(rows):
         middle = top + row * (tile[0] + GAP_PX) + tile[0] / 2
         lift = 0.7 * height_px if captions else 0
@@ -94,7 +106,8 @@ def progress_video(
     label_px = 28
     down = math.ceil(len(rows) / across)
     step = (tile[0] + label_px + GAP_PX, tile[1] + GAP_PX)
-    sheet = np.full((down * step[0] + GAP_PX, across * step[1] + GAP_PX, 3), PAPER, np.uint8)
+    below = down * step[0] + GAP_PX
+    sheet = np.full((below + LEGEND_PX, across * step[1] + GAP_PX, 3), PAPER, np.uint8)
     corners = [
         (GAP_PX + index // across * step[0], GAP_PX + index % across * step[1]) for index in range(len(rows))
     ]
@@ -104,9 +117,17 @@ def progress_video(
         if captions:
             write_text(sheet, captions[index], (x + tile[1] - 2, middle), 15, SOFT_INK, "rm", 0.4 * tile[1])
     painter = Painter.make(video, queries, tile, truth)
+    _write_legend(sheet, painter, GAP_PX, below)
     for frame in range(video.frame_count):
         picture, background = sheet.copy(), painter.background(frame)
         for (_, tracks), (y, x) in zip(rows, corners, strict=True):
             y += label_px
             picture[y : y + tile[0], x : x + tile[1]] = painter.tile(background, tracks, frame)
         yield picture
+
+
+def _write_legend(picture: np.ndarray, painter: Painter, left: float, top: float) -> None:
+    """What the marks mean, in a line below the tiles; as much of it as there is room for."""
+    middle = top + LEGEND_PX / 2 - GAP_PX / 2
+    room = picture.shape[1] - left - 60
+    write_legend(picture, painter, [(left + x, middle) for x in _ENTRIES_PX if x + 60 < room], 15, room)

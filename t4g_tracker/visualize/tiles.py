@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,12 +12,22 @@ import numpy as np
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.visualize.colours import point_colours
-from t4g_tracker.visualize.drawing import dimmed, dot_radius, draw_points, line, positions, resized
+from t4g_tracker.visualize.drawing import (
+    SOFT_INK,
+    dimmed,
+    dot_radius,
+    draw_points,
+    line,
+    positions,
+    resized,
+    write_text,
+)
 from t4g_tracker.visualize.overlay import with_trails
 
 WIDEST_PX = 1600  # of a picture of tiles
 GAP_PX = 8  # between tiles
 DIM = 0.75
+LEGEND = ("seen", "hidden", "to where the point truly is")  # the last where that is known
 _ERROR_COLOUR = (255, 255, 255)
 
 
@@ -79,3 +90,30 @@ class Painter:
             picture = cv2.addWeighted(lined, self.line_strength, picture, 1 - self.line_strength, 0)
         draw_points(picture, xy[:, -1], visible[:, -1], self.colours, self.radius)
         return picture
+
+
+def write_legend(
+    picture: np.ndarray,
+    painter: Painter,
+    corners: Sequence[tuple[float, float]],
+    height_px: int,
+    room_px: float,
+) -> None:
+    """Write what the marks of tiles mean.
+
+    Args:
+        picture: (H, W, 3) uint8, drawn on.
+        painter: Of the tiles.
+        corners: Of each entry of ``LEGEND``: its left end and the middle of its height, in pixels.
+        height_px: Of the letters.
+        room_px: Widest an entry's text may be.
+    """
+    entries = LEGEND if painter.truth is not None else LEGEND[:2]
+    for place, (text, (left, middle)) in enumerate(zip(entries, corners, strict=False)):
+        mark = np.array([[left + 18.0, middle]])
+        if place == 2:
+            line(picture, mark[0] - (18, 0), mark[0] + (18, 0), _ERROR_COLOUR, 2)
+        else:
+            radius = min(max(0.3 * height_px, painter.radius), 0.5 * height_px)
+            draw_points(picture, mark, np.array([place == 0]), painter.colours[:1], radius)
+        write_text(picture, text, (left + 28 + 0.9 * height_px, middle), height_px, SOFT_INK, "lm", room_px)
