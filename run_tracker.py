@@ -66,7 +66,7 @@ def _track_command(argv: list[str] | None) -> int:
     request = parse_track(argv)
     config = read_settings(Config(), request.config, request.assignments)
     device = pick_device(request.device)
-    video = read_video(request.video)
+    video = read_video(request.video, request.first_frames)
     queries = request_queries(request, video)
     truth = request_truth(request, video, queries)
     foreground = None
@@ -86,7 +86,7 @@ def _track_command(argv: list[str] | None) -> int:
     rows = track_snapshots(clip, queries, config, features, flow, fitted)
     asked = {name: str(value) for name, value in vars(request).items()}
     rows = write_everything(clip, queries, config, fitted, rows, truth, folder, asked)
-    print("\n".join(closing_lines(folder, rows, clip.log.stages)))
+    print("\n".join(closing_lines(folder, rows, clip.log)))
     return 0
 
 

@@ -48,7 +48,7 @@ def _compare_command(argv: list[str] | None) -> int:
     chosen = choose_features(base.features, request.features)
     configs = {name: replace(base, features=features) for name, features in chosen.items()}
     device = pick_device(request.device)
-    video = read_video(request.video)
+    video = read_video(request.video, request.first_frames)
     queries = request_queries(request, video)
     truth = request_truth(request, video, queries)
     check_choices(chosen)

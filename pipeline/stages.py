@@ -144,10 +144,12 @@ def training_trajectories(clip: Clip, config: Config, flow: FlowSequence) -> Tra
 def fit_adapter(clip: Clip, config: Config, features: FeatureGrid, flow: FlowSequence) -> Adaptation:
     """Stage 4: the optimisation; interrupted runs go on from their checkpoint."""
     key = _adaptation_key(clip, config)
-    kept = clip.cache.load_timed("adaptation", key)
-    if kept is not None:
-        clip.log.kept["adaptation"] = kept[1]
-        return unpack(Adaptation, kept[0])
+    if clip.cache.has("adaptation", key):
+        with clip.log.stage("adaptation"):
+            kept = clip.cache.load_timed("adaptation", key)
+        if kept is not None:
+            clip.log.kept["adaptation"] = kept[1]
+            return unpack(Adaptation, kept[0])
     resume = clip.cache.load("checkpoint", key)
     if resume is not None:
         log.info("adaptation: going on from step %d of %d", resume["step"], config.adaptation.steps)

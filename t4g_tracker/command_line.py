@@ -40,6 +40,7 @@ class PointsRequest:
     grid_frame: int
     mask: Path | None
     truth: Path | None
+    first_frames: int  # 0: all
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that say which points of which video are followed, and their true tracks."""
     parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
+    parser.add_argument(
+        "--first-frames", type=int, default=0, metavar="N", help="only the first N frames of it"
+    )
     points = parser.add_mutually_exclusive_group()
     points.add_argument("--queries", type=Path, help="query points: .json, .csv, .npy or .npz")
     points.add_argument(
@@ -130,6 +134,8 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_points(parser: argparse.ArgumentParser, request: PointsRequest) -> None:
     """Exit with code 2 where a request does not say which points to follow, or says it twice."""
+    if request.first_frames < 0 or request.first_frames == 1:
+        parser.error("--first-frames must be at least 2")
     if request.queries is None and request.grid is None:
         if request.mask is None:
             parser.error("say which points to follow: --queries FILE, or --grid N")
@@ -141,7 +147,7 @@ def check_points(parser: argparse.ArgumentParser, request: PointsRequest) -> Non
 def parse_track(argv: list[str] | None) -> TrackRequest:
     """Read the arguments of ``run_tracker.py``; exits with code 2 on wrong usage."""
     parser = argparse.ArgumentParser(
-        prog="run_tracker.py",
+        prog="t4g track" if Path(sys.argv[0]).stem == "t4g" else "run_tracker.py",
         description="Track points through a video, before and after their query frame. Fits a residual "
         "adapter to the video first; asking again about the same video answers in seconds.",
         epilog="More: --davis ROOT --help (a whole DAVIS folder), t4g bench --help (accuracy on annotated "
@@ -178,6 +184,8 @@ def request_truth(request: PointsRequest, video: Video, queries: QueryPoints) ->
     if request.truth is None:
         return None
     truth, asked, size, _ = read_tracks_npz(request.truth)
+    if request.first_frames:
+        truth = truth.first(request.first_frames)
     if size != video.size or truth.xy.shape[1] != video.frame_count:
         raise QueryError(
             f"{request.truth}: true tracks are of {truth.xy.shape[1]} frames of {size[1]}x{size[0]}, but "

@@ -144,7 +144,8 @@ def check_choices(chosen: dict[str, FeaturesConfig]) -> None:
         try:
             check_features(config)
         except WeightsError as error:
-            raise WeightsError(f"--features {name}: {error}") from error
+            here = f"; here that is --features {name}=FOLDER" if name in MODEL_OF else ""
+            raise WeightsError(f"--features {name}: {error}{here}") from error
 
 
 def score_compared(compared: Compared, truth: Tracks, queries: QueryPoints, video: Video) -> Compared:

@@ -119,3 +119,7 @@ class Tracks:
 
     def __len__(self) -> int:
         return self.xy.shape[0]
+
+    def first(self, frames: int) -> Tracks:
+        """The same points in the first ``frames`` frames alone."""
+        return Tracks(self.xy[:, :frames], self.visibility[:, :frames], self.confidence[:, :frames])

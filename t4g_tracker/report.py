@@ -17,6 +17,7 @@ from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.metrics import QueryMode, Scores, score
 from t4g_tracker.outputs import write_run_json, write_tracks_csv, write_tracks_npz
+from t4g_tracker.stages import StageLog
 from t4g_tracker.visualize.curve import draw_curve
 from t4g_tracker.visualize.overlay import draw_overlay, write_picture, write_video
 from t4g_tracker.visualize.progress import progress_picture, progress_video
@@ -179,7 +180,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def closing_lines(folder: Path, rows: list[Row], stages: dict[str, dict[str, float]]) -> list[str]:
+def closing_lines(folder: Path, rows: list[Row], log: StageLog) -> list[str]:
     """What to tell the user at the end: accuracy if known, time, and where the results are."""
     lines = []
     if rows[-1].scores is not None:
@@ -191,8 +192,11 @@ def closing_lines(folder: Path, rows: list[Row], stages: dict[str, dict[str, flo
                 f"AJ {_one(row.scores.average_jaccard)}   OA {_one(row.scores.occlusion_accuracy)}   "
                 f"within 1 px {_one(row.scores.within_1px)}"
             )
-    spent = ", ".join(f"{name} {entry['seconds']:.0f} s" for name, entry in stages.items())
-    peak = max(entry["peak_memory_mb"] for entry in stages.values())
+    spent = ", ".join(
+        f"{name} {'kept' if name in log.kept else format(entry['seconds'], '.0f') + ' s'}"
+        for name, entry in log.stages.items()
+    )
+    peak = max(entry["peak_memory_mb"] for entry in log.stages.values())
     lines.append(f"took {spent}; at most {peak / 1000:.1f} GB of memory")
     lines.append(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return lines

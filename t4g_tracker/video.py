@@ -31,8 +31,8 @@ _FRAME_EXTENSIONS = (".jpg", ".jpeg", ".png")
 _VALUES_PER_CHUNK = 2**25  # resize this many values at once: 128 MiB as float32
 
 
-def read_video(path: str | Path) -> Video:
-    """Read every frame of a video file or of a folder of frames.
+def read_video(path: str | Path, first_frames: int = 0) -> Video:
+    """Read every frame of a video file or of a folder of frames, or the first ones.
 
     A file may have any container and codec that PyAV reads; rotation and mirroring
     in its metadata are applied, so frames are as a player shows them. In a folder,
@@ -44,6 +44,7 @@ def read_video(path: str | Path) -> Video:
 
     Args:
         path: Video file, or folder that holds the frames directly.
+        first_frames: How many to read, fewer where there are not so many; 0 for all.
 
     Returns:
         The video, with ``frames`` (T, H, W, 3) uint8 RGB at the original size and T
@@ -57,9 +58,9 @@ def read_video(path: str | Path) -> Video:
     source, path = str(path), Path(path)
     try:
         if path.is_dir():
-            frames, fps = _read_folder(path), FOLDER_FPS
+            frames, fps = _read_folder(path, first_frames), FOLDER_FPS
         elif path.exists():
-            frames, fps = _read_file(path)
+            frames, fps = _read_file(path, first_frames)
         else:
             raise VideoError(f"{source}: no such file or folder; check the path")
     except OSError as error:
@@ -116,7 +117,7 @@ class _Decoded:
     cut: bool  # the data stopped inside a frame
 
 
-def _read_file(path: Path) -> tuple[np.ndarray, float]:
+def _read_file(path: Path, first_frames: int) -> tuple[np.ndarray, float]:
     """Frames (T, H, W, 3) and mean frame rate of a video file."""
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: is empty (0 bytes); copy or export the video again")
@@ -125,8 +126,9 @@ def _read_file(path: Path) -> tuple[np.ndarray, float]:
         with av.open(str(path.absolute()), metadata_errors="replace") as container:
             stream = _video_stream(container, path)
             fps = float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
-            decoded = _decode(container, stream, path)
-            _check_complete(decoded, stream, fps, path)
+            decoded = _decode(container, stream, path, first_frames)
+            if not 0 < first_frames == len(decoded.frames):
+                _check_complete(decoded, stream, fps, path)
     except av.FFmpegError as error:
         raise VideoError(_why_unreadable(path)) from error
     return _stack(decoded.frames), fps
@@ -144,8 +146,8 @@ def _video_stream(container: Any, path: Path) -> Any:
     raise VideoError(f"{path}: holds no video stream, only {kinds}; give a file with moving pictures")
 
 
-def _decode(container: Any, stream: Any, path: Path) -> _Decoded:
-    """Every frame that can be decoded, upright, up to the first damage."""
+def _decode(container: Any, stream: Any, path: Path, first_frames: int) -> _Decoded:
+    """Every frame that can be decoded, or the first ones, upright, up to the first damage."""
     frames: list[np.ndarray] = []
     end_s, cut = None, False
     try:
@@ -158,6 +160,8 @@ def _decode(container: Any, stream: Any, path: Path) -> _Decoded:
                     raise
                 continue  # a recording may begin between two key frames
             for picture in pictures:
+                if 0 < first_frames == len(frames):
+                    return _Decoded(frames, end_s, cut=False)
                 frames.append(_upright(picture))
                 if frames[-1].shape != frames[0].shape:
                     sizes = f"{_said_size(frames[0])} to {_said_size(frames[-1])}"
@@ -253,9 +257,10 @@ def image_files(folder: Path) -> list[Path]:
     return sorted((file for file in images if file.name[0] != "." and file.is_file()), key=_natural_order)
 
 
-def _read_folder(folder: Path) -> np.ndarray:
+def _read_folder(folder: Path, first_frames: int) -> np.ndarray:
     """Frames (T, H, W, 3) of a folder of images."""
     files = image_files(folder)
+    files = files[:first_frames] if first_frames else files
     if not files:
         raise VideoError(f"{folder}: holds no jpg or png frames; give the folder that holds them directly")
     frames = np.empty((len(files), *_read_image(files[0]).shape), np.uint8)

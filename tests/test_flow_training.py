@@ -194,7 +194,7 @@ def test_scores_are_of_all_pixels_both_ways(shifted):
 
 def test_bench_flow_has_a_row_for_every_method_and_for_what_is_set(capsys):
     size = ["--pairs", "1", "--height", "128", "--width", "160", "--device", "cpu"]
-    assert bench_flow([*size, "--set", "method=dis", "finest_scale=1"]) == 0
+    assert bench_flow([*size, "--set", "flow.method=dis", "finest_scale=1"]) == 0
     heading, _, *rows = capsys.readouterr().out.splitlines()
     table = {row.split("|")[1].strip(): row.split("|")[2:-1] for row in rows}
     assert list(table) == [

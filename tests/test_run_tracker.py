@@ -105,12 +105,13 @@ def test_the_record_names_settings_seed_and_accuracy(finished):
     assert list(record["scores"].values())[-1]["delta_avg"] > 90
 
 
-def test_asking_for_other_points_reuses_what_the_video_taught(kept, command, tmp_path, monkeypatch):
+def test_asking_for_other_points_reuses_what_the_video_taught(kept, command, tmp_path, monkeypatch, capsys):
     for work in ("extract_features", "FlowEstimator", "adapt"):
         monkeypatch.setattr(stages, work, None)  # calling it would fail
     (tmp_path / "more.json").write_text(json.dumps([[3, 50, 30], [7, 70, 20], [0, 30, 50]]))
     assert command(tmp_path / "out", kept, "--queries", str(tmp_path / "more.json")) == 0
-    assert not {"trajectories", "adaptation"} & stages_of(tmp_path / "out")
+    assert "trajectories" not in stages_of(tmp_path / "out")
+    assert "took features kept, flow kept, adaptation kept, tracking " in capsys.readouterr().out
     assert len(np.load(tmp_path / "out" / "tracks.npz")["tracks"]) == 3
 
 
@@ -127,6 +128,15 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(finished, 
 def test_without_steps_the_frozen_features_are_tracked_and_nothing_is_fitted(kept, command, tmp_path):
     assert command(tmp_path / "out", kept, "--set", "adaptation.steps=0") == 0
     assert "trajectories" not in stages_of(tmp_path / "out")
+
+
+def test_the_first_frames_alone_are_tracked_on_request(inputs, tiny_settings, tmp_path):
+    (tmp_path / "early.json").write_text(json.dumps(POINTS[:1]))
+    what = ["--video", str(inputs / "clip"), "--queries", str(tmp_path / "early.json"), "--quiet"]
+    where = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    first = ["--first-frames", "5", "--set", *tiny_settings, "adaptation.steps=0"]
+    assert run_tracker.main([*what, *where, *first]) == 0
+    assert np.load(tmp_path / "out" / "tracks.npz")["tracks"].shape == (1, 5, 2)
 
 
 def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
@@ -203,7 +213,13 @@ def test_a_damaged_cache_entry_is_named_and_fresh_gets_past_it(kept, command, tm
 
 
 @pytest.mark.parametrize(
-    "wrong", [[], ["--video", "x.mp4"], ["--video", "x.mp4", "--grid", "3", "--queries", "q"]]
+    "wrong",
+    [
+        [],
+        ["--video", "x.mp4"],
+        ["--video", "x.mp4", "--grid", "3", "--queries", "q"],
+        ["--video", "x.mp4", "--grid", "3", "--first-frames", "1"],
+    ],
 )
 def test_wrong_usage_exits_with_code_2(wrong, capsys):
     with pytest.raises(SystemExit) as caught:

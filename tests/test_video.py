@@ -93,6 +93,26 @@ def test_lossless_frames_come_back_exactly_and_in_order(tmp_path):
     assert video.name == "a_b"  # the name makes a folder on any system
 
 
+@pytest.mark.parametrize("wanted", [5, 24, 30])
+def test_first_frames_are_the_first_of_all(tmp_path, wanted):
+    file = write_video(tmp_path / "a.mp4", moving_square(24, 96, 128), "libx264")
+    (tmp_path / "frames").mkdir()
+    every = read_video(file).frames
+    for index, frame in enumerate(every):
+        Image.fromarray(frame).save(tmp_path / "frames" / f"{index}.png")
+    for source in (file, tmp_path / "frames"):
+        np.testing.assert_array_equal(read_video(source, wanted).frames, every[:wanted])
+
+
+def test_damage_after_the_first_frames_does_not_matter_to_them(tmp_path):
+    frames = moving_square(24)
+    whole = write_video(tmp_path / "whole.avi", frames, "rawvideo", "bgr24")
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert "cut short or damaged" in message_of(cut)
+    np.testing.assert_array_equal(read_video(cut, 5).frames, frames[:5])
+
+
 @pytest.mark.parametrize("extension", ["mp4", "mkv"])
 def test_variable_frame_rate_is_no_damage(tmp_path, extension):
     # The last picture stands still for 9 of 10 seconds, as in a screen recording.

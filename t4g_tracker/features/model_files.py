@@ -87,8 +87,9 @@ def download(model: str, layout: Layout) -> Path:
             ) from error
         raise WeightsError(
             f"{layout.setting}: {model} is no folder here, and the model hub cannot be reached or does not"
-            f" have it ({one_line(error)}); download it on a connected machine and pass its folder with"
-            f" --set {layout.setting}=FOLDER"
+            f" have it ({one_line(error)}); on a connected machine run"
+            f" hf download {model} --local-dir FOLDER, bring the folder here, and name it:"
+            f" {layout.setting}=FOLDER"
         ) from error
     return folder
 

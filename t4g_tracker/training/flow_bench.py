@@ -103,7 +103,10 @@ def _bench_flow(argv: list[str] | None) -> int:
         methods["raft-mini at half size, refine=dis"] = replace(half, refine="dis")
         methods["raft-mini at half size, refine=best"] = replace(half, refine="best")
     if request.assignments:
-        methods[" ".join(request.assignments)] = read_settings(FlowConfig(), None, request.assignments)
+        asked = [
+            setting.removeprefix("flow.") for setting in request.assignments
+        ]  # as other commands have it
+        methods[" ".join(asked)] = read_settings(FlowConfig(), None, asked)
     device = pick_device(request.device)
     pairs = val_pairs(request.pairs, (request.height, request.width))
     sys.stdout.write(f"{HEADING}\n")
