@@ -18,9 +18,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
 
+from t4g_tracker.bundled import RAFT_MINI, TRACK4GEN_MINI, find_bundled
 from t4g_tracker.command_line import guarded
 from t4g_tracker.errors import WeightsError, one_line
-from t4g_tracker.features.bundled import RAFT_MINI, TRACK4GEN_MINI, find_bundled
 from t4g_tracker.features.diffusion_config import SVD_MODEL
 from t4g_tracker.features.dinov2_config import Dinov2Config
 from t4g_tracker.features.layouts import DINOV2, SVD, TRACK4GEN, ZEROSCOPE, Layout

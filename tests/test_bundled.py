@@ -13,11 +13,11 @@ from tiny_published import save_tiny_mini
 
 from run_tracker import Config
 from t4g_tracker import features
+from t4g_tracker.bundled import TRACK4GEN_MINI
 from t4g_tracker.command_line import read_settings
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features import FeaturesConfig, check_features, extract_features
-from t4g_tracker.features.bundled import TRACK4GEN_MINI
 from t4g_tracker.features.diffusion_config import DiffusionConfig
 from t4g_tracker.metrics import score
 from t4g_tracker.outputs import read_tracks_npz

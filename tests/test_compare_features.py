@@ -13,6 +13,7 @@ from tiny_models import save_tiny_svd
 
 from pipeline.bench import bench_methods
 from pipeline.stages import Config, open_clip
+from t4g_tracker.bundled import TRACK4GEN_MINI
 from t4g_tracker.cache import Cache
 from t4g_tracker.cli import main
 from t4g_tracker.command_line import read_settings
@@ -20,7 +21,6 @@ from t4g_tracker.compare import Choice, choose_features
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features import FeaturesConfig
-from t4g_tracker.features.bundled import TRACK4GEN_MINI
 from t4g_tracker.features.diffusion_config import DiffusionConfig
 from t4g_tracker.metrics import score
 from t4g_tracker.outputs import read_tracks_npz

@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate
 from torchvision.models.optical_flow import raft_small
 
 import t4g_tracker.flow as flow_module
+from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.errors import ConfigError, WeightsError
-from t4g_tracker.features.bundled import RAFT_MINI
 from t4g_tracker.flow import FlowConfig, FlowEstimator, raft, resolve_flow
 from t4g_tracker.flow.choice import best_flow, colour_misfit
 from t4g_tracker.flow.dis import dis_flow, refine_flow

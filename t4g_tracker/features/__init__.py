@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from t4g_tracker.bundled import TRACK4GEN_MINI, find_bundled
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.features.bundled import TRACK4GEN_MINI, find_bundled
 from t4g_tracker.features.diffusion_config import DiffusionConfig, Kind
 from t4g_tracker.features.dinov2_config import Dinov2Config
 from t4g_tracker.features.networks import dtype_for

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.coordinates import Size, resize_frames
 from t4g_tracker.datatypes import FlowSequence
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.features.bundled import RAFT_MINI
 from t4g_tracker.flow.choice import best_flow
 from t4g_tracker.flow.dis import dis_flow, refine_flow
 from t4g_tracker.stages import Progress

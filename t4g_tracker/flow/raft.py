@@ -22,8 +22,8 @@ from torchvision.models.optical_flow import (
     raft_small,
 )
 
+from t4g_tracker.bundled import RAFT_MINI, find_bundled
 from t4g_tracker.errors import WeightsError, one_line
-from t4g_tracker.features.bundled import RAFT_MINI, find_bundled
 from t4g_tracker.stages import Progress
 
 Variant = Literal["raft-mini", "raft-small", "raft-large"]

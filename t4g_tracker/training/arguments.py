@@ -29,7 +29,9 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that every training command takes."""
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, history and weights")
     parser.add_argument(
-        "--time-budget", type=seconds, help="of training in all: 90s, 45m, 2h, or plain seconds (default: none)"
+        "--time-budget",
+        type=seconds,
+        help="of training in all: 90s, 45m, 2h, or plain seconds (default: none)",
     )
     parser.add_argument(
         "--keep-clips", type=Path, help="folder where drawn clips are kept, which saves drawing them again"

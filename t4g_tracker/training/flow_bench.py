@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.command_line import add_assignments, add_device, guarded, pick_device, read_settings
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.features.bundled import RAFT_MINI
 from t4g_tracker.flow import FlowConfig, FlowEstimator
 from t4g_tracker.training.clips import FlowPair, val_pairs
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from t4g_tracker.errors import WeightsError
 
-BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "weights"
+BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "weights"
 TRACK4GEN_MINI = BUNDLED / "track4gen-mini"  # diffusers folder with refiner/
 RAFT_MINI = BUNDLED / "raft-mini.safetensors"
 
