@@ -11,8 +11,8 @@ import pytest
 import torch
 from tiny_published import save_tiny_dinov2, save_tiny_mini, save_tiny_zeroscope
 
-from t4g_tracker import weights
-from t4g_tracker.features import bundled, model_files
+from t4g_tracker import bundled, weights
+from t4g_tracker.features import model_files
 from t4g_tracker.features.layouts import DINOV2, ZEROSCOPE
 
 NAMES = ["track4gen-mini", "raft-mini", "svd", "track4gen", "zeroscope", "dinov2", "raft-small", "raft-large"]

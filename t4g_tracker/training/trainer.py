@@ -11,8 +11,9 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,8 @@ def train(
     accelerator = _accelerator(run.device, precision)
     if accelerator.device.type == "cpu":
         flatten_time_convolutions(objective)
-    optimiser = torch.optim.AdamW(
-        [weight for weight in objective.parameters() if weight.requires_grad],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-    )
+    trained = [weight for weight in objective.parameters() if weight.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     averaged = AveragedModel(objective, multi_avg_fn=_average(config.averaging), use_buffers=True)
     model, optimiser = accelerator.prepare(objective, optimiser)
     averaged.to(accelerator.device)
@@ -135,21 +133,16 @@ def train(
     state = kept.resume()
     if accelerator.is_main_process:
         _forget_after(run.folder / HISTORY, state.step)
-    turns = Turns(
-        len(items),  # type: ignore[arg-type]
-        config.batch,
-        accelerator.num_processes,
-        accelerator.process_index,
-        state.step,
-        run.seed,
+    count, places = len(items), (accelerator.num_processes, accelerator.process_index)  # type: ignore[arg-type]
+    batches = batches_from(
+        items, collate, Turns(count, config.batch, *places, state.step, run.seed), config.workers
     )
-    batches = batches_from(items, collate, turns, config.workers)
-    begin, bad, called_at = time.monotonic() - state.seconds, 0, state.step
     figures: dict[str, float] = {}
+    bad, called_at, clock = 0, state.step, _Clock(state.seconds)
     report = run.report if accelerator.is_main_process else None
     next_save = time.monotonic() + config.save_every_s
     while True:
-        state.seconds = time.monotonic() - begin
+        state.seconds = clock.seconds()
         progress = state.step / config.steps
         if run.time_budget_s is not None:
             progress = max(progress, state.seconds / run.time_budget_s)
@@ -179,18 +172,15 @@ def train(
             )
         state.step += 1
         if state.step % config.validate_every == 0:
-            paused = time.monotonic()
-            figures |= _validated(validate, averaged.module, state.step, expected, report)
-            begin += time.monotonic() - paused  # measuring is not training
+            with clock.paused():  # measuring is not training
+                figures |= _validated(validate, averaged.module, state.step, expected, report)
         if accelerator.is_main_process:
             if state.step % 10 == 0 or state.step % config.validate_every == 0:
                 _note(run.folder, state, optimiser.param_groups[0]["lr"], figures)
             if time.monotonic() > next_save:
-                paused = time.monotonic()
-                kept.save(state)
-                took = time.monotonic() - paused
-                begin += took
-                next_save = time.monotonic() + max(config.save_every_s, took / SAVING_SHARE)
+                with clock.paused() as pause:
+                    kept.save(state)
+                next_save = time.monotonic() + max(config.save_every_s, pause.seconds() / SAVING_SHARE)
     if not stopped and state.step > called_at and state.step % config.validate_every:
         figures = _validated(validate, averaged.module, state.step, expected, report)
         if accelerator.is_main_process:
@@ -198,6 +188,24 @@ def train(
     if accelerator.is_main_process:
         kept.save(state)
     return averaged.module.eval(), not stopped
+
+
+@dataclass
+class _Clock:
+    """Seconds of training, over all calls, without the pauses in it."""
+
+    before: float = 0.0  # spent in earlier calls
+    begun: float = field(default_factory=time.monotonic)
+
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.begun
+
+    @contextmanager
+    def paused(self) -> Iterator[_Clock]:
+        """Stand still meanwhile; yields a clock of the pause."""
+        pause = _Clock()
+        yield pause
+        self.begun += pause.seconds()
 
 
 def _validated(
