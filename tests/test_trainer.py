@@ -142,13 +142,14 @@ def test_two_processes_come_to_what_one_comes_to_with_twice_the_batch(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     for command, batch in ((launch, 2), ([sys.executable], 4)):
         folder = tmp_path / str(batch)
-        subprocess.run(
+        done = subprocess.run(
             [*command, script, folder, str(batch)],
             env=environment,
-            check=True,
             capture_output=True,
+            text=True,
             timeout=300,
         )
+        assert done.returncode == 0, done.stderr
     two, one = (torch.load(tmp_path / batch / CHECKPOINT, weights_only=True)["model"] for batch in "24")
     assert abs(float(one["line.weight"])) > 0.1  # it has learned something
     torch.testing.assert_close(two, one)
