@@ -112,6 +112,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from tests.test_trainer import CONFIG, Batch, Lines
+from t4g_tracker.training.arguments import end_together
 from t4g_tracker.training.trainer import TrainingRun, train
 from dataclasses import replace
 
@@ -132,6 +133,7 @@ run = TrainingRun(folder, torch.device("cpu"))
 collate = lambda points: Batch(torch.stack(points))
 config = replace(CONFIG, steps=10, batch=batch, precision="float32")
 train(Plain(), Lines(), collate, config, run, lambda averaged: {}, {})
+end_together()
 """
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from torch import nn
 from torch.utils.data import Dataset
@@ -72,6 +74,28 @@ def run_training(
     if not finished:
         raise KeyboardInterrupt(f"stopped; the state is kept in {folder}")
     return averaged
+
+
+def ending_together(command: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
+    """A training command whose processes end together, see ``end_together``."""
+
+    @functools.wraps(command)
+    def run(argv: list[str] | None) -> int:
+        code = command(argv)
+        end_together()
+        return code
+
+    return run
+
+
+def end_together() -> None:
+    """Of several processes let those that are done wait for the one that writes.
+
+    One that ends while its connections are open may be aborted, and then the launcher ends the others too.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def is_main_process() -> bool:

@@ -14,7 +14,12 @@ from t4g_tracker.command_line import guarded, pick_device, read_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.flow import FlowConfig
 from t4g_tracker.outputs import replace_folder
-from t4g_tracker.training.arguments import add_training_arguments, is_main_process, run_training
+from t4g_tracker.training.arguments import (
+    add_training_arguments,
+    ending_together,
+    is_main_process,
+    run_training,
+)
 from t4g_tracker.training.autoencoder import (
     DecoderObjective,
     EncoderObjective,
@@ -43,6 +48,7 @@ def train_autoencoder(argv: list[str] | None = None) -> int:
     return guarded(_train_autoencoder, argv)
 
 
+@ending_together
 def _train_autoencoder(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="t4g train-autoencoder",
@@ -107,6 +113,7 @@ def train_track4gen(argv: list[str] | None = None) -> int:
     return guarded(_train_track4gen, argv)
 
 
+@ending_together
 def _train_track4gen(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="t4g train-track4gen",

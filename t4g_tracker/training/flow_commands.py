@@ -13,7 +13,12 @@ from torchvision.models.optical_flow import RAFT
 from t4g_tracker.command_line import guarded, read_settings
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.outputs import atomic_write
-from t4g_tracker.training.arguments import add_training_arguments, is_main_process, run_training
+from t4g_tracker.training.arguments import (
+    add_training_arguments,
+    ending_together,
+    is_main_process,
+    run_training,
+)
 from t4g_tracker.training.clips import CLIPS_VERSION, val_pairs
 from t4g_tracker.training.flow import FlowObjective, FlowObjectiveConfig, FlowValidation, new_raft
 from t4g_tracker.training.flow_views import FlowViews, PairsConfig, collate_pairs
@@ -46,6 +51,7 @@ def train_flow(argv: list[str] | None = None) -> int:
     return guarded(_train_flow, argv)
 
 
+@ending_together
 def _train_flow(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="t4g train-flow",

@@ -24,7 +24,6 @@ LABEL_PX = 250  # room for them, left of the tiles
 VIDEO_NAME_PX, VIDEO_CAPTION_PX = 20, 16
 CAPTION_ROOM_PX = 120  # for a caption of the video, as delta_avg 43.1
 HIGHEST_PX = 1080  # of the video
-LINE_STRENGTH = 0.45  # frozen features miss by much: the lines to the truth must not bury the points
 _STEP = 1.25  # between lines of text, in heights of their letters
 
 
@@ -80,7 +79,7 @@ def compare_picture(
     # Room for the legend, also where there is a single narrow column.
     width = max(lefts[-1] + tile[1], LABEL_PX + 2 * tile[1] + GAP_PX, LABEL_PX + 420) + GAP_PX
     picture = np.full((tops[-1] + row_px, width, 3), PAPER, np.uint8)
-    painter = Painter.make(video, queries, tile, truth, LINE_STRENGTH)
+    painter = Painter.make(video, queries, tile, truth)
 
     def put(index: int, column: int, drawn: np.ndarray, frame: int) -> None:
         y, x = tops[index], lefts[column]
@@ -140,7 +139,7 @@ def compare_video(
             room = tile[1] / min(per_line, len(row.captions))
             where = (x + 1 + place % per_line * room, y - label_px + 38 + 20 * (place // per_line))
             write_text(sheet, text, where, VIDEO_CAPTION_PX, INK if best else SOFT_INK, "lm", room - 10)
-    painter = Painter.make(video, queries, tile, truth, LINE_STRENGTH)
+    painter = Painter.make(video, queries, tile, truth)
     for frame in range(video.frame_count):
         picture, background = sheet.copy(), painter.background(frame)
         for row, (y, x) in zip(shown, corners, strict=True):

@@ -29,6 +29,7 @@ GAP_PX = 8  # between tiles
 DIM = 0.75
 LEGEND = ("seen", "hidden", "to where the point truly is")  # the last where that is known
 _ERROR_COLOUR = (255, 255, 255)
+_ERROR_STRENGTH = 0.45  # frozen features miss by much: the lines to the truth must not bury the points
 
 
 def tile_size(size: Size, widest_px: float) -> Size:
@@ -57,19 +58,16 @@ class Painter:
     colours: np.ndarray  # (N, 3) uint8
     radius: float  # pixels of a tile
     truth: np.ndarray | None  # (N, T, 2) pixels of a tile, not a number where hidden
-    line_strength: float = 1.0  # of the lines to the true tracks, 0..1
 
     @classmethod
-    def make(
-        cls, video: Video, queries: QueryPoints, size: Size, truth: Tracks | None, line_strength: float = 1.0
-    ) -> Painter:
+    def make(cls, video: Video, queries: QueryPoints, size: Size, truth: Tracks | None) -> Painter:
         """A painter whose lines lead to the true tracks, where they are known."""
         true_xy = None
         if truth is not None:
             true_xy = positions(truth.xy, video.size, size)
             true_xy[~truth.visibility.cpu().numpy()] = np.nan
         radius = dot_radius(size, len(queries)) + 0.3
-        return cls(video, size, point_colours(queries), radius, true_xy, line_strength)
+        return cls(video, size, point_colours(queries), radius, true_xy)
 
     def background(self, frame: int) -> np.ndarray:
         """A frame of the video at the tile's size (H, W, 3), dimmed."""
@@ -87,7 +85,7 @@ class Painter:
             lined = picture.copy()
             for found, true in zip(xy[:, -1], self.truth[:, frame], strict=True):
                 line(lined, found, true, _ERROR_COLOUR, 1)
-            picture = cv2.addWeighted(lined, self.line_strength, picture, 1 - self.line_strength, 0)
+            picture = cv2.addWeighted(lined, _ERROR_STRENGTH, picture, 1 - _ERROR_STRENGTH, 0)
         draw_points(picture, xy[:, -1], visible[:, -1], self.colours, self.radius)
         return picture
 
