@@ -94,6 +94,18 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
 
 
+def add_first_frames(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--first-frames``, 0 for all; goes with ``check_first_frames``."""
+    help_text = f"only the first N frames of {what}"
+    parser.add_argument("--first-frames", type=int, default=0, metavar="N", help=help_text)
+
+
+def check_first_frames(parser: argparse.ArgumentParser, count: int) -> None:
+    """Exit with code 2 where so few frames give no track."""
+    if count < 0 or count == 1:
+        parser.error("--first-frames must be at least 2")
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that every command which runs the tracker takes."""
     add_settings_arguments(parser, "adaptation.steps=2000 (configs/default.yaml lists all)")
@@ -109,9 +121,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that say which points of which video are followed, and their true tracks."""
     parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
-    parser.add_argument(
-        "--first-frames", type=int, default=0, metavar="N", help="only the first N frames of it"
-    )
+    add_first_frames(parser, "it")
     points = parser.add_mutually_exclusive_group()
     points.add_argument("--queries", type=Path, help="query points: .json, .csv, .npy or .npz")
     points.add_argument(
@@ -134,8 +144,7 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_points(parser: argparse.ArgumentParser, request: PointsRequest) -> None:
     """Exit with code 2 where a request does not say which points to follow, or says it twice."""
-    if request.first_frames < 0 or request.first_frames == 1:
-        parser.error("--first-frames must be at least 2")
+    check_first_frames(parser, request.first_frames)
     if request.queries is None and request.grid is None:
         if request.mask is None:
             parser.error("say which points to follow: --queries FILE, or --grid N")

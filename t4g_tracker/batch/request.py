@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from t4g_tracker.batch.run import Machines
-from t4g_tracker.command_line import RunRequest, add_common_arguments
+from t4g_tracker.command_line import RunRequest, add_common_arguments, add_first_frames, check_first_frames
 from t4g_tracker.datasets import DatasetName
 from t4g_tracker.datasets.annotated import Resolution
 from t4g_tracker.errors import ConfigError
@@ -82,9 +82,7 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
         choices=get_args(Resolution),
         help="frames are brought to this size before tracking (default: published sets 480p, others stored)",
     )
-    parser.add_argument(
-        "--first-frames", type=int, default=0, metavar="N", help="only the first N frames of each clip"
-    )
+    add_first_frames(parser, "each clip")
     parser.add_argument(
         "--configs", type=Path, nargs="+", default=[], help="several YAML files, each measured in turn"
     )
@@ -105,8 +103,7 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
         parser.error("--path goes with --dataset, and not with --data or --dataset synthetic-val")
     if request.configs and request.vary:
         parser.error("--configs and --vary do not go together")
-    if request.first_frames < 0 or request.first_frames == 1:
-        parser.error("--first-frames must be at least 2")
+    check_first_frames(parser, request.first_frames)
     return request
 
 

@@ -16,7 +16,7 @@ import torch
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.visualize.drawing import INK, PAPER, SOFT_INK, write_text
-from t4g_tracker.visualize.tiles import GAP_PX, LEGEND, WIDEST_PX, Painter, tile_size, write_legend
+from t4g_tracker.visualize.tiles import GAP_PX, WIDEST_PX, Painter, tile_size, write_legend
 
 PICTURE_PX = 2400  # at most so wide, for print
 NAME_PX, CAPTION_PX = 30, 24  # heights of the picture's letters
@@ -191,7 +191,7 @@ def _write_legend(picture: np.ndarray, left: int, top: int, height: int, painter
     room = picture.shape[1] - left - 80
     if room < 150:
         return
-    entries = len(LEGEND) if painter.truth is not None else 2
+    entries = len(painter.legend)
     middles = [
         top + height / 2 + (place - (entries - 1) / 2) * 1.2 * _STEP * CAPTION_PX for place in range(entries)
     ]

@@ -27,7 +27,7 @@ from t4g_tracker.visualize.overlay import with_trails
 WIDEST_PX = 1600  # of a picture of tiles
 GAP_PX = 8  # between tiles
 DIM = 0.75
-LEGEND = ("seen", "hidden", "to where the point truly is")  # the last where that is known
+_LEGEND = ("seen", "hidden", "to where the point truly is")
 _ERROR_COLOUR = (255, 255, 255)
 _ERROR_STRENGTH = 0.45  # frozen features miss by much: the lines to the truth must not bury the points
 
@@ -69,6 +69,11 @@ class Painter:
         radius = dot_radius(size, len(queries)) + 0.3
         return cls(video, size, point_colours(queries), radius, true_xy)
 
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """What there are marks for: seen, hidden, and the line to the truth where that is known."""
+        return _LEGEND if self.truth is not None else _LEGEND[:2]
+
     def background(self, frame: int) -> np.ndarray:
         """A frame of the video at the tile's size (H, W, 3), dimmed."""
         return dimmed(resized(self.video.frames[frame], self.size), DIM)
@@ -102,12 +107,12 @@ def write_legend(
     Args:
         picture: (H, W, 3) uint8, drawn on.
         painter: Of the tiles.
-        corners: Of each entry of ``LEGEND``: its left end and the middle of its height, in pixels.
+        corners: Of each entry of ``painter.legend``, as far as there is room: its left end and the
+            middle of its height, in pixels.
         height_px: Of the letters.
         room_px: Widest an entry's text may be.
     """
-    entries = LEGEND if painter.truth is not None else LEGEND[:2]
-    for place, (text, (left, middle)) in enumerate(zip(entries, corners, strict=False)):
+    for place, (text, (left, middle)) in enumerate(zip(painter.legend, corners, strict=False)):
         mark = np.array([[left + 18.0, middle]])
         if place == 2:
             line(picture, mark[0] - (18, 0), mark[0] + (18, 0), _ERROR_COLOUR, 2)
