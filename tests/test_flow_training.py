@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -68,6 +69,16 @@ def test_a_view_shows_the_motion_that_its_flow_states(shifted):
             measured = dis_flow(view.images[0, start], view.images[0, 1 - start])
             miss = (measured - view.flow[0, start])[None][middle].norm(dim=1)
             assert float(miss.median()) < 0.3
+
+
+def test_a_pair_gives_several_views_which_no_other_draw_repeats():
+    views = FlowViews(replace(SMALL, views=3), seed=0)
+    first, again, later = views[0, 0], views[0, 0], views[0, 1]
+    assert first.images.shape == (3, 2, 3, 128, 128)
+    assert torch.equal(first.images, again.images)
+    looks = [*first.images, *later.images]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(looks, 2))
+    assert collate_pairs([first, later]).flow.shape == (6, 2, 2, 128, 128)
 
 
 def test_points_that_leave_a_view_count_as_not_seen(shifted):
@@ -153,6 +164,18 @@ def test_refining_brings_a_rough_flow_closer_to_the_truth(shifted):
     refined = refine_flow(shifted.first, shifted.second, rough)
     before, after = ((flow - shifted.forward).norm(dim=0)[16:-16, 16:-16] for flow in (rough, refined))
     assert float(after.mean()) < 0.2 * float(before.mean())
+
+
+def test_refining_that_ends_at_half_size_suits_grainy_frames(shifted):
+    grain = torch.randn(2, 3, 144, 192, generator=torch.manual_seed(0)) * 20
+    frames = torch.stack([shifted.first, shifted.second])
+    grainy = (frames + grain).round().clamp(0, 255).to(torch.uint8)
+    miss = []
+    for finest_scale in (0, 1):
+        config = FlowConfig(method="raft-mini", refine="dis", finest_scale=finest_scale)
+        flow = FlowEstimator(config, CPU).pairs(grainy, [(0, 1)])[0].float()
+        miss.append(float((flow - shifted.forward).norm(dim=0)[16:-16, 16:-16].median()))
+    assert miss[1] < 0.8 * miss[0]
 
 
 def test_raft_at_half_size_answers_in_pixels_of_the_frames(shifted, monkeypatch):
@@ -260,7 +283,7 @@ def test_best_takes_dis_where_raft_is_lost(shifted, monkeypatch):
 
     monkeypatch.setattr(raft, "load_raft", lambda *_: object())
     monkeypatch.setattr(raft, "raft_flow_pairs", lost)
-    monkeypatch.setattr(flow_module, "refine_flow", lambda first, second, start: start.float())
+    monkeypatch.setattr(flow_module, "refine_flow", lambda first, second, start, _: start.float())
     frames = torch.stack([shifted.first, shifted.second])
     miss = {}
     for refine in ("none", "dis", "best"):
@@ -276,7 +299,7 @@ def test_best_takes_raft_where_dis_is_lost(shifted, monkeypatch):
 
     monkeypatch.setattr(raft, "load_raft", lambda *_: object())
     monkeypatch.setattr(raft, "raft_flow_pairs", right)
-    monkeypatch.setattr(flow_module, "refine_flow", lambda first, second, start: start.float())
+    monkeypatch.setattr(flow_module, "refine_flow", lambda first, second, start, _: start.float())
     monkeypatch.setattr(flow_module, "dis_flow", lambda *_: torch.full((2, 144, 192), 40.0))
     frames = torch.stack([shifted.first, shifted.second])
     flow = FlowEstimator(FlowConfig(method="raft-small", refine="best"), CPU).pairs(frames, [(0, 1)])[0]

@@ -17,7 +17,15 @@ from torch.utils.data import Dataset
 
 from t4g_tracker.errors import CacheError, ConfigError, OutputError, TrainingError
 from t4g_tracker.training.batches import Turns
-from t4g_tracker.training.trainer import CHECKPOINT, HISTORY, TrainerConfig, TrainingRun, one_cycle, train
+from t4g_tracker.training.trainer import (
+    CHECKPOINT,
+    HISTORY,
+    TrainerConfig,
+    TrainingRun,
+    drawing_workers,
+    one_cycle,
+    train,
+)
 
 CONFIG = TrainerConfig(
     steps=40, batch=2, learning_rate=0.05, weight_decay=0, averaging=0.5, validate_every=10, workers=0
@@ -103,6 +111,13 @@ def test_a_training_that_draws_its_items_in_another_process_can_be_interrupted_t
     fit(tmp_path / "parts", config, stop=stop_after(5))
     parts, _ = fit(tmp_path / "parts", config)
     assert torch.equal(parts.line.weight, whole.line.weight)
+
+
+def test_beside_a_gpu_every_core_but_one_draws_and_beside_a_cpu_one_process_does(monkeypatch):
+    monkeypatch.setattr("t4g_tracker.training.trainer.cores", lambda: 16)
+    gpu = torch.device("cuda")
+    assert [drawing_workers(gpu, processes) for processes in (1, 4, 16)] == [8, 3, 1]
+    assert drawing_workers(torch.device("cpu"), 1) == 1
 
 
 FIT_PLAINLY = """

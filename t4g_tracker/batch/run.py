@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from t4g_tracker.batch.journal import Journal
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.tables import said, table_rows
 from t4g_tracker.batch.workers import Measure, Share, measure_all
+from t4g_tracker.cores import cores
 from t4g_tracker.errors import ConfigError
 
 MEMORY_EACH_GB = 2.5  # that a clip at 480p takes at most, docs/results.md
@@ -48,11 +48,6 @@ class Machines:
             return max(1, min(gpus, cores() // self.threads))
         free = psutil.virtual_memory().available / 1e9
         return max(1, min(cores() // self.threads, int(free / MEMORY_EACH_GB)))
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_batch(

@@ -31,9 +31,9 @@ class FlowConfig:
     weights: str = ""  # RAFT only: path to a state dict; empty takes the published or bundled weights
     updates: int = 12  # RAFT only: recurrent updates a pair
     raft_scale: float = 1.0  # RAFT only: it runs at so much of the flow's size, and its flow is enlarged
-    # RAFT only: dis goes on from its flow at full size; best takes that or DIS alone, whichever fits a pixel
+    # RAFT only: dis goes on from its flow; best takes that or DIS alone, whichever fits a pixel
     refine: Literal["none", "dis", "best"] = "none"
-    finest_scale: int = 0  # of DIS, also in refine=best: 0 searches at full size, 1 (its preset) at half
+    finest_scale: int = 0  # of DIS, also where it refines: 0 searches at full size, 1 (its preset) at half
 
     def __post_init__(self) -> None:
         if self.updates < 1:
@@ -154,7 +154,7 @@ class FlowEstimator:
 
     def _refined(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
         """RAFT's flow (2, H, W) made precise by DIS; with "best", DIS alone where that fits better."""
-        refined = refine_flow(first, second, flow)
+        refined = refine_flow(first, second, flow, self.config.finest_scale)
         if self.config.refine == "dis":
             return refined
         own = dis_flow(first, second, self.config.finest_scale)

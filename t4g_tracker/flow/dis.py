@@ -31,8 +31,10 @@ def dis_flow(first: Tensor, second: Tensor, finest_scale: int = 0) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1)))
 
 
-def refine_flow(first: Tensor, second: Tensor, start: Tensor, coarsest_scale: int = 1) -> Tensor:
-    """Make a flow that is right to a pixel or two more precise, by DIS at full size started there.
+def refine_flow(
+    first: Tensor, second: Tensor, start: Tensor, finest_scale: int = 0, coarsest_scale: int = 1
+) -> Tensor:
+    """Make a flow that is right to a pixel or two more precise, by DIS started there.
 
     A network that answers at an eighth of the frame's size is blurred; DIS compares the
     pixels themselves and is precise where it starts near the truth.
@@ -41,15 +43,16 @@ def refine_flow(first: Tensor, second: Tensor, start: Tensor, coarsest_scale: in
         first: (3, H, W) uint8.
         second: (3, H, W) uint8.
         start: (2, H, W) displacement (dx, dy) in pixels of the frames, finite.
-        coarsest_scale: Halvings of the frame at which the search begins; what the start
-            misses by more than a few pixels at that size is not found again.
+        finest_scale: Halvings of the frame at which the search ends; 0 is full size.
+        coarsest_scale: Halvings at which it begins, or ``finest_scale`` where that is more; what the
+            start misses by more than a few pixels at that size is not found again.
 
     Returns:
         (2, H, W) float32 displacement (dx, dy) in pixels of the frames.
     """
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    estimator.setFinestScale(0)
-    estimator.setCoarsestScale(coarsest_scale)
+    estimator.setFinestScale(finest_scale)
+    estimator.setCoarsestScale(max(finest_scale, coarsest_scale))
     guess = np.ascontiguousarray(start.float().permute(1, 2, 0).numpy())
     flow = estimator.calc(_grey(first), _grey(second), guess)
     return torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1)))

@@ -35,7 +35,7 @@ class FlowTraining:
     """Settings of ``t4g train-flow``."""
 
     trainer: TrainerConfig = field(
-        default_factory=lambda: TrainerConfig(batch=4, learning_rate=4e-4, validate_every=500)
+        default_factory=lambda: TrainerConfig(batch=2, learning_rate=4e-4, validate_every=500)
     )
     pairs: PairsConfig = field(default_factory=PairsConfig)
     objective: FlowObjectiveConfig = field(default_factory=FlowObjectiveConfig)

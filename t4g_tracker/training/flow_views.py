@@ -34,6 +34,7 @@ class PairsConfig:
     crop_width: int = 160
     smallest_scale: float = 0.35  # a view is shrunk to so much at most, as far as the frame reaches
     largest_scale: float = 1.2
+    views: int = 2  # of a pair each time it is drawn or read: drawing it takes longer than training on one
     relit: float = 0.4  # share of views whose second frame has other light and colours than the first
     erased: float = 0.2  # share of views with a patch of the second frame hidden
 
@@ -43,8 +44,9 @@ class PairsConfig:
                 raise ConfigError(
                     f"pairs.{name} must be a multiple of 8 and at least 128, got {getattr(self, name)}"
                 )
-        if self.count < 1:
-            raise ConfigError(f"pairs.count must be at least 1, got {self.count}")
+        for name in ("count", "views"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"pairs.{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.smallest_scale <= self.largest_scale:
             raise ConfigError("pairs: smallest_scale must be positive and not above largest_scale")
         need = (self.crop_height / self.largest_scale, self.crop_width / self.largest_scale)
@@ -88,9 +90,10 @@ class FlowViews(Dataset[FlowBatch]):
         return self.config.count
 
     def __getitem__(self, item: tuple[int, int]) -> FlowBatch:
-        """View number ``item[1]`` of pair ``item[0]``, as a batch of one."""
+        """``config.views`` views of pair ``item[0]``, as a batch; other ones for every ``item[1]``."""
         generator = generator_for(f"view {self.seed} {item[1]}")
-        return look_at_pair(self.pair(item[0]), self.config, generator)
+        pair = self.pair(item[0])
+        return collate_pairs([look_at_pair(pair, self.config, generator) for _ in range(self.config.views)])
 
     def pair(self, index: int) -> FlowPair:
         """The same pair whenever it is asked for."""
@@ -107,7 +110,7 @@ class FlowViews(Dataset[FlowBatch]):
 
 
 def collate_pairs(items: list[FlowBatch]) -> FlowBatch:
-    """Put views of the same size into a batch."""
+    """Put batches of views of the same size into one."""
     return FlowBatch(
         *(torch.cat([getattr(item, entry.name) for item in items]) for entry in fields(FlowBatch))
     )

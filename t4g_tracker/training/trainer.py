@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
+from t4g_tracker.cores import cores
 from t4g_tracker.errors import ConfigError, TrackerError, TrainingError
 from t4g_tracker.outputs import atomic_write, prepare_output_folder
 from t4g_tracker.precision import Precision, pick_precision
@@ -54,12 +55,13 @@ class TrainerConfig:
     precision: Precision = "auto"  # auto: bfloat16 where the device is fast at it
     validate_every: int = 500  # steps
     save_every_s: float = 120.0  # seconds between checkpoints
-    workers: int = 1  # processes that draw items while the model trains
+    workers: int | None = None  # processes that draw items while the model trains; null: see drawing_workers
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch", 1), ("validate_every", 1), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"trainer.{name} must be at least {least}, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"trainer.{name} must be at least {least}, got {value}")
         if self.learning_rate <= 0 or self.weight_decay < 0 or self.clip_norm <= 0:
             raise ConfigError(
                 "trainer: learning_rate and clip_norm must be positive, and weight_decay 0 or more"
@@ -134,9 +136,11 @@ def train(
     if accelerator.is_main_process:
         _forget_after(run.folder / HISTORY, state.step)
     count, places = len(items), (accelerator.num_processes, accelerator.process_index)  # type: ignore[arg-type]
-    batches = batches_from(
-        items, collate, Turns(count, config.batch, *places, state.step, run.seed), config.workers
-    )
+    workers = config.workers
+    if workers is None:
+        workers = drawing_workers(accelerator.device, accelerator.num_processes)
+    turns = Turns(count, config.batch, *places, state.step, run.seed)
+    batches = batches_from(items, collate, turns, workers)
     figures: dict[str, float] = {}
     bad, called_at, clock = 0, state.step, _Clock(state.seconds)
     report = run.report if accelerator.is_main_process else None
@@ -241,6 +245,17 @@ def _step(
             buffer.copy_(before)
     optimiser.zero_grad(set_to_none=True)
     return {name: float(value.detach()) for name, value in losses.items()}, good
+
+
+def drawing_workers(device: torch.device, processes: int) -> int:
+    """How many processes draw items for each of the training's own.
+
+    One where the model trains on the CPU, which it keeps busy itself; beside a GPU this process's share
+    of the cores but one, at least one and at most eight: each of them holds several batches in memory.
+    """
+    if device.type == "cpu":
+        return 1
+    return min(8, max(1, cores() // processes - 1))
 
 
 def _accelerator(device: torch.device, precision: torch.dtype) -> Accelerator:
