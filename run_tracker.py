@@ -71,7 +71,8 @@ def _track_command(argv: list[str] | None) -> int:
     truth = request_truth(request, video, queries)
     foreground = None
     if request.foreground is not None:
-        foreground = read_foreground(request.foreground, video, working_size(video.size, config.working_size))
+        size = working_size(video.size, config.working_size)
+        foreground = read_foreground(request.foreground, video, size, request.first_frames)
     check_features(config.features)
     check_flow(config.flow)
     folder = prepare_output_folder(request.out or f"outputs/{video.name}")
@@ -86,7 +87,7 @@ def _track_command(argv: list[str] | None) -> int:
     rows = track_snapshots(clip, queries, config, features, flow, fitted)
     asked = {name: str(value) for name, value in vars(request).items()}
     rows = write_everything(clip, queries, config, fitted, rows, truth, folder, asked)
-    print("\n".join(closing_lines(folder, rows, clip.log)))
+    print("\n".join(closing_lines(folder, rows, clip.log, config.outputs)))
     return 0
 
 

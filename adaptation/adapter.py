@@ -39,6 +39,21 @@ def unit_length(frozen: Tensor, mean: Tensor | None = None) -> Tensor:
     return normalize(values, dim=1, eps=1e-6).half()
 
 
+def check_tiling(features: FeatureGrid) -> None:
+    """Refuse a grid whose cells do not tile the frame from edge to edge, which ``align`` takes for granted.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    height, width = (features.stride_px * cells for cells in features.shape[2:])
+    reach = max(abs(height - features.working_size[0]), abs(width - features.working_size[1]))
+    if reach > 0.5 or abs(features.offset_px - centred_offset(features.stride_px)) > 0.01:
+        raise ValueError(
+            f"features must tile the frame of {features.working_size} from edge to edge, got cells of stride "
+            f"{features.stride_px} and offset {features.offset_px} in a grid of {features.shape[2:]}"
+        )
+
+
 def align(frozen: Tensor, size: Sequence[int]) -> Tensor:
     """Bring frozen features (B, C, h, w) to another grid (h', w') that tiles the same frame."""
     if list(frozen.shape[-2:]) == list(size):
@@ -199,7 +214,11 @@ def apply_adapter(
 
     Returns:
         The adapted grid at unit length, half precision, on the CPU.
+
+    Raises:
+        ValueError: If the cells of ``features`` do not tile the frame from edge to edge.
     """
+    check_tiling(features)
     was_training = adapter.training
     adapter.eval()
     mean = mean_feature(features.values).to(device) if centre else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from adaptation.adapter import (
     Adapter,
     AdapterKind,
     build_adapter,
+    check_tiling,
     mean_feature,
     normalise_frames,
     unit_length,
@@ -24,6 +26,8 @@ from adaptation.sampling import PairBatch, draw_pairs, hold_back
 from t4g_tracker.datatypes import FeatureGrid, Trajectories
 from t4g_tracker.errors import ConfigError, TrackerError
 from t4g_tracker.precision import Precision, pick_precision
+
+log = logging.getLogger(__name__)
 
 Weights = dict[str, Tensor]
 
@@ -69,7 +73,7 @@ class Adaptation:
     """A fitted adapter: its weights at the end and at chosen steps, and how it got there."""
 
     snapshots: dict[int, Weights]  # step to weights; always holds 0 and the last step
-    history: list[dict[str, Any]]  # step, loss, losses, held_back_2px
+    history: list[dict[str, Any]]  # step, loss, losses, held_back_2px where something is held back
     seconds_per_step: float  # median
     seconds: float  # of all steps, those before an interruption included
 
@@ -158,28 +162,30 @@ def adapt(
 
     Raises:
         Interrupted: If ``stop`` returned True.
+        ValueError: If the cells of ``features`` do not tile the frame from edge to edge.
         TrackerError: If the loss stops being a number, or the trajectories cannot be paired.
 
     Source: the optimisation of DINO-Tracker, arXiv:2403.14548; the differences are in
     docs/design.md.
     """
+    check_tiling(features)
     generator = torch.Generator().manual_seed(seed)
     if trajectories is None:
         state = _start(features, config, seed, device, generator)
         return Adaptation({0: _weights(state.adapter)}, [], 0.0, 0.0)
     training, held = hold_back(trajectories, features.working_size, config.held_back, generator)
-    probe = _probe_batches(held if len(held) else training, len(frames), config, generator)
+    probe = _probe_batches(held, len(frames), generator)
     favoured = None if foreground is None else _begins_inside(training, foreground)
     state = _start(features, config, seed, device, generator)
     if resume is not None:
         state.load_state_dict(resume)
     precision = pick_precision(config.precision, device)
     mean = mean_feature(features.values) if config.centre else None
-    frozen = unit_length(features.values, mean)
+    frozen = torch.cat([unit_length(some, mean) for some in features.values.split(16)])
     stepper = _Stepper(state.adapter, frozen, frames, config, device, precision)
     if not state.step:
         state.snapshots[0] = _weights(state.adapter)
-        state.history.append({"step": 0, "held_back_2px": stepper.share_within(probe)})
+        state.history.append({"step": 0, **stepper.measure(probe)})
     wanted = {step for step in config.snapshots if step < config.steps} | {config.steps}
     last_kept = time.monotonic()
     while state.step < config.steps:
@@ -197,7 +203,7 @@ def adapt(
         state.step += 1
         state.step_seconds.append(time.perf_counter() - begin)
         if state.step % config.evaluate_every == 0 or state.step == config.steps:
-            row["held_back_2px"] = stepper.share_within(probe)
+            row |= stepper.measure(probe)
         state.history.append(row)
         if state.step in wanted:
             state.snapshots[state.step] = _weights(state.adapter)
@@ -252,16 +258,21 @@ class _Stepper:
         return {"loss": total.item(), "losses": {name: value.item() for name, value in losses.items()}}
 
     @torch.no_grad()
-    def share_within(self, probe: list[PairBatch], within_px: float = 2.0) -> float:
-        """Share of the probe's pairs that matching finds within ``within_px`` working pixels."""
+    def measure(self, probe: list[PairBatch]) -> dict[str, float]:
+        """ "held_back_2px", the share of the probe's pairs that matching finds within 2 working pixels.
+
+        Nothing where there is no probe.
+        """
+        if not probe:
+            return {}
         self.adapter.eval()
         hits = []
         for batch in probe:
             adapted, _ = self.adapted(batch.frames)
             found = found_positions(adapted, batch.to(self.device), self._stride, self._losses)
-            hits.append((found.cpu() - batch.target_xy).norm(dim=-1) <= within_px)
+            hits.append((found.cpu() - batch.target_xy).norm(dim=-1) <= 2.0)
         self.adapter.train()
-        return torch.cat(hits).float().mean().item()
+        return {"held_back_2px": torch.cat(hits).float().mean().item()}
 
     @property
     def _stride(self) -> int:
@@ -304,11 +315,15 @@ def _weights(adapter: nn.Module) -> Weights:
     return {name: value.detach().cpu().clone() for name, value in adapter.state_dict().items()}
 
 
-def _probe_batches(
-    trajectories: Trajectories, frame_count: int, config: AdaptationConfig, generator: torch.Generator
-) -> list[PairBatch]:
-    """A fixed set of pairs, drawn once, that every measurement uses."""
-    return [draw_pairs(trajectories, frame_count, 2, 64, generator) for _ in range(8)]
+def _probe_batches(held: Trajectories, frame_count: int, generator: torch.Generator) -> list[PairBatch]:
+    """A fixed set of held-back pairs, drawn once, that every measurement uses; none where there are none."""
+    if not len(held):
+        return []
+    try:
+        return [draw_pairs(held, frame_count, 2, 64, generator) for _ in range(8)]
+    except TrackerError:
+        log.warning("adaptation: too few trajectories are held back to measure progress on; going on without")
+        return []
 
 
 def _begins_inside(trajectories: Trajectories, foreground: Tensor) -> Tensor:

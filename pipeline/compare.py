@@ -69,11 +69,11 @@ def _compare_command(argv: list[str] | None) -> int:
         "settings": {name: as_dict(config) for name, config in configs.items()},
     }
     with clip.bar("outputs", "file") as report:
-        write_comparison(folder, video, queries, rows, truth, base.outputs, facts, report)
+        files = write_comparison(folder, video, queries, rows, truth, base.outputs, facts, report)
     print("\n".join(table_lines(rows)))
     if truth is not None:
         print("scores in percent, scaled to 256x256, over all frames but each point's query frame")
-    print(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    print(f"results in {folder}: {', '.join(sorted(files))}")
     return 0
 
 

@@ -159,7 +159,9 @@ def query_file(folder: Path, name: str) -> Path:
 
 
 def _check_points(request: DavisRequest, folder: DavisFolder, names: list[str], annotated: bool) -> None:
-    """Make sure that every sequence has its points, before any work."""
+    """Make sure that every sequence has its points, and its masks where they are wanted, before any work."""
+    if request.foreground:
+        folder.check_masks(names)
     if annotated:
         folder.check_annotations(names)
         return

@@ -96,6 +96,8 @@ def open_clip(
     content = content_hash(video)
     cache = cache or Cache()
     device = device or pick_device("auto")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # whose memory the log of stages measures
     frames = working_frames(video, working_size(video.size, config.working_size))
     return Clip(video, frames, content, cache.of(content), device, seed, foreground, bar)
 
@@ -150,6 +152,7 @@ def fit_adapter(clip: Clip, config: Config, features: FeatureGrid, flow: FlowSeq
         if kept is not None:
             clip.log.kept["adaptation"] = kept[1]
             return unpack(Adaptation, kept[0])
+    clip.cache.remove("adaptation", key)  # of before --fresh; if this is interrupted, it would be found again
     resume = clip.cache.load("checkpoint", key)
     if resume is not None:
         log.info("adaptation: going on from step %d of %d", resume["step"], config.adaptation.steps)

@@ -20,6 +20,7 @@ import torch
 from t4g_tracker.errors import CacheError
 from t4g_tracker.outputs import prepare_output_folder, save_torch
 
+PLACE = "folder with --cache"  # in errors
 FORMAT = 2  # raise when what an entry holds, or how it is computed, changes
 
 
@@ -55,7 +56,7 @@ class Cache:
         Raises:
             OutputError: If the folder cannot be written, told before any work.
         """
-        prepare_output_folder(folder)
+        prepare_output_folder(folder, place=PLACE)
         return Cache(folder, time.time() if fresh else 0.0)
 
     def of(self, content: str) -> Cache:
@@ -104,9 +105,9 @@ class Cache:
         Raises:
             OutputError: If the folder cannot be written or the disk is full.
         """
-        prepare_output_folder(self.folder)
+        prepare_output_folder(self.folder, place=PLACE)
         entry = {"kind": kind, "key": key, "payload": payload, "seconds": seconds}
-        save_torch(self.path(kind, key), entry, "--cache")
+        save_torch(self.path(kind, key), entry, PLACE)
 
     def remove(self, kind: str, key: str) -> None:
         self.path(kind, key).unlink(missing_ok=True)

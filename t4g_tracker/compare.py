@@ -163,7 +163,7 @@ def write_comparison(
     config: OutputsConfig,
     facts: dict[str, Any],
     progress: Callable[[int, int], None],
-) -> None:
+) -> list[str]:
     """Write every extractor's tracks, the picture, the video and the tables.
 
     Args:
@@ -176,6 +176,9 @@ def write_comparison(
         facts: What else compare.json is to say.
         progress: Called with (files written, files in all).
 
+    Returns:
+        Names of the files.
+
     Raises:
         OutputError: If a file cannot be written.
     """
@@ -185,7 +188,7 @@ def write_comparison(
     frames = shown_frames(video, queries, config.progress_columns)
 
     def tracks(row: Compared) -> Callable[[], None]:
-        path = folder / f"{row.name}.tracks.npz"
+        path = folder / _tracks_file(row)
         return lambda: write_tracks_npz(path, row.tracks, queries, video.size, video.fps)
 
     def picture() -> None:
@@ -200,11 +203,19 @@ def write_comparison(
             lines = [f"| {' | '.join(cells)} |\n" for cells in _with_rule(table(rows))]
             passing.write_text("".join(lines), encoding="utf-8")
 
-    writers = [*map(tracks, rows), picture, moving, markdown]
-    writers.append(lambda: write_run_json(folder / "compare.json", {**facts, **_record(rows)}))
-    for index, write in enumerate(writers):
+    def record() -> None:
+        write_run_json(folder / "compare.json", {**facts, **_record(rows)})
+
+    writers: dict[str, Callable[[], None]] = {_tracks_file(row): tracks(row) for row in rows}
+    writers |= {"compare.png": picture, "compare.mp4": moving, "compare.md": markdown, "compare.json": record}
+    for index, write in enumerate(writers.values()):
         write()
         progress(index + 1, len(writers))
+    return list(writers)
+
+
+def _tracks_file(row: Compared) -> str:
+    return f"{row.name}.tracks.npz"
 
 
 def table(rows: list[Compared]) -> list[list[str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import zipfile
+import zlib
 from collections.abc import Collection
 
 
@@ -47,6 +49,18 @@ class NothingToFollowError(TrackerError):
 
 class TrainingError(TrackerError):
     """A training cannot go on."""
+
+
+DAMAGED_ARRAYS = (  # what reading a damaged .npy or .npz with NumPy raises
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def suggestion(name: str, known: Collection[str], all_are: str) -> str:

@@ -15,7 +15,7 @@ from t4g_tracker.queries import read_mask
 from t4g_tracker.video import image_files
 
 
-def read_foreground(folder: Path, video: Video, size: Size) -> Tensor:
+def read_foreground(folder: Path, video: Video, size: Size, first_frames: int = 0) -> Tensor:
     """Read a folder of masks, one per frame, in the same order as a folder of frames.
 
     A mask may be empty, where the object is out of sight.
@@ -24,15 +24,19 @@ def read_foreground(folder: Path, video: Video, size: Size) -> Tensor:
         folder: Images of the video's size; non-zero pixels are foreground.
         video: Gives the number of frames and their size.
         size: (H, W) the masks are wanted at.
+        first_frames: Take the first so many images, for a video that was cut to them; 0 takes all.
 
     Returns:
         (T, H, W) bool.
 
     Raises:
-        VideoError: If there are not as many masks as frames, or all of them are empty.
+        VideoError: If there is no such folder, not as many masks as frames, or all of them are empty.
         QueryError: If a mask cannot be read or has another size.
     """
+    if not folder.is_dir():
+        raise VideoError(f"{folder}: no such folder; give the folder that holds the mask images directly")
     files = image_files(folder)
+    files = files[:first_frames] if first_frames else files
     if len(files) != video.frame_count:
         raise VideoError(
             f"{folder}: has {len(files)} mask images, but {video.source} has {video.frame_count} frames; "
@@ -42,7 +46,7 @@ def read_foreground(folder: Path, video: Video, size: Size) -> Tensor:
         interpolate(
             torch.from_numpy(read_mask(file, video, may_be_empty=True))[None, None].float(),
             size=size,
-            mode="nearest",
+            mode="nearest-exact",  # of the cell's centre, as frames are resized
         )
         for file in files
     ]

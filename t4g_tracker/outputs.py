@@ -8,7 +8,6 @@ import json
 import math
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.errors import OutputError, QueryError
+from t4g_tracker.errors import DAMAGED_ARRAYS, OutputError, QueryError
 
 ARRAYS = ("tracks", "visibility", "confidence", "queries", "names", "size", "fps")
 
@@ -28,19 +27,22 @@ os.umask(_MASK)
 FILE_MODE = 0o666 & ~_MASK  # of every file written here, as of any new file
 
 _REMEDIES = {
-    errno.ENOSPC: "the disk is full; free some space or choose another output folder",
-    errno.EDQUOT: "your disk quota is used up; free some space or choose another output folder",
-    errno.EACCES: "permission denied; choose a folder you may write to",
-    errno.EPERM: "permission denied; choose a folder you may write to",
-    errno.EROFS: "the disk is read-only; choose another output folder",
+    errno.ENOSPC: "the disk is full; free some space or choose another {place}",
+    errno.EDQUOT: "your disk quota is used up; free some space or choose another {place}",
+    errno.EACCES: "permission denied; choose another {place}, one you may write to",
+    errno.EPERM: "permission denied; choose another {place}, one you may write to",
+    errno.EROFS: "the disk is read-only; choose another {place}",
     errno.ENOENT: "its folder does not exist; create it first",
     errno.EISDIR: "a folder of that name is in the way; move it or choose another name",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
 
 
+OUTPUT_FOLDER = "output folder"  # what an error advises to choose another one of
+
+
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, place: str = OUTPUT_FOLDER) -> Iterator[Path]:
     """Write a file under a passing name, and give it its own name only when it is whole.
 
     Whoever reads ``path`` sees the old file or the new one, never half of one; when
@@ -48,6 +50,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: The file to write; its folder must exist.
+        place: What the user would choose another one of, for the error message.
 
     Yields:
         A path in the same folder and with the same suffix, to create and write to.
@@ -63,7 +66,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         passing.chmod(FILE_MODE)  # some writers make files that their owner alone may read
         passing.replace(path)
     except OSError as error:
-        raise OutputError(_why_not_written(path, error)) from error
+        raise OutputError(_why_not_written(path, error, place)) from error
     finally:
         with suppress(OSError):
             passing.unlink()
@@ -105,23 +108,23 @@ def replace_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(passing, ignore_errors=True)
 
 
-def save_torch(path: Path, payload: Any, option: str) -> None:
+def save_torch(path: Path, payload: Any, place: str) -> None:
     """Write what ``torch.load`` reads, whole or not at all.
 
     Args:
         path: The file; its folder must exist.
         payload: Plain containers and tensors.
-        option: Of the command line, that would choose another folder; for the error message.
+        place: What the user would choose another one of, for the error message.
 
     Raises:
         OutputError: If it cannot be written.
     """
     try:
-        with atomic_write(path) as passing:
+        with atomic_write(path, place) as passing:
             torch.save(payload, passing)
     except RuntimeError as error:  # how torch's writer says that the disk took no more
         raise OutputError(
-            f"{path}: cannot be written, the disk may be full; free some space or choose another {option}"
+            f"{path}: cannot be written, the disk may be full; free some space or choose another {place}"
         ) from error
 
 
@@ -131,18 +134,18 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _why_not_written(path: Path, error: OSError) -> str:
-    number = error.errno or 0
-    remedy = _REMEDIES.get(number, f"{error.strerror or error}; choose another output folder")
-    return f"{path}: cannot be written, {remedy}"
+def _why_not_written(path: Path, error: OSError, place: str = OUTPUT_FOLDER) -> str:
+    remedy = _REMEDIES.get(error.errno or 0, f"{error.strerror or error}; choose another {{place}}")
+    return f"{path}: cannot be written, {remedy.format(place=place)}"
 
 
-def prepare_output_folder(path: str | Path, needed_mb: float = 100.0) -> Path:
+def prepare_output_folder(path: str | Path, needed_mb: float = 100.0, place: str = OUTPUT_FOLDER) -> Path:
     """Create the folder for results and make sure, before any work, that it can take them.
 
     Args:
         path: The folder; those above it are created as well.
         needed_mb: Space that must be free, in units of 10^6 bytes.
+        place: What the user would choose another one of, for the error message.
 
     Returns:
         The folder as a ``Path``.
@@ -158,15 +161,13 @@ def prepare_output_folder(path: str | Path, needed_mb: float = 100.0) -> Path:
         probe.unlink()
         free_mb = shutil.disk_usage(folder).free / 1e6
     except (FileExistsError, NotADirectoryError) as error:
-        raise OutputError(
-            f"{folder}: a file is in the way of this folder; choose another output folder"
-        ) from error
+        raise OutputError(f"{folder}: a file is in the way of this folder; choose another {place}") from error
     except OSError as error:
-        raise OutputError(_why_not_written(folder, error)) from error
+        raise OutputError(_why_not_written(folder, error, place)) from error
     if free_mb < needed_mb:
         raise OutputError(
             f"{folder}: only {free_mb:.0f} MB are free and {needed_mb:.0f} MB may be needed; "
-            "free some space or choose another output folder"
+            f"free some space or choose another {place}"
         )
     return folder
 
@@ -232,7 +233,7 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
         raise QueryError(f"{path}: no such file; give a tracks.npz") from error
     except IsADirectoryError as error:
         raise QueryError(f"{path}: is a folder; give the tracks.npz in it") from error
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAYS as error:
         raise QueryError(f"{path}: is not a readable npz of plain arrays; write it anew") from error
     missing = [name for name in ARRAYS if name not in arrays]
     if missing:

@@ -31,16 +31,16 @@ def polish(
     """Refine matched positions against the query frame's pixels.
 
     A refined position is taken when the way back ends within a pixel of the query
-    point and the move is at most ``reach_px``; otherwise the match stays.
+    point and the move is at most ``reach_px``; otherwise the match stays. Both are pixels of
+    a frame of ``pixels`` pixels, of the frame itself where it is smaller.
 
     Args:
         video: The original frames.
         queries: N query points, original pixels.
         xy: (N, T, 2) matched positions, original pixels.
-        reach_px: Longest accepted move, in pixels of a frame of ``pixels`` pixels.
+        reach_px: Longest accepted move.
         window_px: Side of the square that is compared, at every level of the pyramid.
-        pixels: Frame size that ``reach_px`` is for; larger frames start on a pyramid
-            level of about this size.
+        pixels: Larger frames start on a pyramid level of about this size.
 
     Returns:
         (N, T, 2) positions, original pixels; query frames are left as they are.

@@ -6,18 +6,15 @@ import csv
 import io
 import json
 import math
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from t4g_tracker.errors import QueryError, suggestion
+from t4g_tracker.errors import DAMAGED_ARRAYS, QueryError, suggestion
 
 _FIELDS = ("frame", "x", "y", "name")
-_NUMPY_ERRORS = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def rows_of_numpy(data: bytes) -> list[QueryRow]:
                 )
             array = loaded["queries"]
             names = loaded["names"].astype(str).reshape(-1).tolist() if "names" in loaded.files else None
-    except _NUMPY_ERRORS as error:
+    except DAMAGED_ARRAYS as error:
         raise QueryError(
             "is not a numpy file that can be read (cut short, or pickled, which we do not open); "
             "save plain numbers with numpy.save or numpy.savez"

@@ -180,7 +180,15 @@ def _version(package: str) -> str | None:
         return None
 
 
-def closing_lines(folder: Path, rows: list[Row], log: StageLog) -> list[str]:
+def result_files(config: OutputsConfig) -> list[str]:
+    """Names of the files that a run with these settings writes; others in its folder are of earlier runs."""
+    files = ["run.json", "tracks.csv", "tracks.npz"]
+    files += ["overlay.mp4"] if config.overlay else []
+    files += ["curve.png", "progress.mp4", "progress.png"] if config.progress else []
+    return sorted(files)
+
+
+def closing_lines(folder: Path, rows: list[Row], log: StageLog, config: OutputsConfig) -> list[str]:
     """What to tell the user at the end: accuracy if known, time, and where the results are."""
     lines = []
     if rows[-1].scores is not None:
@@ -198,7 +206,7 @@ def closing_lines(folder: Path, rows: list[Row], log: StageLog) -> list[str]:
     )
     peak = max(entry["peak_memory_mb"] for entry in log.stages.values())
     lines.append(f"took {spent}; at most {peak / 1000:.1f} GB of memory")
-    lines.append(f"results in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    lines.append(f"results in {folder}: {', '.join(result_files(config))}")
     return lines
 
 

@@ -221,11 +221,12 @@ def find(queries: Tensor, image: Tensor, count: int, scene: _Scene) -> tuple[Ten
 
 def similarity_at(scene: _Scene, cells: Tensor) -> Tensor:
     """Similarity (N, T) of each query point to the features at ``cells`` (N, T, 2)."""
-    count, frame_count, _ = cells.shape
     queries = scene.sample(scene.frame, scene.cells)
-    times = torch.arange(frame_count, device=cells.device).repeat(count)
-    there = scene.sample(times, cells.flatten(0, 1)).view(count, frame_count, -1)
-    return torch.einsum("nc,ntc->nt", queries, there)
+    similarities = []
+    for t in range(cells.shape[1]):  # all at once would hold a vector for every position of every track
+        there = scene.sample(torch.full_like(scene.frame, t), cells[:, t])
+        similarities.append((queries * there).sum(-1))
+    return torch.stack(similarities, 1)
 
 
 def round_trip(scene: _Scene, found: Tensor, wanted: Tensor | None = None) -> Tensor:
@@ -242,10 +243,10 @@ def round_trip(scene: _Scene, found: Tensor, wanted: Tensor | None = None) -> Te
     miss = found.new_zeros(found.shape[:2])
     wanted = torch.ones_like(miss, dtype=torch.bool) if wanted is None else wanted.to(found.device)
     for home in scene.frame.unique():
-        row, time = (wanted & (scene.frame == home)[:, None]).nonzero().unbind(1)
-        if not len(row):
-            continue
-        there = scene.sample(time, found[row, time])
-        back, _ = find(there, scene.image(home), 1, scene)
-        miss[row, time] = (back[:, 0] - scene.cells[row]).norm(dim=-1)
+        image = scene.image(home)
+        for some in (wanted & (scene.frame == home)[:, None]).nonzero().split(scene.config.points_at_once):
+            row, time = some.unbind(1)
+            if len(some):
+                back, _ = find(scene.sample(time, found[row, time]), image, 1, scene)
+                miss[row, time] = (back[:, 0] - scene.cells[row]).norm(dim=-1)
     return miss

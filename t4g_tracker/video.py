@@ -67,6 +67,8 @@ def read_video(path: str | Path, first_frames: int = 0) -> Video:
         raise VideoError(f"{source}: cannot be read ({error.strerror}); check the path") from error
     if len(frames) < 2:
         raise VideoError(f"{source}: has 1 frame, but a track needs at least 2 frames; give a longer video")
+    if len(frames) == first_frames:
+        source += f" (first {first_frames} frames)"
     return Video(frames, fps, _output_name(path), source)
 
 

@@ -57,9 +57,9 @@ def test_it_belongs_to_the_checkout():
     assert (TRACK4GEN_MINI.parents[2] / "run_tracker.py").is_file()
 
 
-def test_an_installed_program_brings_its_models_along(tmp_path):
+def test_an_installed_program_brings_its_models_and_settings_along(tmp_path):
     checkout, copy = TRACK4GEN_MINI.parents[2], tmp_path / "checkout"
-    for name in ("t4g_tracker", "adaptation", "pipeline", "assets"):
+    for name in ("t4g_tracker", "adaptation", "pipeline", "assets", "configs"):
         shutil.copytree(checkout / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "run_tracker.py"):
         shutil.copy(checkout / name, copy)
@@ -69,8 +69,10 @@ def test_an_installed_program_brings_its_models_along(tmp_path):
     packed = {entry.filename: entry.file_size for entry in zipfile.ZipFile(wheel).infolist()}
     models = [path for path in (checkout / "assets" / "weights").rglob("*") if path.is_file()]
     modules = list((checkout / "t4g_tracker").rglob("*.py"))
+    settings = list((checkout / "configs").glob("*.yaml"))
     assert len(models) > 10
-    for path in models + modules:
+    assert len(settings) >= 3
+    for path in models + modules + settings:
         assert packed[path.relative_to(checkout).as_posix()] == path.stat().st_size
 
 

@@ -1,6 +1,7 @@
 """The cache: what is kept is believed only when it is whole and belongs to what is asked."""
 
 import dataclasses
+import errno
 import os
 import signal
 import subprocess
@@ -119,8 +120,17 @@ def test_a_write_that_fails_leaves_the_older_entry_and_no_other_file(cache):
 
 def test_a_folder_that_cannot_be_written_is_said_so(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="file"):
+    with pytest.raises(OutputError, match=r"file is in the way .*; choose another folder with --cache"):
         Cache.open(tmp_path / "file" / "kept", fresh=False)
+
+
+def test_a_disk_that_fills_up_is_said_with_the_option_that_helps(cache, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match=r"the disk is full; free some space or choose another .*--cache"):
+        cache.save("features", "abd", PAYLOAD)
 
 
 def test_videos_do_not_share_entries(cache):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -135,6 +136,14 @@ def test_without_tracks_points_are_laid_inside_the_first_mask(slide, ask, track,
         ("left", "finished tracker"),
         ("right", "finished tracker"),
     ]
+
+
+def test_masks_that_are_wanted_and_not_there_are_told_before_any_work(annotated, track, tmp_path, capsys):
+    root = shutil.copytree(annotated, tmp_path / "davis")
+    shutil.rmtree(root / "Annotations" / "480p" / "right")
+    assert track(root, tmp_path / "out", "--foreground") == 2
+    assert "right: no such folder of masks; leave right out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_points_can_come_from_a_folder_of_query_files(annotated, track, tmp_path, capsys):

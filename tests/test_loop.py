@@ -165,6 +165,28 @@ def test_other_settings_run_too(clip, noise, changes):
     )
 
 
+@pytest.mark.parametrize("count", [0, 3])
+def test_what_cannot_be_held_back_is_not_measured_on(clip, noise, uninterrupted, monkeypatch, caplog, count):
+    """Neither on nothing nor on points of which no two frames of the video share two."""
+
+    def split(trajectories, *_):
+        apart = torch.arange(len(trajectories)) < count
+        few = trajectories.subset(apart)
+        return trajectories, dataclasses.replace(few, length=torch.ones_like(few.length))
+
+    monkeypatch.setattr("adaptation.loop.hold_back", split)
+    history = fit(clip, noise).history
+    assert not any("held_back_2px" in row for row in history)
+    assert len(history) == len(uninterrupted.history)
+    assert ("too few trajectories are held back" in caplog.text) == (count > 0)
+
+
+def test_a_grid_that_does_not_tile_the_frame_is_refused(clip, noise):
+    for changes in ({"offset_px": 0.0}, {"values": noise.values[..., :-1]}):
+        with pytest.raises(ValueError, match="must tile the frame"):
+            fit(clip, dataclasses.replace(noise, **changes))
+
+
 def test_with_a_foreground_the_draws_are_others(clip, noise, uninterrupted):
     left = torch.zeros(6, 64, 128, dtype=torch.bool)
     left[:, :, :40] = True

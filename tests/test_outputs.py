@@ -164,7 +164,7 @@ def break_off(path, error):
     ("number", "remedy"),
     [
         (errno.ENOSPC, "the disk is full; free some space"),
-        (errno.EACCES, "permission denied; choose a folder"),
+        (errno.EACCES, "permission denied; choose another output folder, one you may write to"),
     ],
 )
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, number, remedy):
@@ -252,5 +252,5 @@ def test_a_folder_that_refuses_files_is_refused(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
-    with pytest.raises(OutputError, match="permission denied; choose a folder you may write to"):
+    with pytest.raises(OutputError, match="permission denied; choose another output folder, one you may"):
         prepare_output_folder(tmp_path / "out")

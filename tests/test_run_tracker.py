@@ -20,6 +20,7 @@ from pipeline import stages
 from t4g_tracker.command_line import LARGE_PAGES, stop_on_interrupt
 from t4g_tracker.datatypes import Tracks
 from t4g_tracker.outputs import read_tracks_npz, write_tracks_npz
+from t4g_tracker.report import OutputsConfig, result_files
 
 SIZE = (64, 96)
 POINTS = [{"frame": 0, "x": 40, "y": 40, "name": "nose"}, {"frame": 5, "x": 60.25, "y": 30.5}]
@@ -45,6 +46,12 @@ def inputs(clip, ask, save_frames, tmp_path_factory):
     xy, seen = clip.follow(queries)
     truth = Tracks(xy, seen, seen.float())
     write_tracks_npz(folder / "truth.npz", truth, queries, SIZE, 24.0)
+    whole = bytearray((folder / "truth.npz").read_bytes())
+    whole[60:70] = b"0123456789"  # within the packed numbers of its first array
+    (folder / "damaged.npz").write_bytes(whole)
+    (folder / "masks").mkdir()
+    for index in range(8):
+        Image.fromarray(np.full(SIZE, 255, np.uint8)).save(folder / "masks" / f"{index}.png")
     write_tracks_npz(folder / "other_points.npz", truth, ask((0, 1, 1), (5, 2, 2)), SIZE, 24.0)
     write_tracks_npz(folder / "other_size.npz", truth, queries, (96, 64), 24.0)
     return folder
@@ -105,6 +112,14 @@ def test_the_record_names_settings_seed_and_accuracy(finished):
     assert list(record["scores"].values())[-1]["delta_avg"] > 90
 
 
+def test_what_is_listed_is_what_was_written(kept, finished, command, tmp_path, capsys):
+    out = shutil.copytree(finished / "out", tmp_path / "out")
+    assert command(out, kept, "--set", "outputs.overlay=true") == 0
+    assert "out: overlay.mp4, run.json, tracks.csv, tracks.npz\n" in capsys.readouterr().out
+    with_all = result_files(OutputsConfig(overlay=True, progress=True))
+    assert with_all == sorted(path.name for path in (finished / "out").iterdir())
+
+
 def test_asking_for_other_points_reuses_what_the_video_taught(kept, command, tmp_path, monkeypatch, capsys):
     for work in ("extract_features", "FlowEstimator", "adapt"):
         monkeypatch.setattr(stages, work, None)  # calling it would fail
@@ -135,7 +150,8 @@ def test_the_first_frames_alone_are_tracked_on_request(inputs, tiny_settings, tm
     what = ["--video", str(inputs / "clip"), "--queries", str(tmp_path / "early.json"), "--quiet"]
     where = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--device", "cpu"]
     first = ["--first-frames", "5", "--set", *tiny_settings, "adaptation.steps=0"]
-    assert run_tracker.main([*what, *where, *first]) == 0
+    masks = ["--foreground", str(inputs / "masks")]  # one for each of all its frames
+    assert run_tracker.main([*what, *where, *masks, *first]) == 0
     assert np.load(tmp_path / "out" / "tracks.npz")["tracks"].shape == (1, 5, 2)
 
 
@@ -162,6 +178,10 @@ def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
         (["--gt", "{}/other_points.npz"], "its query points are not those asked for"),
         (["--gt", "{}/other_size.npz"], "true tracks are of 8 frames of 64x96"),
         (["--foreground", "{}"], "has 0 mask images, but"),
+        (["--foreground", "{}/no_masks"], "no_masks: no such folder"),
+        (["--foreground", "{}/points.json"], "points.json: no such folder"),
+        (["--gt", "{}/damaged.npz"], "damaged.npz: is not a readable npz"),
+        (["--first-frames", "5"], "asks for frame 5, but {}/clip (first 5 frames) has 5 frames"),
         (
             ["--set", "features.extractor=track4gen", "features.diffusion.model=nowhere/at/all"],
             "nowhere/at/all",
@@ -185,7 +205,7 @@ def test_bad_input_is_one_line_and_leaves_earlier_results_alone(
     assert code == 2
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert said in error
+    assert said.format(inputs) in error
     assert [path.name for path in out.iterdir()] == ["tracks.npz"]
     assert (out / "tracks.npz").read_text() == "earlier results"
 
@@ -254,6 +274,25 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
     found = (tmp_path / "out" / "tracks.npz").read_bytes()
     assert found == (finished / "out" / "tracks.npz").read_bytes()
     assert not list((tmp_path / "cache").rglob("checkpoint-*.pt"))
+
+
+def test_a_fresh_run_that_is_interrupted_is_gone_on_with_instead_of_the_older_result(
+    kept, command, tmp_path, monkeypatch, caplog
+):
+    caplog.set_level(logging.INFO)
+
+    def press_ctrl_c(*args, **kwargs):
+        drawn.append(1)
+        if len(drawn) == 8 + 3:  # eight draws to measure on, then the third step
+            signal.raise_signal(signal.SIGINT)
+        return draw(*args, **kwargs)
+
+    draw, drawn = adaptation.loop.draw_pairs, []
+    with monkeypatch.context() as patched:
+        patched.setattr(adaptation.loop, "draw_pairs", press_ctrl_c)
+        assert command(tmp_path / "out", kept, "--fresh") == 130
+    assert command(tmp_path / "out", kept) == 0
+    assert "adaptation: going on from step 3 of 20" in caplog.text
 
 
 def test_the_first_ctrl_c_asks_and_the_second_interrupts():

@@ -106,6 +106,19 @@ class DavisFolder:
                     "--sequences, or give its points with --grid or --queries"
                 )
 
+    def check_masks(self, names: list[str]) -> None:
+        """Make sure that every sequence has masks of its frames.
+
+        Raises:
+            DatasetError: If one has none.
+        """
+        for name in names:
+            if not self.masks(name).is_dir():
+                raise DatasetError(
+                    f"{self.masks(name)}: no such folder of masks; leave {name} out with --sequences, "
+                    "or track without --foreground"
+                )
+
     def _tracks(self, name: str) -> Path:
         return self.root / "tracks" / f"{name}.npz"
 

@@ -6,14 +6,13 @@ fields: ``points`` (N, T, 2) as fractions of width and height, ``occluded`` (N, 
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from t4g_tracker.datasets.annotated import AnnotatedClip, annotated
 from t4g_tracker.datatypes import Video
-from t4g_tracker.errors import DatasetError
+from t4g_tracker.errors import DAMAGED_ARRAYS, DatasetError
 from t4g_tracker.video import read_video
 
 
@@ -58,7 +57,7 @@ def read_annotations(file: Path, video: Video) -> AnnotatedClip:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             points, occluded = arrays["points"], arrays["occluded"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAYS as error:
         raise DatasetError(
             f"{file}: is not a file of points and occluded ({error}); write it anew, as docs/formats.md says"
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import zipfile
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from t4g_tracker.errors import OutputError
+from t4g_tracker.errors import DAMAGED_ARRAYS, OutputError
 from t4g_tracker.outputs import atomic_write, prepare_output_folder
 
 Item = TypeVar("Item")
@@ -54,7 +53,7 @@ def read_kept(path: Path, kind: type[Item]) -> Item | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return kind(**{name: torch.from_numpy(arrays[name]) for name in names})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except DAMAGED_ARRAYS:
         return None
 
 
