@@ -14,13 +14,14 @@ from t4g_tracker.batch.report import Setup, write_report
 from t4g_tracker.batch.request import BatchRequest
 from t4g_tracker.batch.run import run_batch
 from t4g_tracker.batch.tables import terminal_lines, write_summary
-from t4g_tracker.cache import Cache
+from t4g_tracker.cache import Cache, make_key
 from t4g_tracker.command_line import pick_device
 from t4g_tracker.config import as_dict
 from t4g_tracker.features import check_features
-from t4g_tracker.flow import check_flow, resolve_flow
+from t4g_tracker.flow import check_flow, resolve_flow, weights_stamp
 
 EXIT_SOME_FAILED = 1
+BUNDLED = ("track4gen-mini",)  # whose files only change with the program
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,26 @@ def with_changes(title: str, assignments: list[str]) -> str:
     return f"{title}; with {' '.join(assignments)}" if assignments else title
 
 
+def check_run(request: BatchRequest, configs: Mapping[str, Config]) -> None:
+    """Refuse what this machine cannot run, before any clip is made or read.
+
+    Raises:
+        ConfigError: If it has not that device or so many cores.
+        WeightsError: If a model is not there.
+    """
+    if not request.machines.ray:
+        pick_device(request.device)
+    for config in configs.values():
+        check_features(config.features)
+
+
+def _named_weights(config: Config) -> str:
+    """Digest of the model files that the user named: other ones may lie there when a run goes on."""
+    features = "" if config.features.extractor in BUNDLED else check_features(config.features)
+    flow = weights_stamp(config.flow) if config.flow.weights else ""
+    return make_key(features=features, flow=flow) if features or flow else ""
+
+
 def run_job(
     request: BatchRequest,
     job: Job,
@@ -69,12 +90,13 @@ def run_job(
     """
     machines = request.machines
     device = device_there(machines.ray, request.device) if machines.ray else str(pick_device(request.device))
-    configs = {}
+    configs, weights = {}, {}
     for name, config in job.configs.items():
         check_features(config.features)
         check_flow(config.flow)
         # settled here: other machines, or this one later, may have other weights
         configs[name] = replace(config, flow=resolve_flow(config.flow))
+        weights[name] = _named_weights(configs[name])
     job = replace(job, configs=configs)
     identity = {
         **identity,
@@ -84,6 +106,8 @@ def run_job(
         "device": device.partition(":")[0],
         "threads": machines.threads,
     }
+    if any(weights.values()):
+        identity["weights"] = weights
     with Journal(request.out, identity, names, measures, request.fresh) as journal:
         run_batch(journal, job, machines, device, request.quiet)
         outcomes, failures = journal.ordered(), journal.failures()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.batch import Job, run_job, with_changes
+from pipeline.batch import Job, check_run, run_job, with_changes
 from pipeline.stages import (
     Clip,
     Config,
@@ -145,7 +145,7 @@ def synthetic_val(folder: Path) -> Path:
 
     config = ValConfig()
     folder = folder / f"v{CLIPS_VERSION}"
-    if len(list((folder / "tracks").glob("*.npz"))) < config.clips:
+    if len(list((folder / "tracks").glob("[!.]*.npz"))) < config.clips:
         make_val(folder, config)
     return folder
 
@@ -163,6 +163,7 @@ def _bench_command(argv: list[str] | None) -> int:
     for name, assignments in varied(request.vary).items():
         configs[name] = read_settings(base, None, assignments)
     configs = configs or {request.config.stem if request.config else "default": base}
+    check_run(request, configs)
     view = View(request.resolution or ("480p" if request.path else "stored"), request.first_frames)
     path = request.data or request.path or synthetic_val(request.cache / "synthetic-val")
     choice = DatasetChoice(request.dataset or "folder", path, request.mode, view, tuple(request.clips or ()))

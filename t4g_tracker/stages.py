@@ -57,12 +57,12 @@ class StageLog:
 
         Returns:
             Seconds in all, and the highest peak in MB of those that ran now: of the GPU's memory
-            where there is one, else of the process's.
+            where any of them used it, else of the process's.
         """
         ran = [self.stages[name] for name in names if name in self.stages]
         seconds = sum(entry["seconds"] for entry in ran) + sum(self.kept.get(name, 0.0) for name in names)
-        peaks = [entry.get("peak_gpu_memory_mb") or entry["peak_memory_mb"] for entry in ran]
-        return seconds, max(peaks)
+        on_gpu = max(entry.get("peak_gpu_memory_mb", 0.0) for entry in ran)
+        return seconds, on_gpu or max(entry["peak_memory_mb"] for entry in ran)
 
 
 def _reset_peak() -> None:

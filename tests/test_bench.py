@@ -14,10 +14,13 @@ import pytest
 import ray
 from tiny_datasets import SIZE, annotations, badja_tree, davis_tree, tapvid_dict, write_pickle
 
+from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.cli import main as t4g
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.errors import DatasetError
 from t4g_tracker.training import make_val
+from t4g_tracker.training.flow import new_raft
+from t4g_tracker.training.flow_commands import save_raft
 from t4g_tracker.video import read_video
 
 TINY_VAL = make_val.ValConfig(clips=2, frames=4, size=(64, 96), points=16)
@@ -133,6 +136,18 @@ def test_the_same_command_measures_nothing_again(measured, data, run_bench, caps
 
 def test_other_settings_do_not_mix_with_what_is_there(measured, data, run_bench, capsys):
     assert run_bench(measured, "--data", data, "--mode", "first") == 2
+    assert "holds the results of other settings" in capsys.readouterr().err
+
+
+def test_other_weights_in_the_same_file_do_not_mix_with_what_is_there(data, run_bench, tmp_path, capsys):
+    weights, out = tmp_path / "raft.safetensors", tmp_path / "out"
+    shutil.copy(RAFT_MINI, weights)
+    only = ["--data", data, "--clips", "left", "--workers", 1, "--set"]
+    only += ["flow.method=raft-small", f"flow.weights={weights}", "flow.updates=4"]
+    assert run_bench(out, *only) == 0
+    assert run_bench(out, *only) == 0
+    save_raft(new_raft("", seed=1), weights)
+    assert run_bench(out, *only) == 2
     assert "holds the results of other settings" in capsys.readouterr().err
 
 

@@ -71,6 +71,7 @@ def test_a_folder_of_pickles_is_one_data_set(slide, ask, tmp_path):
     made = list(tapvid_dict(slide, ask, encode=True).values())
     for part in range(2):
         write_pickle(tmp_path / f"000{part}_of_0002.pkl", [made[part]])
+    (tmp_path / "._0000_of_0002.pkl").write_bytes(b"what a Mac leaves beside a file")
     opened = PickledClips(tmp_path)
     assert opened.names() == ["0000_of_0002-0000", "0001_of_0002-0000"]
     check(opened.load("0001_of_0002-0000"), clips(slide, ask)["right"][0], ask)

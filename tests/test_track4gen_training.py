@@ -427,8 +427,16 @@ def test_a_folder_of_videos_becomes_clips_once(tmp_path):
     assert clips.clip(0).frames.shape == (4, 3, 96, 144)
     written = {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").glob("*.npz")}
     again = RealClips(videos, 4, (96, 144), 20, tmp_path / "kept")
+    before = again.clip(1)
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "kept").glob("*.npz")} == written
-    assert torch.equal(again.clip(1).xy, clips.clip(1).xy)
+    assert torch.equal(before.xy, clips.clip(1).xy)
+    whole = clips.files[1].read_bytes()
+    clips.files[1].write_bytes(whole[:-200])
+    with pytest.raises(DatasetError, match="is damaged; the same command makes it anew"):
+        clips.clip(1)
+    once_more = RealClips(videos, 4, (96, 144), 20, tmp_path / "kept")
+    assert once_more.files == clips.files
+    assert torch.equal(once_more.clip(1).xy, before.xy)
 
 
 def test_a_video_that_cannot_be_read_is_left_out_and_a_new_one_of_its_name_is_taken(tmp_path, caplog):

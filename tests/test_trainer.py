@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from t4g_tracker.errors import CacheError, ConfigError, OutputError, TrainingError
-from t4g_tracker.training.batches import Turns
+from t4g_tracker.training.batches import Turns, worker_loss_told
 from t4g_tracker.training.trainer import (
     CHECKPOINT,
     HISTORY,
@@ -222,6 +223,19 @@ def test_an_error_in_drawing_is_told_as_it_was_raised_and_the_state_is_kept(tmp_
         train(Fit(), Full(), lambda p: Batch(torch.stack(p)), config, run, lambda a: {}, {})
     assert str(caught.value) == "clips: the disk is full"
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 2
+
+
+def test_a_drawing_process_that_is_killed_is_one_line_and_the_state_is_kept(tmp_path):
+    class Killed(Lines):
+        def __getitem__(self, item: tuple[int, int]) -> Tensor:
+            if item[1] >= 40 * CONFIG.batch:  # well beyond what is drawn ahead of the first steps
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__getitem__(item)
+
+    run = TrainingRun(tmp_path, torch.device("cpu"))
+    config = replace(CONFIG, steps=400, workers=1)
+    with pytest.raises(TrainingError, match=r"ended from outside.*trainer\.workers"), worker_loss_told():
+        train(Fit(), Killed(), lambda p: Batch(torch.stack(p)), config, run, lambda a: {}, {})
 
 
 def test_a_step_without_a_finite_gradient_changes_nothing(tmp_path):

@@ -53,6 +53,8 @@ def differences(setup: Setup, published: Published, longest: int) -> list[str]:
         found.append(f"resolution: {setup.resolution} here, {published.resolution} there")
     if setup.dataset == "badja":
         found.append("queries: where a joint is first visible here, in the first frame there")
+        found.append("clips: cat_jump, tiger and the extra videos are mostly left out there")
+        found.append("3px: of the size of the annotations here, perhaps of 480p there")
     return found
 
 

@@ -40,7 +40,7 @@ class BadjaClips:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._files = {file.stem: file for file in sorted((root / "joint_annotations").glob("*.json"))}
+        self._files = {file.stem: file for file in sorted((root / "joint_annotations").glob("[!.]*.json"))}
         if not self._files:
             raise DatasetError(
                 f"{root}: has no joint_annotations/<clip>.json; give the folder of the BADJA repository"

@@ -28,7 +28,7 @@ class FolderClips:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._names = sorted(path.stem for path in (root / "tracks").glob("*.npz"))
+        self._names = sorted(path.stem for path in (root / "tracks").glob("[!.]*.npz"))
         if not self._names:
             raise DatasetError(
                 f"{root}: has no tracks/<clip>.npz; give a folder with JPEGImages/480p/<clip>/ and tracks/"

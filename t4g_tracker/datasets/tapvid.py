@@ -38,7 +38,7 @@ class PickledClips:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        files = sorted(path.glob("*.pkl")) if path.is_dir() else [path]
+        files = sorted(path.glob("[!.]*.pkl")) if path.is_dir() else [path]
         if not files:
             raise DatasetError(
                 f"{path}: has no .pkl file; give TAP-Vid's file, or the folder that holds them"

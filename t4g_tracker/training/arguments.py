@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from t4g_tracker.command_line import add_settings_arguments, pick_device, stop_on_interrupt
 from t4g_tracker.stages import progress_bar
+from t4g_tracker.training.batches import worker_loss_told
 from t4g_tracker.training.trainer import TrainerConfig, TrainingRun, train
 
 
@@ -70,7 +71,8 @@ def run_training(
     device = pick_device(request.device)
     with progress_bar("training", "step", request.quiet) as report, stop_on_interrupt() as stop:
         run = TrainingRun(folder, device, request.time_budget, request.seed, stop, report)
-        averaged, finished = train(objective, items, collate, trainer, run, validate, identity)
+        with worker_loss_told():
+            averaged, finished = train(objective, items, collate, trainer, run, validate, identity)
     if not finished:
         raise KeyboardInterrupt(f"stopped; the state is kept in {folder}")
     return averaged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Self
@@ -10,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from t4g_tracker.errors import TrackerError
+from t4g_tracker.errors import TrackerError, TrainingError
 from t4g_tracker.training.seeds import generator_for
 
 
@@ -61,6 +62,7 @@ def batches_from(
 
     Raises:
         TrackerError: What drawing an item raised, as it was raised, whichever process drew it.
+        TrainingError: If a process that draws is killed.
     """
     loader = DataLoader(
         _WithErrors(items),
@@ -75,10 +77,30 @@ def batches_from(
 
 
 def _raise_errors(batches: Iterator[Any]) -> Iterator[Any]:
-    for batch in batches:
+    while True:
+        with worker_loss_told():
+            batch = next(batches)
         if isinstance(batch, TrackerError):
             raise batch
         yield batch
+
+
+@contextmanager
+def worker_loss_told() -> Iterator[None]:
+    """PyTorch's way of saying that a drawing process is gone, as a line with a remedy.
+
+    Raises:
+        TrainingError: Instead of PyTorch's error; it may come at any time, not only while a batch is awaited.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            "a process that draws items was ended from outside, perhaps for want of memory; the same command"
+            " goes on, with lower trainer.workers or smaller clips if need be"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -41,6 +42,8 @@ from t4g_tracker.training.real_clips import RealClips
 from t4g_tracker.training.settings import AutoencoderTraining, ClipsConfig, Track4GenTraining
 from t4g_tracker.training.track4gen import Track4GenObjective
 from t4g_tracker.training.validation import AutoencoderValidation, Track4GenValidation
+
+PREPARING_TIMEOUT = timedelta(days=7)  # that other processes wait for the flow of all videos
 
 
 def train_autoencoder(argv: list[str] | None = None) -> int:
@@ -153,6 +156,9 @@ def _train_track4gen(argv: list[str] | None) -> int:
         "objective": asdict(config.objective),
         "flow": asdict(config.flow),
     }
+    clips = _clips(request, config.clips, config.flow)
+    if isinstance(clips, RealClips):
+        identity["files"] = [file.name for file in clips.files]  # which tell videos and flow by a digest
     if is_autoencoder(source):  # nothing else has been trained yet
         config = replace(config, objective=replace(config.objective, train_image_encoder=True))
     objective = Track4GenObjective(pipeline, refiner, config.objective, segment_frames)
@@ -160,9 +166,7 @@ def _train_track4gen(argv: list[str] | None) -> int:
         request,
         request.out,
         objective,
-        ClipViews(
-            _clips(request, config.clips, config.flow), config.clips.view(segment_frames), request.seed
-        ),
+        ClipViews(clips, config.clips.view(segment_frames), request.seed),
         collate_clips,
         config.trainer,
         Track4GenValidation(config.clips.validation_clips()),
@@ -180,7 +184,7 @@ def _clips(request: argparse.Namespace, config: ClipsConfig, flow: FlowConfig | 
     size = (config.height, config.width)
     if flow is not None and request.videos is not None:
         device, folder = pick_device(request.device), request.out / "clips"
-        with PartialState().main_process_first():
+        with PartialState(timeout=PREPARING_TIMEOUT).main_process_first():
             return RealClips(request.videos, config.frames, size, config.points, folder, flow, device)
     if request.keep_clips is not None:
         bytes_each = 3 * config.frames * size[0] * size[1] + 9 * config.points * config.frames

@@ -29,7 +29,7 @@ def check_room(folder: Path, count: int, bytes_each: int, setting: str) -> None:
     Raises:
         OutputError: If it cannot be written, or too little space is free.
     """
-    missing = max(0, count - sum(1 for _ in prepare_output_folder(folder, 0).glob("*.npz")))
+    missing = max(0, count - sum(1 for _ in prepare_output_folder(folder, 0).glob("[!.]*.npz")))
     free = shutil.disk_usage(folder).free
     if missing * bytes_each > free:
         raise OutputError(

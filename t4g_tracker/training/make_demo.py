@@ -14,6 +14,7 @@ from string import ascii_lowercase
 import torch
 from torch import Tensor
 
+from t4g_tracker.command_line import guarded
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.outputs import atomic_write, prepare_output_folder, write_tracks_npz
 from t4g_tracker.training.koi import koi_pond, layer_name
@@ -101,13 +102,17 @@ def _candidates(scene: Scene, frame: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.full_like(rows, frame), xy[rows], layer[rows]
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    return guarded(_main, argv)
+
+
+def _main(argv: list[str] | None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m t4g_tracker.training.make_demo", description=__doc__)
     parser.add_argument("folder", type=Path, help="where to write the example")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    make_demo(parser.parse_args().folder)
+    make_demo(parser.parse_args(argv).folder)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

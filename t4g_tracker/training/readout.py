@@ -20,6 +20,7 @@ from tqdm import tqdm
 from t4g_tracker.command_line import guarded
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.diffusion_weights import find_folder
+from t4g_tracker.outputs import prepare_output_folder
 from t4g_tracker.training.dataset import ClipViews, SyntheticClips, View
 from t4g_tracker.training.denoising import best_answer, draw_sigma
 from t4g_tracker.training.model_folder import save_model, starting_point
@@ -87,6 +88,7 @@ def _main(argv: list[str] | None) -> int:
     parser.add_argument("--keep-clips", type=Path, help="folder where clips are kept once drawn")
     parser.add_argument("--seed", type=int, default=0)
     request = parser.parse_args(argv)
+    prepare_output_folder(request.out)
     refined = (find_folder(request.model, need_refiner=False) / "refiner").is_dir()
     config = ObjectiveConfig(refiner=refined, train_image_encoder=True)
     pipeline, refiner = starting_point(request.model, config, request.seed, "model")

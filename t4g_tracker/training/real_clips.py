@@ -76,9 +76,9 @@ class RealClips:
         """The same clip whenever it is asked for."""
         clip = read_kept(self.files[index], TrainingClip)
         if clip is None:
-            raise DatasetError(
-                f"{self.files[index]}: is damaged; delete it, and the next start makes it anew"
-            )
+            video = self.files[index].stem.rpartition("-")[0]
+            (self.folder / f"{video}.done").unlink(missing_ok=True)
+            raise DatasetError(f"{self.files[index]}: is damaged; the same command makes it anew")
         return clip
 
     def _prepare(self, source: Path, estimator: FlowEstimator) -> list[Path]:

@@ -23,7 +23,7 @@ from t4g_tracker.command_line import guarded
 from t4g_tracker.errors import VideoError
 from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline
 from t4g_tracker.features.refiner import Refiner
-from t4g_tracker.outputs import atomic_write
+from t4g_tracker.outputs import atomic_write, prepare_output_folder
 from t4g_tracker.training.denoising import denoised
 from t4g_tracker.training.regression import neighbourhoods, ridge_regression, rows
 from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
@@ -141,8 +141,11 @@ def _main(argv: list[str] | None) -> int:
         parser.error(
             f"--size must be two multiples of {SIZE_STEP_PX}, got {request.size[0]} {request.size[1]}"
         )
+    if request.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        parser.error(f"--out must be a .png or .jpg, got {request.out}")
     if request.shown < 1:
         parser.error(f"--shown must be at least 1, got {request.shown}")
+    prepare_output_folder(request.out.parent)
     folder = find_folder(request.model, need_refiner=False)
     check_folder(folder, ObjectiveConfig().block, need_refiner=False)
     pipeline = load_pipeline(folder, torch.float32)

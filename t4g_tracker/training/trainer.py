@@ -94,11 +94,11 @@ def train(
     """Optimise an objective until its steps or its time are used up.
 
     A checkpoint is written every ``save_every_s`` seconds, less often where that takes long, and when
-    the call ends, also by an error in drawing an item. So the same call goes on where the last one
-    stopped. Which items a step sees, and torch's global generators in it, depend on the seed, the step
-    and the process alone: a run that was interrupted sees what an unbroken one sees. The learning rate
-    follows the share of steps or of time that is used up, whichever is larger. A step whose gradient is
-    not finite changes nothing.
+    the call ends, also by an error in drawing an item (of the first process, where there are several).
+    So the same call goes on where the last one stopped. Which items a step sees, and torch's global
+    generators in it, depend on the seed, the step and the process alone: a run that was interrupted sees
+    what an unbroken one sees. The learning rate follows the share of steps or of time that is used up,
+    whichever is larger. A step whose gradient is not finite changes nothing.
 
     Args:
         objective: ``objective(batch)`` returns a dict of scalar losses; "loss" is minimised.
@@ -116,7 +116,7 @@ def train(
     Raises:
         CacheError: If the folder holds a checkpoint of other settings.
         OutputError: If the folder cannot be written.
-        TrainingError: If the gradient is not finite twenty steps in a row.
+        TrainingError: If the gradient is not finite twenty steps in a row, or a drawing process is killed.
         TrackerError: What drawing an item raised.
     """
     prepare_output_folder(run.folder)
