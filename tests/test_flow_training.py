@@ -227,6 +227,7 @@ def test_bench_flow_has_a_row_for_every_method_and_for_what_is_set(capsys):
         "raft-mini at half size",
         "raft-mini at half size, refine=dis",
         "raft-mini at half size, refine=best",
+        "raft-mini at half size, refine=dis finest_scale=1",
         "method=dis finest_scale=1",
     ]
     assert table["method=dis finest_scale=1"][:-1] == table["DIS, medium preset"][:-1]  # but for the time

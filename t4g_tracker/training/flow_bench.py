@@ -102,6 +102,9 @@ def _bench_flow(argv: list[str] | None) -> int:
         methods["raft-mini at half size"] = half
         methods["raft-mini at half size, refine=dis"] = replace(half, refine="dis")
         methods["raft-mini at half size, refine=best"] = replace(half, refine="best")
+        methods["raft-mini at half size, refine=dis finest_scale=1"] = replace(
+            half, refine="dis", finest_scale=1
+        )
     if request.assignments:
         asked = [
             setting.removeprefix("flow.") for setting in request.assignments
