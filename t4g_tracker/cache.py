@@ -21,7 +21,7 @@ from t4g_tracker.errors import CacheError
 from t4g_tracker.outputs import prepare_output_folder, save_torch
 
 PLACE = "folder with --cache"  # in errors
-FORMAT = 2  # raise when what an entry holds, or how it is computed, changes
+FORMAT = 3  # raise when what an entry holds, or how it is computed, changes
 
 
 def default_cache_folder() -> Path:

@@ -32,9 +32,9 @@ def dis_flow(first: Tensor, second: Tensor, finest_scale: int = 0) -> Tensor:
 
 
 def refine_flow(
-    first: Tensor, second: Tensor, start: Tensor, finest_scale: int = 0, coarsest_scale: int = 1
+    first: Tensor, second: Tensor, start: Tensor, finest_scale: int = 0, coarsest_scale: int = 2
 ) -> Tensor:
-    """Make a flow that is right to a pixel or two more precise, by DIS started there.
+    """Make a flow that is right to a few pixels more precise, by DIS started there.
 
     A network that answers at an eighth of the frame's size is blurred; DIS compares the
     pixels themselves and is precise where it starts near the truth.
