@@ -79,7 +79,7 @@ def run_job(
 
     Args:
         request: What was asked for.
-        job: Measures a clip.
+        job: Measures a clip; ``check_run`` has passed its configurations.
         names: The clips.
         measures: Columns of the tables.
         identity: What decides the results besides settings and machine; plain JSON values.
@@ -92,7 +92,6 @@ def run_job(
     device = device_there(machines.ray, request.device) if machines.ray else str(pick_device(request.device))
     configs, weights = {}, {}
     for name, config in job.configs.items():
-        check_features(config.features)
         check_flow(config.flow)
         # settled here: other machines, or this one later, may have other weights
         configs[name] = replace(config, flow=resolve_flow(config.flow))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.batch import Job, run_job, with_changes
+from pipeline.batch import Job, check_run, run_job, with_changes
 from pipeline.stages import (
     Config,
     fit_adapter,
@@ -106,6 +106,7 @@ def _davis_command(argv: list[str] | None) -> int:
     request = parse_davis(argv)
     config = read_settings(Config(), request.config, request.assignments)
     config = replace(config, outputs=replace(config.outputs, overlay=request.overlays))
+    check_run(request, {"tracked": config})
     folder = DavisFolder(request.davis, request.tapvid)
     names = folder.sequences(request.split, request.sequences)
     annotated = request.grid is None and request.queries is None and folder.has_annotations()

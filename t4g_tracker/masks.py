@@ -35,8 +35,7 @@ def read_foreground(folder: Path, video: Video, size: Size, first_frames: int = 
     """
     if not folder.is_dir():
         raise VideoError(f"{folder}: no such folder; give the folder that holds the mask images directly")
-    files = image_files(folder)
-    files = files[:first_frames] if first_frames else files
+    files = image_files(folder, first_frames)
     if len(files) != video.frame_count:
         raise VideoError(
             f"{folder}: has {len(files)} mask images, but {video.source} has {video.frame_count} frames; "

@@ -253,16 +253,19 @@ def _stack(frames: list[np.ndarray]) -> np.ndarray:
     return stacked
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The jpg and png files of a folder, hidden ones left out, numbers in names in counting order."""
+def image_files(folder: Path, first: int = 0) -> list[Path]:
+    """The jpg and png files of a folder, hidden ones left out, numbers in names in counting order.
+
+    All of them, or the ``first`` so many where that is not 0.
+    """
     images = (file for file in folder.iterdir() if file.suffix.lower() in _FRAME_EXTENSIONS)
-    return sorted((file for file in images if file.name[0] != "." and file.is_file()), key=_natural_order)
+    files = sorted((file for file in images if file.name[0] != "." and file.is_file()), key=_natural_order)
+    return files[: first or None]
 
 
 def _read_folder(folder: Path, first_frames: int) -> np.ndarray:
     """Frames (T, H, W, 3) of a folder of images."""
-    files = image_files(folder)
-    files = files[:first_frames] if first_frames else files
+    files = image_files(folder, first_frames)
     if not files:
         raise VideoError(f"{folder}: holds no jpg or png frames; give the folder that holds them directly")
     frames = np.empty((len(files), *_read_image(files[0]).shape), np.uint8)

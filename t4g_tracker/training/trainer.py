@@ -55,7 +55,7 @@ class TrainerConfig:
     precision: Precision = "auto"  # auto: bfloat16 where the device is fast at it
     validate_every: int = 500  # steps
     save_every_s: float = 120.0  # seconds between checkpoints
-    workers: int | None = None  # processes that draw items while the model trains; null: see drawing_workers
+    workers: int | None = None  # processes that draw items meanwhile; null: one, beside a GPU up to eight
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch", 1), ("validate_every", 1), ("workers", 0)):
