@@ -11,7 +11,17 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from pipeline.stages import (
+from t4g_tracker.cache import Cache
+from t4g_tracker.commands.arguments import guarded, parse_track, request_queries, request_truth
+from t4g_tracker.config import read_settings
+from t4g_tracker.coordinates import working_size
+from t4g_tracker.datatypes import QueryPoints, Tracks
+from t4g_tracker.features.extractor import check_features
+from t4g_tracker.files import prepare_output_folder
+from t4g_tracker.flow.estimator import check_flow
+from t4g_tracker.hardware import pick_device
+from t4g_tracker.masks import read_foreground
+from t4g_tracker.pipeline import (
     Clip,
     Config,
     adapted_features,
@@ -23,23 +33,8 @@ from pipeline.stages import (
     track_snapshots,
     write_everything,
 )
-from t4g_tracker.cache import Cache
-from t4g_tracker.command_line import (
-    guarded,
-    parse_track,
-    pick_device,
-    read_settings,
-    request_queries,
-    request_truth,
-)
-from t4g_tracker.coordinates import working_size
-from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.features import check_features
-from t4g_tracker.flow import check_flow
-from t4g_tracker.masks import read_foreground
-from t4g_tracker.outputs import prepare_output_folder
-from t4g_tracker.report import closing_lines, describe
-from t4g_tracker.stages import progress_bar
+from t4g_tracker.results import closing_lines, describe
+from t4g_tracker.stage_log import progress_bar
 from t4g_tracker.video import read_video
 
 
@@ -56,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     """``t4g track``: returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     if any(argument.partition("=")[0] == "--davis" for argument in arguments):
-        from pipeline.davis import davis
+        from t4g_tracker.commands.davis import davis
 
         return davis(arguments)
     return guarded(_track_command, arguments)

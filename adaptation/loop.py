@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from adaptation.adapter import (
     Adapter,
-    AdapterKind,
     build_adapter,
     check_tiling,
     mean_feature,
@@ -23,9 +22,10 @@ from adaptation.adapter import (
 )
 from adaptation.objective import LossConfig, batch_losses, found_positions
 from adaptation.sampling import PairBatch, draw_pairs, hold_back
+from t4g_tracker.choices import AdapterKind, Precision
 from t4g_tracker.datatypes import FeatureGrid, Trajectories
 from t4g_tracker.errors import ConfigError, TrackerError
-from t4g_tracker.precision import Precision, pick_precision
+from t4g_tracker.hardware import pick_precision
 
 log = logging.getLogger(__name__)
 

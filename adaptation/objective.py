@@ -11,11 +11,11 @@ from torch.nn.functional import avg_pool2d
 from adaptation.adapter import align
 from adaptation.losses import huber, prior
 from adaptation.sampling import PairBatch
-from adaptation.similarity import frame_similarity, window_similarity
 from t4g_tracker.coordinates import cells_to_pixels, centred_offset, pixels_to_cells
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.matching import sample_vectors, vote, window_offsets
-from t4g_tracker.matching_losses import cell_cross_entropy, window_cross_entropy
+from t4g_tracker.matching.cost_maps import sample_vectors, vote, window_offsets
+from t4g_tracker.matching.losses import cell_cross_entropy, window_cross_entropy
+from t4g_tracker.matching.similarity import frame_similarity, window_similarity
 
 
 @dataclass(frozen=True, kw_only=True)

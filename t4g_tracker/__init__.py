@@ -6,15 +6,17 @@ The names below are the ones for use from Python; README shows them in a few lin
 from t4g_tracker.coordinates import WorkingSizeConfig, working_size
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Trajectories, Video
 from t4g_tracker.errors import TrackerError
-from t4g_tracker.features import FeaturesConfig, extract_features
-from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size
+from t4g_tracker.features.extractor import extract_features
+from t4g_tracker.features.settings import FeaturesConfig
+from t4g_tracker.files import read_tracks_npz, write_tracks_csv, write_tracks_npz
+from t4g_tracker.flow.estimator import FlowEstimator
+from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.metrics import Scores, sample_queries, score
-from t4g_tracker.outputs import read_tracks_npz, write_tracks_csv, write_tracks_npz
 from t4g_tracker.queries import grid_queries, read_queries
-from t4g_tracker.tracking import TrackingConfig, track
+from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
 from t4g_tracker.video import read_video, working_frames
-from t4g_tracker.visibility import VisibilityConfig
 
 __all__ = [
     "FeatureGrid",

@@ -1,14 +1,28 @@
-"""Where the models lie that come with the program: beside its packages, in a checkout and installed."""
+"""Files that come with the program: settings and small models.
+
+``configs/`` and ``assets/`` lie inside the package when it is installed from a wheel, and beside it in a
+checkout; an editable install is a checkout.
+"""
 
 from __future__ import annotations
 
+import importlib.resources
 from pathlib import Path
 
 from t4g_tracker.errors import WeightsError
 
-BUNDLED = Path(__file__).resolve().parents[1] / "assets" / "weights"
-TRACK4GEN_MINI = BUNDLED / "track4gen-mini"  # diffusers folder with refiner/
-RAFT_MINI = BUNDLED / "raft-mini.safetensors"
+
+def shipped(folder: str) -> Path:
+    """Where a folder that comes with the program lies: ``configs`` or ``assets``."""
+    package = Path(str(importlib.resources.files("t4g_tracker")))
+    inside = package / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+CONFIGS = shipped("configs")
+WEIGHTS = shipped("assets") / "weights"
+TRACK4GEN_MINI = WEIGHTS / "track4gen-mini"  # diffusers folder with refiner/
+RAFT_MINI = WEIGHTS / "raft-mini.safetensors"
 
 
 def find_bundled(path: Path) -> Path:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 
 from t4g_tracker.errors import CacheError
-from t4g_tracker.outputs import prepare_output_folder, save_torch
+from t4g_tracker.files import prepare_output_folder, save_torch
 
 PLACE = "folder with --cache"  # in errors
 FORMAT = 3  # raise when what an entry holds, or how it is computed, changes

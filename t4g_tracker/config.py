@@ -14,9 +14,24 @@ from typing import Any, TypeVar
 
 import yaml
 
+from t4g_tracker.bundled import CONFIGS
 from t4g_tracker.errors import ConfigError, suggestion
 
 Settings = TypeVar("Settings")
+
+
+def read_settings(base: Settings, file: Path | None, assignments: list[str]) -> Settings:
+    """Settings from the defaults, then a YAML file, then ``--set``; each checked."""
+    if file is not None:
+        base = apply_settings(base, read_yaml(_find_config(file)), str(file))
+    return apply_settings(base, read_assignments(assignments), "--set")
+
+
+def _find_config(file: Path) -> Path:
+    """The file as given; for NAME or configs/NAME that is not there, the project's own."""
+    shipped = CONFIGS / file.name
+    plain = file.parent in (Path(), Path("configs"))
+    return shipped if plain and not file.exists() and shipped.exists() else file
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -6,18 +6,17 @@ Source: the definitions of TAP-Vid, arXiv:2211.03726, section 3, at 256x256 pixe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from t4g_tracker.choices import QueryMode
 from t4g_tracker.coordinates import Size, rescale
 from t4g_tracker.datatypes import QueryPoints, Tracks
 
 THRESHOLDS_PX = (1.0, 2.0, 4.0, 8.0, 16.0)
 EVALUATION_SIZE: Size = (256, 256)
-QueryMode = Literal["strided", "first"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from t4g_tracker import precision
+from t4g_tracker import hardware
 from t4g_tracker.coordinates import centred_offset
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Trajectories, Video
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
@@ -174,4 +174,4 @@ def save_frames() -> Callable[[SlidingClip, Path], Path]:
 @pytest.fixture
 def cpu_has_bfloat16(monkeypatch):
     """Half precision on the CPU is bfloat16, whatever this machine's processor is good at."""
-    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(hardware, "_cpu_has_bf16", lambda: True)

@@ -23,13 +23,13 @@ from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
 from t4g_tracker.batch.progress import clip_bar
 from t4g_tracker.batch.published import PUBLISHED, published_for
 from t4g_tracker.batch.report import Setup, differences, write_report
-from t4g_tracker.batch.request import parse_bench, varied
 from t4g_tracker.batch.run import Machines
 from t4g_tracker.batch.tables import means, table_rows, terminal_lines, write_summary
 from t4g_tracker.batch.workers import Share, measure_all
-from t4g_tracker.cores import cores
+from t4g_tracker.commands.batch_arguments import parse_bench, varied
 from t4g_tracker.datasets.protocols import WorstTrack
 from t4g_tracker.errors import CacheError, ConfigError, OutputError, VideoError
+from t4g_tracker.hardware import cores
 
 MEASURES = ("AJ", "OA")
 

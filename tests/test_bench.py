@@ -14,13 +14,13 @@ import pytest
 import ray
 from tiny_datasets import SIZE, annotations, badja_tree, davis_tree, tapvid_dict, write_pickle
 
+from t4g_tracker.__main__ import main as t4g
 from t4g_tracker.bundled import RAFT_MINI
-from t4g_tracker.cli import main as t4g
+from t4g_tracker.commands import make_synthetic_val as make_val
+from t4g_tracker.commands.train_flow import save_raft
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.errors import DatasetError
-from t4g_tracker.training import make_val
-from t4g_tracker.training.flow import new_raft
-from t4g_tracker.training.flow_commands import save_raft
+from t4g_tracker.training.flow.objective import new_raft
 from t4g_tracker.video import read_video
 
 TINY_VAL = make_val.ValConfig(clips=2, frames=4, size=(64, 96), points=16)
@@ -193,7 +193,7 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_results(
     command = [
         sys.executable,
         "-m",
-        "t4g_tracker.cli",
+        "t4g_tracker.__main__",
         "bench",
         *where,
         "--workers",

@@ -12,18 +12,18 @@ import torch
 from tiny_published import save_tiny_mini
 
 from run_tracker import Config
-from t4g_tracker import features
 from t4g_tracker.bundled import TRACK4GEN_MINI
-from t4g_tracker.command_line import read_settings
+from t4g_tracker.config import read_settings
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import ConfigError, WeightsError
-from t4g_tracker.features import FeaturesConfig, check_features, extract_features
-from t4g_tracker.features.diffusion_config import DiffusionConfig
+from t4g_tracker.features import extractor as features
+from t4g_tracker.features.extractor import check_features, extract_features
+from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
+from t4g_tracker.files import read_tracks_npz
 from t4g_tracker.metrics import score
-from t4g_tracker.outputs import read_tracks_npz
-from t4g_tracker.tracking import TrackingConfig, track
+from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.video import read_video, working_frames
-from t4g_tracker.visibility import VisibilityConfig
 
 CPU = torch.device("cpu")
 ASSETS = TRACK4GEN_MINI.parents[1]

@@ -11,20 +11,19 @@ import pytest
 import torch
 from tiny_models import save_tiny_svd
 
-from pipeline.bench import bench_methods
-from pipeline.stages import Config, open_clip
+from t4g_tracker.__main__ import main
 from t4g_tracker.bundled import TRACK4GEN_MINI
 from t4g_tracker.cache import Cache
-from t4g_tracker.cli import main
-from t4g_tracker.command_line import read_settings
-from t4g_tracker.compare import Choice, choose_features
+from t4g_tracker.commands.bench import bench_methods
+from t4g_tracker.commands.comparison import Choice, choose_features
+from t4g_tracker.config import read_settings
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.features import FeaturesConfig
-from t4g_tracker.features.diffusion_config import DiffusionConfig
+from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
+from t4g_tracker.files import read_tracks_npz
 from t4g_tracker.metrics import score
-from t4g_tracker.outputs import read_tracks_npz
-from t4g_tracker.stages import progress_bar
+from t4g_tracker.pipeline import Config, open_clip
+from t4g_tracker.stage_log import progress_bar
 from t4g_tracker.video import read_video
 from t4g_tracker.visualize.colours import point_colours
 from t4g_tracker.visualize.compare import LABEL_PX, Shown, compare_picture, compare_video, shown_frames

@@ -7,8 +7,7 @@ import pytest
 import yaml
 
 from run_tracker import Config
-from t4g_tracker.command_line import read_settings
-from t4g_tracker.config import apply_settings, as_dict, read_assignments, read_yaml
+from t4g_tracker.config import apply_settings, as_dict, read_assignments, read_settings, read_yaml
 from t4g_tracker.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"

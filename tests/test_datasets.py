@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from tiny_datasets import MOTIONS, POINTS, SIZE, badja_tree, clips, davis_tree, tapvid_dict, write_pickle
 
-from t4g_tracker.datasets import DatasetChoice
 from t4g_tracker.datasets.annotated import AnnotatedClip, View
 from t4g_tracker.datasets.badja import ANNOTATED_JOINTS, BadjaClips
+from t4g_tracker.datasets.choice import DatasetChoice
 from t4g_tracker.datasets.davis import DavisFolder
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.datasets.protocols import JointProtocol, PointProtocol

@@ -13,8 +13,9 @@ from transformers import Dinov2Model
 
 from t4g_tracker.coordinates import cells_to_pixels
 from t4g_tracker.errors import ConfigError, WeightsError
-from t4g_tracker.features import FeaturesConfig, check_features, dinov2, extract_features, model_files
-from t4g_tracker.features.dinov2_config import Dinov2Config
+from t4g_tracker.features import dinov2, model_files
+from t4g_tracker.features.extractor import check_features, extract_features
+from t4g_tracker.features.settings import Dinov2Config, FeaturesConfig
 
 CPU = torch.device("cpu")
 

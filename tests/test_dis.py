@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.flow import FlowConfig, FlowEstimator, flow_size
 from t4g_tracker.flow.dis import dis_flow
+from t4g_tracker.flow.estimator import FlowEstimator
+from t4g_tracker.flow.settings import FlowConfig, flow_size
 
 MARGIN_PX = 12  # nearer the border, what flow matches may have left the frame
 

@@ -12,23 +12,25 @@ from safetensors.torch import load_file
 from torch.nn.functional import interpolate
 from torchvision.models.optical_flow import raft_small
 
-import t4g_tracker.flow as flow_module
+import t4g_tracker.flow.estimator as flow_module
 from t4g_tracker.bundled import RAFT_MINI
+from t4g_tracker.commands import train_flow as flow_commands
+from t4g_tracker.commands.bench_flow import bench_flow, score_flow
 from t4g_tracker.errors import ConfigError, WeightsError
-from t4g_tracker.flow import FlowConfig, FlowEstimator, raft, resolve_flow
+from t4g_tracker.flow import raft
 from t4g_tracker.flow.choice import best_flow, colour_misfit
 from t4g_tracker.flow.dis import dis_flow, refine_flow
-from t4g_tracker.training import flow_commands
-from t4g_tracker.training.clips import FlowPair
-from t4g_tracker.training.flow import (
+from t4g_tracker.flow.estimator import FlowEstimator, resolve_flow
+from t4g_tracker.flow.settings import FlowConfig
+from t4g_tracker.synthetic.clips import FlowPair
+from t4g_tracker.training.flow.objective import (
     FlowObjective,
     FlowObjectiveConfig,
     flow_both_ways,
     new_raft,
     sequence_loss,
 )
-from t4g_tracker.training.flow_bench import bench_flow, score_flow
-from t4g_tracker.training.flow_views import FlowViews, PairsConfig, collate_pairs, look_at_pair
+from t4g_tracker.training.flow.views import FlowViews, PairsConfig, collate_pairs, look_at_pair
 
 CPU = torch.device("cpu")
 SMALL = PairsConfig(count=2, height=160, width=192, crop_height=128, crop_width=128, relit=0, erased=0)

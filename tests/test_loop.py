@@ -10,8 +10,8 @@ from adaptation.adapter import apply_adapter, build_adapter
 from adaptation.loop import AdaptationConfig, Interrupted, adapt
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.tracking import TrackingConfig, track
-from t4g_tracker.visibility import VisibilityConfig
+from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.visibility import VisibilityConfig
 
 CPU = torch.device("cpu")
 SHORT = AdaptationConfig(

@@ -9,8 +9,8 @@ from adaptation.losses import huber, prior
 from adaptation.objective import LossConfig, batch_losses, found_positions
 from adaptation.sampling import PairBatch
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.matching import window_offsets
-from t4g_tracker.matching_losses import cell_cross_entropy, window_cross_entropy
+from t4g_tracker.matching.cost_maps import window_offsets
+from t4g_tracker.matching.losses import cell_cross_entropy, window_cross_entropy
 
 SIZE = (40, 72)
 

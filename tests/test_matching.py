@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from t4g_tracker.matching import (
+from t4g_tracker.matching.cost_maps import (
     cell_vectors,
     cost_volume,
     peak_cells,

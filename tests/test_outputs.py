@@ -12,7 +12,7 @@ import torch
 
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.errors import OutputError, QueryError
-from t4g_tracker.outputs import (
+from t4g_tracker.files import (
     atomic_write,
     prepare_output_folder,
     read_tracks_npz,

@@ -5,9 +5,10 @@ import torch
 from torch.nn.functional import normalize
 
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.features import FeaturesConfig, check_features, extract_features
-from t4g_tracker.features.patch import PatchConfig, extract_patch
-from t4g_tracker.matching import cell_vectors, cost_volume, peak_cells
+from t4g_tracker.features.extractor import check_features, extract_features
+from t4g_tracker.features.patch import extract_patch
+from t4g_tracker.features.settings import FeaturesConfig, PatchConfig
+from t4g_tracker.matching.cost_maps import cell_vectors, cost_volume, peak_cells
 
 PATCH = FeaturesConfig(extractor="patch")
 CPU = torch.device("cpu")

@@ -96,7 +96,9 @@ def test_a_malicious_pickle_is_refused_by_name_and_not_run(tmp_path, protocol):
 
 
 @pytest.mark.parametrize(
-    "value", [eval, Path("x"), collections.Counter("a"), np.random.default_rng, slice(1), type], ids=str
+    "value",
+    [eval, Path("x"), collections.Counter("a"), np.random.default_rng, slice(1), type],
+    ids=["function", "path", "counter", "compiled", "slice", "class"],
 )
 def test_anything_but_arrays_and_plain_containers_is_refused(tmp_path, value):
     with pytest.raises(DatasetError, match="nothing was run"):

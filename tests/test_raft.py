@@ -11,7 +11,9 @@ from torchvision.models.optical_flow import raft_large, raft_small
 from torchvision.transforms._presets import OpticalFlow
 
 from t4g_tracker.errors import WeightsError
-from t4g_tracker.flow import FlowConfig, FlowEstimator, raft
+from t4g_tracker.flow import raft
+from t4g_tracker.flow.estimator import FlowEstimator
+from t4g_tracker.flow.settings import FlowConfig
 
 CPU = torch.device("cpu")
 

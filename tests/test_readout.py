@@ -8,12 +8,12 @@ from safetensors.torch import load_file
 from tiny_datasets import dots
 from tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, save_tiny_track4gen, tiny_svd
 
+from t4g_tracker.commands import fit_readout as readout
+from t4g_tracker.commands.fit_readout import fit_last_convolution
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.refiner import Refiner
-from t4g_tracker.training import readout
-from t4g_tracker.training.readout import fit_last_convolution
-from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
-from t4g_tracker.training.validation import denoising_error
+from t4g_tracker.training.track4gen.objective import ObjectiveConfig, Track4GenObjective
+from t4g_tracker.training.track4gen.validation import denoising_error
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

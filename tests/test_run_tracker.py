@@ -16,11 +16,11 @@ from PIL import Image
 
 import adaptation.loop
 import run_tracker
-from pipeline import stages
-from t4g_tracker.command_line import LARGE_PAGES, stop_on_interrupt
+from t4g_tracker import pipeline as stages
+from t4g_tracker.commands.arguments import LARGE_PAGES, stop_on_interrupt
 from t4g_tracker.datatypes import Tracks
-from t4g_tracker.outputs import read_tracks_npz, write_tracks_npz
-from t4g_tracker.report import OutputsConfig, result_files
+from t4g_tracker.files import read_tracks_npz, write_tracks_npz
+from t4g_tracker.results import OutputsConfig, result_files
 
 SIZE = (64, 96)
 POINTS = [{"frame": 0, "x": 40, "y": 40, "name": "nose"}, {"frame": 5, "x": 60.25, "y": 30.5}]
@@ -309,7 +309,7 @@ def test_the_first_ctrl_c_asks_and_the_second_interrupts():
 FLAGS_OF_64_MB = """
 import torch
 from pathlib import Path
-from t4g_tracker.command_line import guarded
+from t4g_tracker.commands.arguments import guarded
 
 def flags(argv):
     memory = torch.empty(2**24)

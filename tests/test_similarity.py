@@ -5,8 +5,8 @@ import torch
 from torch.autograd import gradcheck
 from torch.nn.functional import cosine_similarity, normalize
 
-from adaptation.similarity import frame_similarity, window_similarity
-from t4g_tracker.matching_losses import cell_cross_entropy
+from t4g_tracker.matching.losses import cell_cross_entropy
+from t4g_tracker.matching.similarity import frame_similarity, window_similarity
 
 
 def _random(*shape, seed=0):

@@ -1,6 +1,6 @@
 """What the log of stages says that they took."""
 
-from t4g_tracker.stages import StageLog
+from t4g_tracker.stage_log import StageLog
 
 
 def test_memory_is_the_gpus_where_any_stage_used_it():

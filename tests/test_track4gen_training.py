@@ -14,27 +14,28 @@ from safetensors.torch import load_file, save_file
 from tiny_datasets import dots
 from tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, tiny_svd
 
-from t4g_tracker.cli import main
-from t4g_tracker.command_line import read_settings
+from t4g_tracker.__main__ import main
+from t4g_tracker.config import read_settings
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import ConfigError, DatasetError, TrackerError, WeightsError
-from t4g_tracker.features import FeaturesConfig, extract_features
-from t4g_tracker.features.diffusion_config import DiffusionConfig
+from t4g_tracker.features.extractor import extract_features
 from t4g_tracker.features.refiner import Refiner
-from t4g_tracker.flow import FlowConfig, FlowEstimator
-from t4g_tracker.outputs import atomic_write
-from t4g_tracker.training import real_clips
-from t4g_tracker.training.autoencoder import latent_scale, mini_autoencoder
-from t4g_tracker.training.clips import TrainingClip
-from t4g_tracker.training.correspondence import correspondence_loss, draw_pairs
-from t4g_tracker.training.dataset import ClipBatch, View, collate_clips, look
-from t4g_tracker.training.denoising import best_answer, denoised, denoising_loss, network_time
-from t4g_tracker.training.frozen import weights_digest
-from t4g_tracker.training.mini import svd_scheduler
-from t4g_tracker.training.model_folder import extractor_settings, load_autoencoder, starting_point
-from t4g_tracker.training.real_clips import RealClips, flow_clip
-from t4g_tracker.training.settings import ClipsConfig
-from t4g_tracker.training.track4gen import ObjectiveConfig, Track4GenObjective
+from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
+from t4g_tracker.files import atomic_write
+from t4g_tracker.flow.estimator import FlowEstimator
+from t4g_tracker.flow.settings import FlowConfig
+from t4g_tracker.synthetic.clips import TrainingClip
+from t4g_tracker.training.loop.frozen import weights_digest
+from t4g_tracker.training.track4gen import real_clips
+from t4g_tracker.training.track4gen.autoencoder import latent_scale, mini_autoencoder
+from t4g_tracker.training.track4gen.correspondence import correspondence_loss, draw_pairs
+from t4g_tracker.training.track4gen.dataset import ClipBatch, View, collate_clips, look
+from t4g_tracker.training.track4gen.denoising import best_answer, denoised, denoising_loss, network_time
+from t4g_tracker.training.track4gen.mini import svd_scheduler
+from t4g_tracker.training.track4gen.model_folder import extractor_settings, load_autoencoder, starting_point
+from t4g_tracker.training.track4gen.objective import ObjectiveConfig, Track4GenObjective
+from t4g_tracker.training.track4gen.real_clips import RealClips, flow_clip
+from t4g_tracker.training.track4gen.settings import ClipsConfig
 from t4g_tracker.visualize.overlay import write_video
 
 
@@ -461,7 +462,7 @@ def test_a_folder_without_videos_is_refused(tmp_path):
     [(("--size", "250", "440"), "multiples of 64"), (("--shown", "0"), "--shown must be at least 1")],
 )
 def test_strip_refuses_what_it_cannot_draw(tmp_path, capsys, wrong, said):
-    from t4g_tracker.training.strip import main as strip
+    from t4g_tracker.commands.strip import main as strip
 
     with pytest.raises(SystemExit) as ended:
         strip(["model", "--video", "x.mp4", "--out", str(tmp_path / "strip.png"), *wrong])
@@ -470,7 +471,7 @@ def test_strip_refuses_what_it_cannot_draw(tmp_path, capsys, wrong, said):
 
 
 def test_strip_names_every_row(tmp_path):
-    from t4g_tracker.training.strip import draw_strip, labelled
+    from t4g_tracker.commands.strip import draw_strip, labelled
 
     rows = draw_strip(tiny_svd(), dots(NUM_FRAMES, (64, 64)).frames)
     picture = labelled(rows)
@@ -481,7 +482,7 @@ def test_strip_names_every_row(tmp_path):
 
 def test_strip_shows_what_the_model_makes_of_the_video():
     """All but the video goes through the decoder; what is not noised does not depend on the seed."""
-    from t4g_tracker.training.strip import draw_strip
+    from t4g_tracker.commands.strip import draw_strip
 
     pipeline, frames = tiny_svd(), dots(NUM_FRAMES, (64, 64)).frames
     rows, others = draw_strip(pipeline, frames, seed=0), draw_strip(pipeline, frames, seed=1)
@@ -498,7 +499,7 @@ def test_strip_shows_what_the_model_makes_of_the_video():
 
 def test_linear_reading_finds_pictures_that_are_linear_in_the_latents():
     """Also in frames that it was not fitted to; what the latents do not hold, it does not know."""
-    from t4g_tracker.training.strip import LinearReading
+    from t4g_tracker.commands.strip import LinearReading
 
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(3, 4, 12, 16, generator=generator)
@@ -512,7 +513,7 @@ def test_linear_reading_finds_pictures_that_are_linear_in_the_latents():
 
 
 def test_a_model_without_a_decoder_is_shown_all_the_same():
-    from t4g_tracker.training.strip import draw_strip
+    from t4g_tracker.commands.strip import draw_strip
 
     pipeline, frames = tiny_svd(), dots(NUM_FRAMES, (64, 64)).frames
     for weight in pipeline.vae.decoder.parameters():

@@ -7,9 +7,10 @@ import torch
 
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, Video
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.features.patch import PatchConfig, extract_patch
-from t4g_tracker.tracking import TrackingConfig, track
-from t4g_tracker.visibility import VisibilityConfig
+from t4g_tracker.features.patch import extract_patch
+from t4g_tracker.features.settings import PatchConfig
+from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.visibility import VisibilityConfig
 
 UNPOLISHED = TrackingConfig(polish=False)
 

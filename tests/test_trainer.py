@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from t4g_tracker.errors import CacheError, ConfigError, OutputError, TrainingError
-from t4g_tracker.training.batches import Turns, worker_loss_told
-from t4g_tracker.training.trainer import (
+from t4g_tracker.training.loop.batches import Turns, worker_loss_told
+from t4g_tracker.training.loop.trainer import (
     CHECKPOINT,
     HISTORY,
     TrainerConfig,
@@ -115,7 +115,7 @@ def test_a_training_that_draws_its_items_in_another_process_can_be_interrupted_t
 
 
 def test_beside_a_gpu_every_core_but_one_draws_and_beside_a_cpu_one_process_does(monkeypatch):
-    monkeypatch.setattr("t4g_tracker.training.trainer.cores", lambda: 16)
+    monkeypatch.setattr("t4g_tracker.training.loop.trainer.cores", lambda: 16)
     gpu = torch.device("cuda")
     assert [drawing_workers(gpu, processes) for processes in (1, 4, 16)] == [8, 3, 1]
     assert drawing_workers(torch.device("cpu"), 1) == 1
@@ -128,8 +128,8 @@ from pathlib import Path
 import torch
 from torch import nn
 from tests.test_trainer import CONFIG, Batch, Lines
-from t4g_tracker.training.arguments import end_together
-from t4g_tracker.training.trainer import TrainingRun, train
+from t4g_tracker.commands.training_arguments import end_together
+from t4g_tracker.training.loop.trainer import TrainingRun, train
 from dataclasses import replace
 
 

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from t4g_tracker.cli import main as t4g
+from t4g_tracker.__main__ import main as t4g
+from t4g_tracker.commands.make_synthetic_val import ValConfig, make_val
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.errors import TrackerError
-from t4g_tracker.training import photographs
-from t4g_tracker.training.camera_losses import lose_quality
-from t4g_tracker.training.clips import draw_clip, draw_pair, train_generator, val_generator, val_pairs
-from t4g_tracker.training.layers import Layer, Pose, pose_at, sample, to_canonical, to_frame
-from t4g_tracker.training.make_val import ValConfig, make_val
-from t4g_tracker.training.random_motion import smooth_path
-from t4g_tracker.training.random_scenes import random_scene
-from t4g_tracker.training.rendering import render
-from t4g_tracker.training.surfaces import PATTERNS_ONLY
-from t4g_tracker.training.synthetic import Scene, flow, pixel_grid, top_layer, tracks
-from t4g_tracker.training.textures import canonical_grid, xy_half
+from t4g_tracker.synthetic import photographs
+from t4g_tracker.synthetic.camera_losses import lose_quality
+from t4g_tracker.synthetic.clips import draw_clip, draw_pair, train_generator, val_generator, val_pairs
+from t4g_tracker.synthetic.layers import Layer, Pose, pose_at, sample, to_canonical, to_frame
+from t4g_tracker.synthetic.random_motion import smooth_path
+from t4g_tracker.synthetic.random_scenes import random_scene
+from t4g_tracker.synthetic.rendering import render
+from t4g_tracker.synthetic.scene import Scene, flow, pixel_grid, top_layer, tracks
+from t4g_tracker.synthetic.surfaces import PATTERNS_ONLY
+from t4g_tracker.synthetic.textures import canonical_grid, xy_half
 
 SIZE = (96, 128)
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.visibility import VisibilityConfig, judge
+from t4g_tracker.tracking.visibility import VisibilityConfig, judge
 
 CONFIG = VisibilityConfig(cycle_threshold_px=8.0, similarity_threshold=0.5)
 

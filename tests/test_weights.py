@@ -11,7 +11,8 @@ import pytest
 import torch
 from tiny_published import save_tiny_dinov2, save_tiny_mini, save_tiny_zeroscope
 
-from t4g_tracker import bundled, weights
+from t4g_tracker import bundled
+from t4g_tracker.commands import weights
 from t4g_tracker.features import model_files
 from t4g_tracker.features.layouts import DINOV2, ZEROSCOPE
 
@@ -172,5 +173,5 @@ def test_a_full_disk_is_not_blamed_on_the_hub(capsys, monkeypatch):
 
 
 def test_bundled_places_are_in_the_checkout():
-    assert bundled.RAFT_MINI == bundled.BUNDLED / "raft-mini.safetensors"
-    assert (bundled.BUNDLED.parents[1] / "pyproject.toml").is_file()
+    assert bundled.RAFT_MINI == bundled.WEIGHTS / "raft-mini.safetensors"
+    assert (bundled.WEIGHTS.parents[1] / "pyproject.toml").is_file()

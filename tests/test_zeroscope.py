@@ -13,8 +13,9 @@ from tiny_published import ZEROSCOPE_WIDTHS, save_tiny_zeroscope
 from transformers import CLIPTextModel
 
 from t4g_tracker.errors import ConfigError, WeightsError
-from t4g_tracker.features import FeaturesConfig, check_features, extract_features, model_files, zeroscope
-from t4g_tracker.features.zeroscope_config import ZeroscopeConfig
+from t4g_tracker.features import model_files, zeroscope
+from t4g_tracker.features.extractor import check_features, extract_features
+from t4g_tracker.features.settings import FeaturesConfig, ZeroscopeConfig
 
 CPU = torch.device("cpu")
 

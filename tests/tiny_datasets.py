@@ -13,7 +13,7 @@ from PIL import Image
 
 from t4g_tracker.coordinates import pixels_to_fractions
 from t4g_tracker.datasets.badja import ALL_JOINTS
-from t4g_tracker.training.clips import TrainingClip
+from t4g_tracker.synthetic.clips import TrainingClip
 
 SIZE = (64, 96)
 MOTIONS = {"left": (-2.0, -1.5), "right": (3.0, 0.5)}

@@ -13,7 +13,7 @@ from diffusers import (
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from t4g_tracker.features.refiner import Refiner
-from t4g_tracker.training.mini import svd_scheduler
+from t4g_tracker.training.track4gen.mini import svd_scheduler
 
 WIDTHS = (32, 64, 64, 64)  # of the UNet's blocks: up_blocks[2] has 64 channels, up_blocks[3] 32
 NUM_FRAMES = 4

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.errors import CacheError, OutputError
-from t4g_tracker.outputs import atomic_write, prepare_output_folder
+from t4g_tracker.files import atomic_write, prepare_output_folder
 
 JOURNAL, IDENTITY, LOCK = "journal.jsonl", "batch.json", ".lock"
 AT_THE_END = ("summary.json", "results.md", "report.html")  # which others write when all clips are done

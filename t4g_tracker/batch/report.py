@@ -12,7 +12,7 @@ from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.published import CLIPS, LONGEST_FRAMES, Published, published_for
 from t4g_tracker.batch.tables import MEAN, TableRow, cells, header, said
 from t4g_tracker.datasets.protocols import WORST_OF_A_CLIP
-from t4g_tracker.outputs import atomic_write
+from t4g_tracker.files import atomic_write
 
 WORST_SHOWN = 50
 

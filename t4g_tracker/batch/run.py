@@ -14,8 +14,8 @@ from t4g_tracker.batch.journal import Journal
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.tables import said, table_rows
 from t4g_tracker.batch.workers import Measure, Share, measure_all
-from t4g_tracker.cores import cores
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.hardware import cores
 
 MEMORY_EACH_GB = 2.5  # for a clip at 480p, of which 1.6 were measured at most (docs/results.md)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
-from t4g_tracker.outputs import atomic_write
+from t4g_tracker.files import atomic_write
 
 MEAN = "mean"
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from t4g_tracker.choices import Resolution
 from t4g_tracker.coordinates import Size, fractions_to_pixels, rescale
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError
 from t4g_tracker.video import working_frames
-
-Resolution = Literal["stored", "480p", "256"]
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from t4g_tracker.choices import QueryMode
 from t4g_tracker.coordinates import rescale
 from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.metrics import QueryMode, counted_frames, evaluation_distance, sample_queries, score
+from t4g_tracker.metrics import counted_frames, evaluation_distance, sample_queries, score
 
 Measures = dict[str, float]
 WORST_OF_A_CLIP = 10  # tracks that are remembered

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import WeightsError
-from t4g_tracker.features.diffusion_config import SVD_MODEL, DiffusionConfig, Kind
 from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline, load_refiner
 from t4g_tracker.features.networks import (
     check_frames,
@@ -28,7 +27,8 @@ from t4g_tracker.features.networks import (
     segment_features,
     tiled_grid,
 )
-from t4g_tracker.stages import Progress
+from t4g_tracker.features.settings import SVD_MODEL, DiffusionConfig, Kind
+from t4g_tracker.stage_log import Progress
 
 
 def check(config: DiffusionConfig, kind: Kind) -> Path:

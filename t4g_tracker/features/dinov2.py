@@ -14,11 +14,11 @@ from transformers import Dinov2Model
 from t4g_tracker.coordinates import centred_offset, resize_frames
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError, WeightsError
-from t4g_tracker.features.dinov2_config import Dinov2Config
 from t4g_tracker.features.layouts import DINOV2
 from t4g_tracker.features.model_files import find_folder, load_strictly, read_configs
 from t4g_tracker.features.networks import check_frames, dtype_for, in_float16, output_of
-from t4g_tracker.stages import Progress
+from t4g_tracker.features.settings import Dinov2Config
+from t4g_tracker.stage_log import Progress
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1, as in DINOv2's own preprocessing
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -13,8 +13,8 @@ from t4g_tracker.coordinates import Size, centred_offset
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.segments import segment_plan
-from t4g_tracker.precision import pick_precision
-from t4g_tracker.stages import Progress
+from t4g_tracker.hardware import pick_precision
+from t4g_tracker.stage_log import Progress
 
 
 def check_frames(frames: Tensor) -> None:

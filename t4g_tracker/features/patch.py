@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,21 +11,7 @@ from torch.nn.functional import conv2d, pad
 from t4g_tracker.coordinates import centred_offset
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError
-
-
-@dataclass(frozen=True, kw_only=True)
-class PatchConfig:
-    """Random projections of the pixels around each cell."""
-
-    channels: int = 64
-    window_px: int = 16  # side of the square of pixels that a cell sees, even
-    stride_px: int = 8
-
-    def __post_init__(self) -> None:
-        if self.channels < 1 or self.stride_px < 1:
-            raise ConfigError("features.patch: channels and stride_px must be at least 1")
-        if self.window_px < self.stride_px or (self.window_px - self.stride_px) % 2:
-            raise ConfigError("features.patch.window_px must be stride_px plus an even number")
+from t4g_tracker.features.settings import PatchConfig
 
 
 def extract_patch(

@@ -29,8 +29,8 @@ from t4g_tracker.features.networks import (
     segment_features,
     tiled_grid,
 )
-from t4g_tracker.features.zeroscope_config import ZeroscopeConfig
-from t4g_tracker.stages import Progress
+from t4g_tracker.features.settings import ZeroscopeConfig
+from t4g_tracker.stage_log import Progress
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torchvision.models.optical_flow import (
 
 from t4g_tracker.bundled import RAFT_MINI, find_bundled
 from t4g_tracker.errors import WeightsError, one_line
-from t4g_tracker.stages import Progress
+from t4g_tracker.stage_log import Progress
 
 Variant = Literal["raft-mini", "raft-small", "raft-large"]
 

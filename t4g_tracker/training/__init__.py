@@ -1,1 +1,1 @@
-"""Synthetic clips with exact tracks and flow, for training, tests and the bundled example."""
+"""Training models of our own: the loop, Track4Gen, optical flow."""

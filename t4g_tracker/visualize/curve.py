@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
 
-from t4g_tracker.outputs import atomic_write
+from t4g_tracker.files import atomic_write
 
 History = Sequence[Mapping[str, Any]]
 

@@ -16,7 +16,7 @@ from PIL import Image
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import OutputError
-from t4g_tracker.outputs import atomic_write
+from t4g_tracker.files import atomic_write
 from t4g_tracker.visualize.colours import point_colours
 from t4g_tracker.visualize.drawing import SHIFT, dimmed, dot_radius, draw_points, fixed, positions, resized
 

@@ -1,1 +1,0 @@
-"""Measuring and learning strung together: one video's stages, and the commands made of them."""

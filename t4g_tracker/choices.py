@@ -1,0 +1,15 @@
+"""What a user may write where there is a choice, apart from the code so that ``--help`` need not load it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Extractor = Literal["patch", "track4gen-mini", "track4gen", "svd", "zeroscope", "dinov2"]
+FlowMethod = Literal["auto", "dis", "raft-mini", "raft-small", "raft-large"]
+AdapterKind = Literal["lite", "delta-cnn"]
+Precision = Literal["auto", "float32", "bfloat16"]
+QueryMode = Literal["strided", "first"]  # which points of TAP-Vid's annotations are tracked
+Resolution = Literal["stored", "480p", "256"]
+DatasetName = Literal[
+    "folder", "synthetic-val", "tapvid-davis", "tapvid-kinetics", "rgb-stacking", "robotap", "badja"
+]

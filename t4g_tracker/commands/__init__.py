@@ -1,0 +1,1 @@
+"""The commands of ``t4g``, one file each with its arguments."""

@@ -1,0 +1,122 @@
+"""``t4g bench-flow``: optical flow measured on synthetic pairs that no training has seen."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from t4g_tracker.bundled import RAFT_MINI
+from t4g_tracker.commands.arguments import add_assignments, add_device, guarded
+from t4g_tracker.config import read_settings
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.flow.estimator import FlowEstimator
+from t4g_tracker.flow.settings import FlowConfig
+from t4g_tracker.hardware import pick_device
+from t4g_tracker.synthetic.clips import FlowPair, val_pairs
+
+HEADING = "| flow | mean | median | within 1 px | mean where seen | ms a flow |\n|---|---|---|---|---|---|"
+
+
+@dataclass(frozen=True)
+class FlowScores:
+    """End-point errors over all pixels of all pairs, both ways."""
+
+    mean_px: float
+    median_px: float
+    within_1px: float  # share, 0..1
+    mean_seen_px: float  # over pixels whose point is seen in the other frame
+    seconds: float  # for one flow of one pair
+
+    def row(self, name: str) -> str:
+        """A line of the Markdown table."""
+        return (
+            f"| {name} | {self.mean_px:.2f} | {self.median_px:.3f} | {100 * self.within_1px:.1f} % "
+            f"| {self.mean_seen_px:.2f} | {1000 * self.seconds:.0f} |"
+        )
+
+
+def score_flow(estimator: FlowEstimator, pairs: list[FlowPair]) -> FlowScores:
+    """Compare an estimator's flow with the exact one.
+
+    Args:
+        estimator: The method.
+        pairs: At least one.
+
+    Returns:
+        Errors in pixels of the frames, and time.
+    """
+    errors, masks, begin = [], [], time.perf_counter()
+    for pair in pairs:
+        found = estimator.pairs(torch.stack([pair.first, pair.second]), [(0, 1), (1, 0)]).float()
+        for flow, truth, seen in zip(
+            found, (pair.forward, pair.backward), (pair.forward_valid, pair.backward_valid), strict=True
+        ):
+            errors.append((flow - truth).norm(dim=0).flatten())
+            masks.append(seen.flatten())
+    seconds = (time.perf_counter() - begin) / (2 * len(pairs))
+    error, seen = torch.cat(errors), torch.cat(masks)
+    return FlowScores(
+        float(error.mean()),
+        float(error.median()),
+        _share(error < 1),
+        float(error[seen].mean()),
+        seconds,
+    )
+
+
+def _share(which: Tensor) -> float:
+    return float(which.float().mean())
+
+
+def bench_flow(argv: list[str] | None = None) -> int:
+    """``t4g bench-flow``: returns the exit code."""
+    return guarded(_bench_flow, argv)
+
+
+def _bench_flow(argv: list[str] | None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="t4g bench-flow",
+        description="End-point errors of DIS, of the bundled RAFT if it is there, of what --set asks for.",
+    )
+    parser.add_argument("--pairs", type=int, default=40, help="how many pairs (default 40)")
+    parser.add_argument("--height", type=int, default=320, help="of the frames, pixels (default 320)")
+    parser.add_argument("--width", type=int, default=576, help="of the frames, pixels (default 576)")
+    add_device(parser)
+    add_assignments(
+        parser,
+        "SETTING=VALUE",
+        "a row for these settings of the stage flow, e.g. method=raft-small weights=FILE refine=dis",
+    )
+    request = parser.parse_args(argv)
+    if request.pairs < 1 or min(request.height, request.width) < 128:
+        raise ConfigError("t4g bench-flow: --pairs must be at least 1, --height and --width at least 128")
+    methods = {
+        "DIS, medium preset": FlowConfig(method="dis", finest_scale=1),
+        "DIS at full size": FlowConfig(method="dis"),
+    }
+    if RAFT_MINI.is_file():
+        half = FlowConfig(method="raft-mini", raft_scale=0.5)
+        methods["raft-mini"] = FlowConfig(method="raft-mini")
+        methods["raft-mini at half size"] = half
+        methods["raft-mini at half size, refine=dis"] = replace(half, refine="dis")
+        methods["raft-mini at half size, refine=best"] = replace(half, refine="best")
+        methods["raft-mini at half size, refine=dis finest_scale=1"] = replace(
+            half, refine="dis", finest_scale=1
+        )
+    if request.assignments:
+        asked = [
+            setting.removeprefix("flow.") for setting in request.assignments
+        ]  # as other commands have it
+        methods[" ".join(asked)] = read_settings(FlowConfig(), None, asked)
+    device = pick_device(request.device)
+    pairs = val_pairs(request.pairs, (request.height, request.width))
+    sys.stdout.write(f"{HEADING}\n")
+    for name, config in methods.items():
+        sys.stdout.write(score_flow(FlowEstimator(config, device), pairs).row(name) + "\n")
+        sys.stdout.flush()
+    return 0

@@ -1,0 +1,106 @@
+"""What every training command takes, and does around the loop: folder, budget, bar, Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import nn
+from torch.utils.data import Dataset
+
+from t4g_tracker.commands.arguments import add_settings_arguments, stop_on_interrupt
+from t4g_tracker.hardware import pick_device
+from t4g_tracker.stage_log import progress_bar
+from t4g_tracker.training.loop.batches import worker_loss_told
+from t4g_tracker.training.loop.trainer import TrainerConfig, TrainingRun, train
+
+
+def seconds(text: str) -> float:
+    """A duration: 90s, 45m, 2h, or a plain number of seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 45m or 2h, got {text}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that every training command takes."""
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, history and weights")
+    parser.add_argument(
+        "--time-budget",
+        type=seconds,
+        help="of training in all: 90s, 45m, 2h, or plain seconds (default: none)",
+    )
+    parser.add_argument(
+        "--keep-clips", type=Path, help="folder where drawn clips are kept, which saves drawing them again"
+    )
+    add_settings_arguments(parser, "trainer.steps=20000")
+
+
+def run_training(
+    request: argparse.Namespace,
+    folder: Path,
+    objective: nn.Module,
+    items: Dataset[Any],
+    collate: Callable[[list[Any]], Any],
+    trainer: TrainerConfig,
+    validate: Any,
+    identity: dict[str, Any],
+) -> Any:
+    """Train as the command line asks for.
+
+    Args:
+        request: From ``add_training_arguments``.
+        folder: Where the checkpoint and the history are.
+        objective, items, collate, validate: As ``train`` takes them.
+        trainer: Settings of the loop.
+        identity: All that decides what is trained, plain JSON values; a checkpoint of another is refused.
+
+    Returns:
+        The averaged objective in evaluation mode.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C ended the training early; its state is kept.
+        CacheError, OutputError, TrainingError: As ``train``.
+    """
+    device = pick_device(request.device)
+    with progress_bar("training", "step", request.quiet) as report, stop_on_interrupt() as stop:
+        run = TrainingRun(folder, device, request.time_budget, request.seed, stop, report)
+        with worker_loss_told():
+            averaged, finished = train(objective, items, collate, trainer, run, validate, identity)
+    if not finished:
+        raise KeyboardInterrupt(f"stopped; the state is kept in {folder}")
+    return averaged
+
+
+def ending_together(command: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
+    """A training command whose processes end together, see ``end_together``."""
+
+    @functools.wraps(command)
+    def run(argv: list[str] | None) -> int:
+        code = command(argv)
+        end_together()
+        return code
+
+    return run
+
+
+def end_together() -> None:
+    """Of several processes let those that are done wait for the one that writes.
+
+    One that ends while its connections are open may be aborted, and then the launcher ends the others too.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes, of those that ``accelerate launch`` started."""
+    return bool(PartialState().is_main_process)

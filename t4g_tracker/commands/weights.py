@@ -1,0 +1,232 @@
+"""``t4g weights``: which models there are to choose from, what each asks for, and fetching them.
+
+Sizes are those of the files that are fetched: as the model hub lists them, or weights times their
+bytes (SVD float32, ZeroScope float16, DINOv2 float32), or torchvision's own figures for RAFT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
+
+from t4g_tracker.bundled import RAFT_MINI, TRACK4GEN_MINI, find_bundled
+from t4g_tracker.commands.arguments import guarded
+from t4g_tracker.errors import WeightsError, one_line
+from t4g_tracker.features.layouts import DINOV2, SVD, TRACK4GEN, ZEROSCOPE, Layout
+from t4g_tracker.features.model_files import cache_place, download, is_complete, kept_folder
+from t4g_tracker.features.settings import SVD_MODEL, Dinov2Config, ZeroscopeConfig
+from t4g_tracker.flow.raft import Variant, published_file
+
+OWN = "Apache-2.0, as this program"
+RAFT_LICENCE = (
+    "BSD-3-Clause (torchvision's code); weights trained on research data sets with terms of their own"
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model that a user can choose."""
+
+    name: str
+    use: str  # what for, and the setting that chooses it
+    size: Callable[[], str]  # of the download, or on disk where there is none
+    licence: str
+    place: Callable[[], Path | None]  # where it is, or would be put; none where that is the user's choice
+    complete: Callable[[], bool]  # whether it is there and whole, without asking the network
+    fetch: Callable[[], Path]  # get it, or raise a WeightsError that says why not
+    downloaded: bool = False  # whether fetching it takes the network
+
+
+def models() -> tuple[Model, ...]:
+    """Every model of the program, those it comes with first."""
+    return (
+        _in_the_checkout(
+            "track4gen-mini",
+            "a small Track4Gen: features.extractor=track4gen-mini",
+            TRACK4GEN_MINI,
+            lambda: is_complete(TRACK4GEN_MINI, TRACK4GEN),
+        ),
+        _in_the_checkout(
+            "raft-mini",
+            "a small RAFT: flow.method=raft-mini flow.raft_scale=0.5 flow.refine=best",
+            RAFT_MINI,
+            lambda: _is_safetensors(RAFT_MINI),
+        ),
+        _on_the_hub(
+            "svd",
+            "Stable Video Diffusion features: features.extractor=svd; the start of t4g train-track4gen",
+            "about 9.0 GB",
+            "Stability AI Community License",
+            SVD_MODEL,
+            SVD,
+        ),
+        Model(
+            "track4gen",
+            "Track4Gen features from weights of your own: features.extractor=track4gen",
+            lambda: "not published",
+            "that of Stable Video Diffusion where made from it: Stability AI Community License",
+            lambda: None,
+            lambda: False,
+            _no_track4gen,
+        ),
+        _on_the_hub(
+            "zeroscope",
+            "features of a text-to-video model: features.extractor=zeroscope",
+            "about 3.7 GB",
+            "CC-BY-NC-4.0: not for commercial use",
+            ZeroscopeConfig().model,
+            ZEROSCOPE,
+        ),
+        _on_the_hub(
+            "dinov2",
+            "features of an image model: features.extractor=dinov2",
+            "about 350 MB",
+            "Apache-2.0",
+            Dinov2Config().model,
+            DINOV2,
+        ),
+        _from_pytorch("raft-small", Raft_Small_Weights.DEFAULT),
+        _from_pytorch("raft-large", Raft_Large_Weights.DEFAULT),
+    )
+
+
+def describe(model: Model) -> list[str]:
+    """What ``t4g weights list`` says about one model, a line each."""
+    place = model.place()
+    if model.complete():
+        state = "there"
+    elif place is not None and place.exists():
+        state = f"incomplete; run t4g weights get {model.name}"
+    else:
+        state = "not there"
+    rows = {
+        "for": model.use,
+        "size": model.size(),
+        "licence": model.licence,
+        "place": str(place or "wherever you keep it: features.diffusion.model=FOLDER"),
+        "state": state,
+    }
+    return [model.name, *(f"  {label:<8} {text}" for label, text in rows.items())]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``t4g weights``: returns the exit code."""
+    return guarded(_weights_command, argv)
+
+
+def _weights_command(argv: list[str] | None) -> int:
+    known = {model.name: model for model in models()}
+    parser = argparse.ArgumentParser(
+        prog="t4g weights", description="Models to choose from, and fetching them."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="what there is: purpose, size, licence, place, whether it is there")
+    get = commands.add_parser("get", help="fetch one; from the hub it goes on where it stopped")
+    get.add_argument("name", choices=known, metavar="NAME", help=", ".join(known))
+    request = parser.parse_args(argv)
+    if request.command == "list":
+        print("\n\n".join("\n".join(describe(model)) for model in known.values()))
+        return 0
+    model = known[request.name]
+    if model.complete():
+        print(f"{model.name} is already there: {model.place()}")
+        return 0
+    if model.downloaded:
+        print(f"{model.name}: {model.size()}; licence: {model.licence}", flush=True)
+    print(f"{model.name} is in {model.fetch()}")
+    return 0
+
+
+def _in_the_checkout(name: str, use: str, path: Path, complete: Callable[[], bool]) -> Model:
+    """A bundled model; there is nothing to fetch it from but the repository."""
+
+    def fetch() -> Path:
+        if not complete() and find_bundled(path):
+            raise WeightsError(f"{path}: is incomplete; bring it back with `git checkout -- assets/weights`")
+        return path
+
+    return Model(name, use, lambda: _bundled_size(path), OWN, lambda: path, complete, fetch)
+
+
+def _on_the_hub(name: str, use: str, size: str, licence: str, hub_name: str, layout: Layout) -> Model:
+    """A model that is fetched from the Hugging Face hub into its cache."""
+
+    def fetch() -> Path:
+        folder = download(hub_name, layout)
+        if not is_complete(folder, layout):
+            raise WeightsError(
+                f"{folder}: {hub_name} does not hold all parts of {layout.kind}, or one was cut short; delete"
+                f" {cache_place(hub_name)} and fetch it again"
+            )
+        return folder
+
+    return Model(
+        name,
+        use,
+        lambda: size,
+        licence,
+        lambda: kept_folder(hub_name, layout) or cache_place(hub_name),
+        lambda: kept_folder(hub_name, layout) is not None,
+        fetch,
+        downloaded=True,
+    )
+
+
+def _from_pytorch(name: Variant, weights: Raft_Small_Weights | Raft_Large_Weights) -> Model:
+    """torchvision's published RAFT, kept where ``t4g_tracker.flow.raft`` looks for it."""
+    url: str = weights.url
+    numbered = re.search(r"-([0-9a-f]{8,})\.", url)
+    assert numbered, "PyTorch's file names end in the first digits of their SHA-256"
+    digits = numbered[1]
+
+    def place() -> Path:
+        return published_file(name)
+
+    def complete() -> bool:
+        file = place()
+        return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest().startswith(digits)
+
+    def fetch() -> Path:
+        try:
+            place().parent.mkdir(parents=True, exist_ok=True)
+            # writes beside it, moves it into place when the hash fits, and removes it otherwise
+            torch.hub.download_url_to_file(url, str(place()), hash_prefix=digits, progress=True)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            raise WeightsError(
+                f"{name} could not be fetched from {url} ({one_line(error)}); fetch it on a connected machine"
+                f" and put it at {place()}"
+            ) from error
+        return place()
+
+    size = f"{weights.meta['_file_size'] * 2**20 / 1e6:.1f} MB"
+    use = f"optical flow: flow.method={name}"
+    return Model(name, use, lambda: size, RAFT_LICENCE, place, complete, fetch, downloaded=True)
+
+
+def _no_track4gen() -> Path:
+    raise WeightsError(
+        "track4gen: no weights are published; train them with t4g train-track4gen,"
+        " then name their folder with --set features.extractor=track4gen features.diffusion.model=FOLDER"
+    )
+
+
+def _bundled_size(path: Path) -> str:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB, bundled" if files else "bundled"
+
+
+def _is_safetensors(path: Path) -> bool:
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False

@@ -1,0 +1,117 @@
+"""Frozen features behind one interface: frames in, a ``FeatureGrid`` out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from t4g_tracker.bundled import TRACK4GEN_MINI, find_bundled
+from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.features.networks import dtype_for
+from t4g_tracker.features.patch import extract_patch
+from t4g_tracker.features.settings import GROUPS, DiffusionConfig, FeaturesConfig, Kind
+from t4g_tracker.stage_log import Progress
+
+# What may lie beside a model without being part of it, such as a training's checkpoint and clips.
+NOT_WEIGHTS = (".md", ".png", ".jpg", ".pt", ".jsonl", ".npz", ".done")
+
+
+def features_identity(config: FeaturesConfig, device: torch.device) -> dict[str, Any]:
+    """What the chosen extractor reads, and the precision that it computes in there, for cache keys."""
+    settings = asdict(getattr(config, GROUPS[config.extractor]))
+    precision = str(dtype_for(settings["half"], device)) if "half" in settings else ""
+    return {"extractor": config.extractor, **settings, "precision": precision}
+
+
+def check_features(config: FeaturesConfig) -> str:
+    """Look whether the extractor's weights are there, before any long work.
+
+    Returns:
+        What identifies the weights, for cache keys; empty when there are none.
+
+    Raises:
+        WeightsError: If they are missing, incomplete or cannot be fetched.
+        ConfigError: If a model is named beside an extractor that has its own.
+    """
+    folder = _weights_folder(config)
+    if folder is None:
+        return ""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in NOT_WEIGHTS)
+    return ";".join(
+        f"{path.relative_to(folder)}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files
+    )
+
+
+def extract_features(
+    frames: Tensor,
+    config: FeaturesConfig,
+    device: torch.device,
+    seed: int,
+    progress: Progress | None = None,
+) -> FeatureGrid:
+    """Compute frozen features of every frame.
+
+    Args:
+        frames: (T, 3, H, W) uint8 at the working size.
+        config: Which extractor, and its settings.
+        device: Where to compute.
+        seed: Of the patch projection, or of the diffusion noise; DINOv2 draws nothing.
+        progress: Called with (frames done, frames in all).
+
+    Returns:
+        A ``FeatureGrid`` in half precision on the CPU.
+
+    Raises:
+        WeightsError: If the extractor's weights are missing or do not fit.
+        ConfigError: If its cells cannot tile frames of this size.
+    """
+    if config.extractor == "patch":
+        return extract_patch(frames, config.patch, device, seed, progress)
+    if config.extractor == "dinov2":
+        from t4g_tracker.features import dinov2
+
+        return dinov2.extract(frames, config.dinov2, device=device, progress=progress)
+    if config.extractor == "zeroscope":
+        from t4g_tracker.features import zeroscope
+
+        return zeroscope.extract(frames, config.zeroscope, device=device, seed=seed, progress=progress)
+    from t4g_tracker.features import diffusion
+
+    settings, kind = _diffusion_model(config)
+    return diffusion.extract(frames, settings, kind=kind, device=device, seed=seed, progress=progress)
+
+
+def _weights_folder(config: FeaturesConfig) -> Path | None:
+    """The folder of the extractor's weights, checked; downloaded first where that is possible."""
+    if config.extractor == "patch":
+        return None
+    if config.extractor == "dinov2":
+        from t4g_tracker.features import dinov2
+
+        return dinov2.check(config.dinov2)
+    if config.extractor == "zeroscope":
+        from t4g_tracker.features import zeroscope
+
+        return zeroscope.check(config.zeroscope)
+    from t4g_tracker.features import diffusion
+
+    return diffusion.check(*_diffusion_model(config))
+
+
+def _diffusion_model(config: FeaturesConfig) -> tuple[DiffusionConfig, Kind]:
+    """Settings and kind of a Stable Video Diffusion model; the bundled one is a Track4Gen folder."""
+    if config.extractor == "svd":
+        return config.diffusion, "svd"
+    if config.extractor == "track4gen":
+        return config.diffusion, "track4gen"
+    if config.diffusion.model:
+        raise ConfigError(
+            f"features.diffusion.model={config.diffusion.model} is not what features.extractor=track4gen-mini"
+            " uses; set features.extractor=track4gen or svd, or leave the model empty"
+        )
+    return replace(config.diffusion, model=str(find_bundled(TRACK4GEN_MINI))), "track4gen"

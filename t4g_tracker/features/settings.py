@@ -1,0 +1,132 @@
+"""Settings of the feature extractors, apart from their code so that reading them loads no library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from t4g_tracker.choices import Extractor
+from t4g_tracker.errors import ConfigError
+
+Kind = Literal["track4gen", "svd"]  # of a Stable Video Diffusion folder
+
+SVD_MODEL = "stabilityai/stable-video-diffusion-img2vid"
+
+# The group of settings that each extractor reads.
+GROUPS: dict[Extractor, str] = {
+    "patch": "patch",
+    "track4gen-mini": "diffusion",
+    "track4gen": "diffusion",
+    "svd": "diffusion",
+    "zeroscope": "zeroscope",
+    "dinov2": "dinov2",
+}
+
+# Both sides of the working size must be multiples of this: latents at 1/8, halved by the UNet.
+SIZE_MULTIPLE: dict[str, int] = {"track4gen-mini": 32, "track4gen": 64, "svd": 64, "zeroscope": 64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchConfig:
+    """Random projections of the pixels around each cell."""
+
+    channels: int = 64
+    window_px: int = 16  # side of the square of pixels that a cell sees, even
+    stride_px: int = 8
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.stride_px < 1:
+            raise ConfigError("features.patch: channels and stride_px must be at least 1")
+        if self.window_px < self.stride_px or (self.window_px - self.stride_px) % 2:
+            raise ConfigError("features.patch.window_px must be stride_px plus an even number")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """Which video diffusion model is read, where, and what it is told about the video.
+
+    ``noise_sigma`` is our choice, not tuned on published weights: it hides little of the frame,
+    and lies between the fourth and the third step from the end of a 25-step generation with
+    SVD's schedule, whose last step is 0.002.
+    """
+
+    model: str = (
+        ""  # diffusers folder or hub name; empty is SVD's hub name for svd; leave it so for track4gen-mini
+    )
+    block: int = 2  # index of the UNet up-block whose output (upsampled) is taken
+    noise_sigma: float = 0.05  # EDM noise on the frame latents, in their own standard deviations
+    refiner: bool = True  # not for svd: refine the features; false takes them raw
+    segment_frames: int = 0  # frames the UNet sees at once; 0: as many as it was trained on
+    fps: int = 7  # frames a second SVD is told, minus one, as in its training
+    motion_bucket_id: int = 127  # amount of motion SVD is told; 127 is its usual
+    noise_aug_strength: float = 0.02  # noise on the conditioning frame, of -1..1
+    half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false is float32
+
+    def __post_init__(self) -> None:
+        for name, least in (("block", 0), ("segment_frames", 0), ("fps", 1), ("motion_bucket_id", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"features.diffusion.{name} must be at least {least}, got {getattr(self, name)}"
+                )
+        if not 0 < self.noise_sigma <= 700:
+            raise ConfigError(
+                f"features.diffusion.noise_sigma must be above 0 and at most 700, got {self.noise_sigma}"
+            )
+        if self.noise_aug_strength < 0:
+            raise ConfigError(
+                f"features.diffusion.noise_aug_strength must not be negative, got {self.noise_aug_strength}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroscopeConfig:
+    """Where ZeroScope is read. Its weights are CC-BY-NC-4.0: not for commercial use.
+
+    ``timestep`` is our choice, not tuned: little of the frame is hidden. ``segment_frames`` is
+    what its model card says it was trained on.
+    """
+
+    model: str = "cerspense/zeroscope_v2_576w"  # diffusers folder or hub name; non-commercial licence
+    block: int = 2  # index of the UNet up-block whose output (upsampled) is taken
+    timestep: int = 50  # noise on the frame latents, as a step of its schedule; 0 is the least
+    segment_frames: int = 24  # frames the UNet sees at once
+    half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false is float32
+
+    def __post_init__(self) -> None:
+        for name, least in (("block", 0), ("timestep", 0), ("segment_frames", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"features.zeroscope.{name} must be at least {least}, got {getattr(self, name)}"
+                )
+        if not self.model:
+            raise ConfigError("features.zeroscope.model must name a diffusers folder or a hub model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dinov2Config:
+    """Which DINOv2 is read, where, and how finely."""
+
+    model: str = "facebook/dinov2-base"  # transformers folder or hub name
+    layer: int = 0  # transformer block whose patch tokens are taken, 1 is the first; 0: the last
+    stride_px: int = 8  # working pixels a patch covers: the frame is enlarged until 14 of its pixels do
+    half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false is float32
+
+    def __post_init__(self) -> None:
+        for name, least in (("layer", 0), ("stride_px", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"features.dinov2.{name} must be at least {least}, got {getattr(self, name)}"
+                )
+        if not self.model:
+            raise ConfigError("features.dinov2.model must name a transformers folder or a hub model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig:
+    """Which frozen features a video is described by."""
+
+    extractor: Extractor = "track4gen-mini"
+    patch: PatchConfig = field(default_factory=PatchConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)  # track4gen-mini, track4gen, svd
+    zeroscope: ZeroscopeConfig = field(default_factory=ZeroscopeConfig)
+    dinov2: Dinov2Config = field(default_factory=Dinov2Config)

@@ -1,0 +1,40 @@
+"""Settings of optical flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from t4g_tracker.choices import FlowMethod
+from t4g_tracker.coordinates import Size
+from t4g_tracker.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig:
+    """Which optical flow the trajectories are chained from."""
+
+    method: FlowMethod = "auto"  # see resolve_flow
+    pixels: int = 480 * 854  # larger frames are brought down to this many; flow is finer than the features
+    weights: str = ""  # RAFT only: path to a state dict; empty takes the published or bundled weights
+    updates: int = 12  # RAFT only: recurrent updates a pair
+    raft_scale: float = 1.0  # RAFT only: it runs at so much of the flow's size, and its flow is enlarged
+    # RAFT only: dis goes on from its flow; best takes that or DIS alone, whichever fits a pixel
+    refine: Literal["none", "dis", "best"] = "none"
+    finest_scale: int = 0  # of DIS, also where it refines: 0 searches at full size, 1 (its preset) at half
+
+    def __post_init__(self) -> None:
+        if self.updates < 1:
+            raise ConfigError(f"flow.updates must be at least 1, got {self.updates}")
+        if self.pixels < 128 * 128:
+            raise ConfigError(f"flow.pixels must be at least {128 * 128}, got {self.pixels}")
+        if not 0.1 <= self.raft_scale <= 1:
+            raise ConfigError(f"flow.raft_scale must be from 0.1 to 1, got {self.raft_scale}")
+        if not 0 <= self.finest_scale <= 3:
+            raise ConfigError(f"flow.finest_scale must be 0, 1, 2 or 3, got {self.finest_scale}")
+
+
+def flow_size(original: Size, config: FlowConfig) -> Size:
+    """The (H, W) that flow is computed at: the original, or smaller with the aspect kept."""
+    shrink = min(1.0, (config.pixels / (original[0] * original[1])) ** 0.5)
+    return max(16, round(original[0] * shrink)), max(16, round(original[1] * shrink))

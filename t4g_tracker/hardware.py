@@ -1,0 +1,52 @@
+"""What this machine has: the device to compute on, its number format, processor cores."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from t4g_tracker.choices import Precision
+from t4g_tracker.errors import ConfigError
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device to compute on; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ConfigError: If the device is not there.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if wanted == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ConfigError(
+            f"--device {wanted}: is not a device; write auto, cpu, cuda, cuda:1 or mps"
+        ) from None
+    there = {"cpu": True, "cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps}
+    if not there.get(device.type, False):
+        others = ", ".join(name for name, ok in (("cpu", True), ("cuda", cuda), ("mps", mps)) if ok)
+        raise ConfigError(f"--device {wanted}: is not on this machine; it has {others}")
+    return device
+
+
+def pick_precision(wanted: Precision, device: torch.device) -> torch.dtype:
+    """Autocast type for a device: bfloat16 where it computes faster than float32."""
+    if wanted == "float32":
+        return torch.float32
+    if wanted == "bfloat16" or device.type == "cuda":
+        return torch.bfloat16
+    fast = device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bf16()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

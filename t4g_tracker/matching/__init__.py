@@ -1,0 +1,1 @@
+"""What matching is made of, shared by tracking, adaptation and training."""

@@ -1,0 +1,129 @@
+"""Clips and pairs of frames for training: what a network sees, and the exact answer.
+
+Training and validation never share a seed: ``train_generator`` and ``val_generator``
+derive theirs from a hash of the words "train" and "val" and of whole numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from t4g_tracker.coordinates import Size
+from t4g_tracker.seeds import generator_for
+from t4g_tracker.synthetic.camera_losses import lose_quality
+from t4g_tracker.synthetic.random_scenes import random_scene
+from t4g_tracker.synthetic.rendering import render
+from t4g_tracker.synthetic.scene import Scene, flow, layer_tracks, top_layer
+from t4g_tracker.synthetic.surfaces import SurfaceConfig
+from t4g_tracker.synthetic.textures import choice
+
+CLIPS_VERSION = 2  # raise it when the same seeds draw other clips: kept ones are then drawn anew
+CANDIDATES = 6  # points drawn for each one that is kept
+OBJECT_WEIGHT, EDGE_WEIGHT = 3.0, 5.0  # how much sooner a point there is kept than one of the background
+EDGE_PX = 8.0  # a point is near an occlusion where another layer is seen so far from it
+GAPS = (1, 1, 1, 1, 1, 1, 2, 2, 3, 4)  # frames from one of a pair to the other; one of these is drawn
+
+
+@dataclass(frozen=True)
+class TrainingClip:
+    """A clip and the tracks of points that are seen in one of its frames at least."""
+
+    frames: Tensor  # (T, 3, H, W) uint8
+    xy: Tensor  # (N, T, 2) float32 pixels, exact, also where hidden or outside
+    visibility: Tensor  # (N, T) bool
+
+
+@dataclass(frozen=True)
+class FlowPair:
+    """Two frames and the flow of every pixel, both ways."""
+
+    first: Tensor  # (3, H, W) uint8
+    second: Tensor  # (3, H, W) uint8
+    forward: Tensor  # (2, H, W) float32 pixels, known everywhere
+    backward: Tensor  # (2, H, W)
+    forward_valid: Tensor  # (H, W) bool, true where the point is seen in the other frame
+    backward_valid: Tensor  # (H, W) bool
+
+
+def train_generator(seed: int, index: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """The generator of training sample ``index`` of a training with ``seed``."""
+    return generator_for(f"train {seed} {index}", device)
+
+
+def val_generator(index: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """The generator of validation sample ``index``; no training has it."""
+    return generator_for(f"val {index}", device)
+
+
+def draw_clip(
+    generator: torch.Generator, frames: int, size: Size, points: int, surfaces: SurfaceConfig | None = None
+) -> TrainingClip:
+    """Draw a clip and points all over it, more of them on objects and near occlusions.
+
+    Args:
+        generator: Random numbers; the clip lives on its device. The same state gives the
+            same clip.
+        frames: T, at least 2.
+        size: (H, W) in pixels.
+        points: N. Each is seen in a frame drawn at random, not only in the first.
+        surfaces: Shares of photographs and patterns; None for the usual ones.
+
+    Returns:
+        Frames with what a camera and a codec take away, and exact tracks.
+
+    Raises:
+        TrackerError: If photographs are wanted and scikit-image is not installed.
+    """
+    scene = random_scene(generator, frames, size, surfaces)
+    pictures = lose_quality(generator, render(scene, generator))
+    layer, canonical = draw_points(generator, scene, points)
+    found = layer_tracks(scene, layer, canonical)
+    return TrainingClip(pictures, found.xy, found.visibility)
+
+
+def draw_points(generator: torch.Generator, scene: Scene, points: int) -> tuple[Tensor, Tensor]:
+    """Layer (N,) and canonical position (N, 2) of points, each seen in some frame."""
+    device, count = generator.device, CANDIDATES * points
+    frame = torch.randint(scene.frame_count, (count,), generator=generator, device=device)
+    extent = torch.tensor([scene.size[1], scene.size[0]], device=device)
+    xy = torch.rand(count, 2, generator=generator, device=device) * extent - 0.5
+    away = torch.randn(count, 2, generator=generator, device=device)
+    away = away * (EDGE_PX / away.norm(dim=-1, keepdim=True).clamp(min=1e-6))
+    layer, canonical = top_layer(scene, frame, xy)
+    beside, _ = top_layer(scene, frame, xy + away)
+    weight = torch.where(layer > 0, OBJECT_WEIGHT, 1.0)
+    weight = torch.where(beside != layer, EDGE_WEIGHT, weight)
+    kept = torch.multinomial(weight, points, generator=generator)
+    return layer[kept], canonical[kept]
+
+
+def draw_pair(generator: torch.Generator, size: Size, surfaces: SurfaceConfig | None = None) -> FlowPair:
+    """Draw two frames of a scene, one to four frames apart, and the exact flow both ways.
+
+    Args:
+        generator: Random numbers; the pair lives on its device. The same state gives the
+            same pair.
+        size: (H, W) in pixels.
+        surfaces: Shares of photographs and patterns; None for the usual ones.
+
+    Returns:
+        Frames with what a camera and a codec take away, and flow that is defined also
+        where a point is hidden in the other frame or outside it.
+
+    Raises:
+        TrackerError: If photographs are wanted and scikit-image is not installed.
+    """
+    gap = GAPS[choice(generator, len(GAPS))]
+    scene = random_scene(generator, gap + 1, size, surfaces)
+    first, second = lose_quality(generator, render(scene, generator, only=(0, gap)))
+    forward, forward_valid = flow(scene, 0, gap)
+    backward, backward_valid = flow(scene, gap, 0)
+    return FlowPair(first, second, forward, backward, forward_valid, backward_valid)
+
+
+def val_pairs(count: int, size: Size, device: torch.device | str = "cpu") -> list[FlowPair]:
+    """The first ``count`` pairs to measure flow on; the same ones every time."""
+    return [draw_pair(val_generator(index, device), size) for index in range(count)]

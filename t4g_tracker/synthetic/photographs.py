@@ -1,0 +1,138 @@
+"""Textures cut from the photographs that scikit-image bundles: ``pip install -e '.[train]'``.
+
+Only photographs that may be used commercially and without conditions, as scikit-image's
+``skimage/data/_fetchers.py`` states of each:
+
+==================  ====================================================================
+photograph          licence and source
+==================  ====================================================================
+astronaut           public domain; NASA Great Images, flic.kr/p/r9qvLn
+brick               CC0; cc0textures.com, Bricks25
+camera              CC0 by the photographer, Lav Varshney
+chelsea             CC0 by the photographer, Stefan van der Walt
+clock               public domain by the photographer, Stefan van der Walt
+coffee              CC0 by the photographer, Rachel Michetti
+coins               no known copyright restrictions; Brooklyn Museum, image 51611
+grass               CC0; deviantart.com/linolafett/art/Grass-01-434853879
+gravel              CC0; cc0textures.com, Gravel04
+hubble_deep_field   public domain; NASA, hubblesite.org release 2012-37
+retina              CC0; Mikael Häggström, Wikimedia Commons
+rocket              public domain; SpaceX, flickr.com/photos/spacexphotos/16511594820
+==================  ====================================================================
+
+Left out: moon, page, motorcycle and the like, whose licence is not stated, and drawings.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from t4g_tracker.coordinates import Size
+from t4g_tracker.errors import TrackerError
+from t4g_tracker.synthetic.textures import choice, mix, noise, paint, random_colours, uniform
+
+NAMES = (
+    "astronaut",
+    "brick",
+    "camera",
+    "chelsea",
+    "clock",
+    "coffee",
+    "coins",
+    "grass",
+    "gravel",
+    "hubble_deep_field",
+    "retina",
+    "rocket",
+)
+SMALLEST_SCALE, LARGEST_SCALE = 0.35, 3.5  # texture pixels per pixel of the photograph
+MOST_MIRRORED = 2.0  # a piece may be so many times as large as its photograph, which goes on mirrored
+
+
+@lru_cache(maxsize=64)
+def photograph(name: str, device: torch.device) -> Tensor:
+    """One of ``NAMES`` as (3, h, w) float32 in 0..1; kept for the next time.
+
+    Raises:
+        TrackerError: If scikit-image is not installed.
+    """
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise TrackerError(
+            "photographs for training come with scikit-image, which is missing: pip install -e '.[train]'"
+        ) from error
+    picture = torch.from_numpy(getattr(data, name)().copy())
+    planes = picture[..., :3].movedim(-1, 0) if picture.ndim == 3 else picture.expand(3, *picture.shape)
+    return planes.to(device, torch.float32) / 255
+
+
+def photo_texture(generator: torch.Generator, size: Size) -> Tensor:
+    """A piece of a photograph: cut, enlarged or shrunk, turned, flipped and recoloured at random.
+
+    Shrunk pieces are full of fine detail, enlarged ones are smooth, so both kinds of
+    real video are met. One in eight is two pieces that meet along a soft border.
+
+    Args:
+        generator: Random numbers; the texture lives on its device.
+        size: (h, w) in pixels, at most about 3000 each.
+
+    Returns:
+        (3, h, w) red, green and blue in 0..1.
+
+    Raises:
+        TrackerError: If scikit-image is not installed.
+    """
+    texture = _recolour(generator, _piece(generator, size))
+    if uniform(generator, 0, 1) < 0.125:
+        other = _recolour(generator, _piece(generator, size))
+        border = noise(generator, size, uniform(generator, 0.2, 0.7) * max(size), 2)
+        texture = mix(texture, other, torch.sigmoid(uniform(generator, 2, 30) * border))
+    return texture.clamp(0, 1)
+
+
+def _piece(generator: torch.Generator, size: Size) -> Tensor:
+    """(3, h, w) cut from one photograph, its scale and orientation drawn at random."""
+    picture = photograph(NAMES[choice(generator, len(NAMES))], generator.device)
+    if uniform(generator, 0, 1) < 0.5:
+        picture = picture.flip(-1)
+    turns = choice(generator, 6)  # upright more often than turned, as in most video
+    if turns in (1, 2, 3):
+        picture = picture.rot90(turns, (-2, -1))
+    least = max(size[0] / picture.shape[-2], size[1] / picture.shape[-1]) / MOST_MIRRORED
+    low = max(SMALLEST_SCALE, least)
+    scale = math.exp(uniform(generator, math.log(low), math.log(max(LARGEST_SCALE, low))))
+    for axis in (-2, -1):
+        length = max(2, round(size[axis] / scale))
+        whole = picture.shape[axis]
+        start = round(uniform(generator, 0, max(0, whole - length)))
+        place = torch.arange(start, start + length, device=picture.device) % (2 * whole)
+        picture = picture.index_select(axis, torch.minimum(place, 2 * whole - 1 - place))
+    return interpolate(
+        picture[None],
+        size=size,
+        mode="bilinear" if scale < 1 else "bicubic",
+        align_corners=False,
+        antialias=scale < 1,
+    )[0]
+
+
+def _recolour(generator: torch.Generator, picture: Tensor) -> Tensor:
+    """A picture (3, h, w) with other contrast, brightness and colours."""
+    if uniform(generator, 0, 1) < 0.4:
+        grey = picture.mean(dim=0)
+        if uniform(generator, 0, 1) < 0.5:
+            picture = mix(picture, paint(grey, random_colours(generator, 4)), torch.full_like(grey, 0.8))
+        else:
+            picture = mix(picture, grey.expand_as(picture), torch.full_like(grey, uniform(generator, 0, 1)))
+    if uniform(generator, 0, 1) < 0.1:
+        order = torch.randperm(3, generator=generator, device=generator.device)
+        picture = picture[order]
+    gain = torch.exp(0.12 * torch.randn(3, 1, 1, generator=generator, device=generator.device))
+    gamma = math.exp(uniform(generator, -0.5, 0.5))
+    return (picture.clamp(1e-3, 1) ** gamma * gain).clamp(0, 1)

@@ -1,0 +1,141 @@
+"""Clips made of moving textured layers, with the exact track of any point and the exact flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from t4g_tracker.coordinates import Size, inside
+from t4g_tracker.datatypes import Tracks
+from t4g_tracker.synthetic.layers import Layer, Pose, pose_at, reached, sample, to_canonical, to_frame
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that a synthetic clip shows. The first layer must cover every frame."""
+
+    layers: tuple[Layer, ...]
+    light: Tensor  # (T, h, w) factor on brightness over the frame, any h and w
+    size: Size  # (H, W) video pixels
+    shutter: float = 0.0  # part of the time between frames that a frame is exposed for
+    noise: float = 0.0  # standard deviation of the grain, of brightness 0..1
+
+    @property
+    def frame_count(self) -> int:
+        return self.light.shape[0]
+
+
+def top_layer(scene: Scene, frame: int | Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
+    """Which layer is seen at positions of a frame, and which of its points.
+
+    Args:
+        scene: The clip.
+        frame: One frame, 0-based, or one (...) for each position.
+        xy: (..., 2) video pixels, inside the frame or not.
+
+    Returns:
+        (...) int64 index into ``scene.layers``, and (..., 2) canonical pixels of that layer.
+    """
+    frame = torch.as_tensor(frame, device=xy.device)
+    shape = xy.shape[:-1]
+    background = scene.layers[0]
+    index = torch.zeros(shape, dtype=torch.int64, device=xy.device)
+    nearest = background.depth[frame].expand(shape)
+    found = []
+    for number, layer in enumerate(scene.layers[1:], start=1):
+        where, hit, point = _hits(layer, pose_at(layer.pose, frame), xy)
+        where = where[hit]
+        depth = layer.depth[frame].expand(shape).reshape(-1)[where]
+        first = depth < nearest.reshape(-1)[where]
+        where = where[first]
+        index = index.reshape(-1).index_fill(0, where, number).reshape(shape)
+        nearest = nearest.reshape(-1).index_copy(0, where, depth[first]).reshape(shape)
+        found.append((number, where, point[hit][first]))
+    canonical = to_canonical(background, pose_at(background.pose, frame), xy).reshape(-1, 2)
+    for _, where, point in found:  # a nearer layer may come later and replaces it
+        canonical[where] = point
+    return index, canonical.reshape(xy.shape)
+
+
+def _hits(layer: Layer, pose: Pose, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Flat indices (M,) of positions that a layer may cover, whether it does, and its points there."""
+    low, high = reached(layer, pose)
+    near = ((xy >= low) & (xy <= high)).all(dim=-1)
+    if pose.centre.ndim > 1:
+        pose = pose.spread(near.shape).select(near)
+    point = to_canonical(layer, pose, xy[near])
+    return near.reshape(-1).nonzero()[:, 0], sample(layer.texture[3:], point)[0] > 0, point
+
+
+def is_seen(scene: Scene, frame: int | Tensor, layer: Tensor, xy: Tensor) -> Tensor:
+    """Whether nothing hides points of ``layer`` (...) at positions ``xy`` (..., 2) inside the frame.
+
+    ``frame`` is one for all, or a tensor that broadcasts with ``layer``.
+    """
+    frame = torch.as_tensor(frame, device=xy.device)
+    seen = inside(xy, scene.size)
+    depths = torch.stack([sheet.depth for sheet in scene.layers])
+    own = depths[layer, frame]
+    for number, sheet in enumerate(scene.layers[1:], start=1):
+        where, hit, _ = _hits(sheet, pose_at(sheet.pose, frame), xy)
+        where = where[hit]
+        depth = sheet.depth[frame].expand(seen.shape).reshape(-1)[where]
+        hides = (depth < own.reshape(-1)[where]) & (layer.expand(seen.shape).reshape(-1)[where] != number)
+        seen = seen.reshape(-1).index_fill(0, where[hides], False).reshape(seen.shape)
+    return seen
+
+
+def layer_tracks(scene: Scene, layer: Tensor, canonical: Tensor) -> Tracks:
+    """Exact tracks of N points given by ``layer`` (N,) and ``canonical`` (N, 2) pixels."""
+    xy = canonical.new_zeros(len(layer), scene.frame_count, 2)
+    for number, sheet in enumerate(scene.layers):
+        own = layer == number
+        xy[own] = to_frame(sheet, sheet.pose, canonical[own][:, None])
+    every = torch.arange(scene.frame_count, device=xy.device)
+    visibility = is_seen(scene, every, layer[:, None].expand(xy.shape[:-1]), xy)
+    return Tracks(xy, visibility, torch.ones_like(xy[..., 0]))
+
+
+def tracks(scene: Scene, frame: Tensor, xy: Tensor) -> Tracks:
+    """Exact tracks of the points seen at given positions.
+
+    Args:
+        scene: The clip.
+        frame: (N,) int64, the frame each point is given in.
+        xy: (N, 2) video pixels.
+
+    Returns:
+        ``xy`` (N, T, 2) video pixels, also where hidden or outside; ``visibility`` (N, T)
+        true inside the frame where no nearer layer covers the point; ``confidence`` all 1.
+    """
+    layer, canonical = top_layer(scene, frame, xy)
+    return layer_tracks(scene, layer, canonical)
+
+
+def pixel_grid(size: Size, device: torch.device) -> Tensor:
+    """(H, W, 2) position (x, y) of every pixel centre."""
+    y, x = (torch.arange(side, device=device, dtype=torch.float32) for side in size)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+def flow(scene: Scene, source: int, target: int) -> tuple[Tensor, Tensor]:
+    """Exact displacement of every pixel of one frame to any other frame.
+
+    Args:
+        scene: The clip.
+        source: Frame whose pixels are followed.
+        target: Frame they are followed to, before or after.
+
+    Returns:
+        (2, H, W) displacement (dx, dy) in video pixels, known everywhere, and (H, W) bool,
+        true where the point is seen in ``target``.
+    """
+    xy = pixel_grid(scene.size, scene.light.device)
+    index, canonical = top_layer(scene, source, xy)
+    moved = torch.zeros_like(xy)
+    for number, layer in enumerate(scene.layers):
+        own = index == number
+        moved[own] = to_frame(layer, pose_at(layer.pose, target), canonical[own])
+    return (moved - xy).movedim(-1, 0), is_seen(scene, target, index, moved)

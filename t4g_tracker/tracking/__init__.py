@@ -1,0 +1,1 @@
+"""From features to tracks: matching, paths, sub-pixel refinement, visibility."""

@@ -1,0 +1,252 @@
+"""Tracking: query points are found in every frame by matching features, batched over points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from t4g_tracker.coordinates import cells_to_pixels, inside, pixels_to_cells, rescale
+from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Video
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.matching.cost_maps import cell_vectors, cost_volume, sample_vectors, soft_argmax, top_peaks
+from t4g_tracker.stage_log import Progress
+from t4g_tracker.tracking.paths import Candidates, choose_paths
+from t4g_tracker.tracking.subpixel import polish
+from t4g_tracker.tracking.visibility import VisibilityConfig, judge
+from t4g_tracker.trajectories import chain_query_points, miss_on_return
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """How a query point is found in a frame."""
+
+    temperature: float = 0.05  # of the softmax in soft-argmax
+    window_radius_px: float = 16.0  # reach of the soft-argmax, working pixels
+    path: bool = True  # with flow at hand: choose among candidates by their path through all frames
+    candidates: int = 5  # peaks of a cost map that a path may go through
+    jump_cost: float = 1.0  # cost of a step that leaves the flow, in units of cosine similarity
+    jump_px: float = 12.0  # departure from the flow that costs as much, working pixels
+    drift_cost: float = (
+        0.3  # similarity taken off where flow has drifted from a match that leads back; 0: none
+    )
+    drift_px: float = 2.0  # a way back along the flow may miss the query point by this, working pixels
+    polish: bool = True  # refine by Lucas-Kanade on the original frames
+    polish_reach_px: float = 6.0  # longest move of the polish, pixels at 480p
+    polish_window_px: int = 15  # side of the square it compares, at every pyramid level
+    points_at_once: int = 512  # cost maps held in memory together
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "window_radius_px", "jump_px", "drift_px"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"tracking.{name} must be positive, got {getattr(self, name)}")
+        for name, least in (("candidates", 1), ("points_at_once", 1), ("polish_window_px", 3)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"tracking.{name} must be at least {least}, got {getattr(self, name)}")
+        if self.jump_cost < 0 or self.drift_cost < 0 or self.polish_reach_px < 0:
+            raise ConfigError("tracking: jump_cost, drift_cost and polish_reach_px must be 0 or more")
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Features ready to match, and the queries in their cells."""
+
+    grid: Tensor  # (T, C, h, w) features in channels-last memory, any floating dtype
+    frame: Tensor  # (N,) query frames
+    cells: Tensor  # (N, 2) query positions
+    stride_px: float
+    config: TrackingConfig
+
+    def image(self, t: int | Tensor) -> Tensor:
+        """Unit vectors (h, w, C) of frame ``t``; made when asked for, which bounds memory."""
+        return cell_vectors(self.grid[t, None].float())[0]
+
+    def sample(self, frame: Tensor, cells: Tensor) -> Tensor:
+        """Unit vectors (P, C) at ``cells`` (P, 2) of frames ``frame`` (P,)."""
+        return sample_vectors(self.grid.permute(0, 2, 3, 1), frame, cells)
+
+    @property
+    def radius(self) -> float:
+        """Reach of the soft-argmax in cells."""
+        return self.config.window_radius_px / self.stride_px
+
+
+def track(
+    queries: QueryPoints,
+    features: FeatureGrid,
+    video: Video,
+    config: TrackingConfig,
+    visibility: VisibilityConfig,
+    flow: FlowSequence | None = None,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> Tracks:
+    """Follow query points through all frames, before and after their query frame.
+
+    Each point's feature is compared with every cell of every frame, and peaks are read
+    off by a windowed soft-argmax. Matching is not sequential, so a point that was hidden
+    is found again. Without flow the best peak of each frame is taken. With flow, the
+    best peaks and the point carried along by flow are candidates, and the path through
+    all frames decides. The features may be frozen or adapted: this function does not ask.
+
+    Args:
+        queries: N points at any frames, original pixels.
+        features: Feature grid of the video's T frames.
+        video: The original frames.
+        config: Soft-argmax, path and polish.
+        visibility: When a point counts as seen.
+        flow: T - 1 steps of optical flow, or None to match alone.
+        device: Where cost maps are computed; None takes the CPU.
+        progress: Called with (frames done, frames in all).
+
+    Returns:
+        N tracks over T frames in original pixels; in its query frame a point is where it
+        was asked for, visible, with confidence 1.
+
+    Source: matching as in DINO-Tracker, arXiv:2403.14548; the path search is ours.
+    """
+    device = device or torch.device("cpu")
+    start = rescale(queries.xy.float(), video.size, features.working_size)
+    scene = _Scene(
+        features.values.to(device).contiguous(memory_format=torch.channels_last),
+        queries.frame.to(device),
+        pixels_to_cells(start, features.stride_px, features.offset_px).to(device),
+        features.stride_px,
+        config,
+    )
+    if flow is not None and config.path:
+        found, similarity = _follow_paths(scene, queries, features, video, flow, start, progress)
+    else:
+        peaks, peak_similarity = match_frames(scene, 1, progress)
+        found, similarity = peaks[:, :, 0], peak_similarity[:, :, 0]
+    miss_px = round_trip(scene, found) * scene.stride_px
+    xy = rescale(
+        cells_to_pixels(found.cpu(), features.stride_px, features.offset_px),
+        features.working_size,
+        video.size,
+    )
+    rows = torch.arange(len(queries))
+    xy[rows, queries.frame] = queries.xy.float()
+    if config.polish:
+        xy = polish(video, queries, xy, config.polish_reach_px, config.polish_window_px)
+    seen, confidence = judge(similarity.cpu(), miss_px.cpu(), visibility)
+    within = inside(xy, video.size)
+    seen, confidence = seen & within, confidence * within
+    seen[rows, queries.frame], confidence[rows, queries.frame] = True, 1.0
+    return Tracks(xy, seen, confidence)
+
+
+def _follow_paths(
+    scene: _Scene,
+    queries: QueryPoints,
+    features: FeatureGrid,
+    video: Video,
+    flow: FlowSequence,
+    start: Tensor,
+    progress: Progress | None,
+) -> tuple[Tensor, Tensor]:
+    """Positions (N, T, 2) in cells and similarity (N, T) along the most plausible paths."""
+    peaks, similarity = match_frames(scene, scene.config.candidates, progress)
+    carried = rescale(chain_query_points(queries, flow, video.size).xy, video.size, features.working_size)
+    chained = pixels_to_cells(carried, features.stride_px, features.offset_px).to(peaks.device)
+    cells = torch.cat([chained[:, :, None], peaks], 2)
+    similarity = torch.cat([similarity_at(scene, chained)[..., None], similarity], 2)
+    candidates = Candidates(
+        cells_to_pixels(cells.cpu(), features.stride_px, features.offset_px), similarity.cpu()
+    )
+    miss_px = miss_on_return(carried, queries.frame, start, flow, features.working_size)
+    weighed = candidates.similarity.clone()
+    weighed[:, :, 0] -= scene.config.drift_cost * _drift(scene, miss_px, peaks[:, :, 0])
+    index = choose_paths(
+        replace(candidates, similarity=weighed),
+        queries.frame,
+        start,
+        flow,
+        features.working_size,
+        scene.config.jump_cost,
+        scene.config.jump_px,
+    )
+    xy, similarity = candidates.at(index)
+    return pixels_to_cells(xy, features.stride_px, features.offset_px).to(peaks.device), similarity
+
+
+def _drift(scene: _Scene, miss_px: Tensor, matches: Tensor) -> Tensor:
+    """How surely chained flow has drifted off each point, 0..1, (N, T).
+
+    It has where the way back along the flow misses the query point and that of the best match does
+    not: on smooth surfaces both miss, and the flow is the better guess.
+
+    Args:
+        scene: Features and queries.
+        miss_px: (N, T) miss of the way back along the flow, working pixels.
+        matches: (N, T, 2) best matches, cells.
+    """
+    allowed = scene.config.drift_px
+    drift = ((miss_px - allowed) / (2 * allowed)).clamp(0, 1)  # full at three times what is allowed
+    match_miss_px = round_trip(scene, matches, drift > 0).cpu() * scene.stride_px
+    return drift * torch.exp(-((match_miss_px / (2 * allowed)) ** 2))
+
+
+def match_frames(scene: _Scene, count: int, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
+    """Find the ``count`` best matches of every query point in every frame.
+
+    Returns:
+        (N, T, K, 2) positions in cells, best first, and (N, T, K) similarity.
+    """
+    queries = scene.sample(scene.frame, scene.cells)
+    positions, similarities = [], []
+    for t in range(len(scene.grid)):
+        position, similarity = find(queries, scene.image(t), count, scene)
+        positions.append(position)
+        similarities.append(similarity)
+        if progress is not None:
+            progress(t + 1, len(scene.grid))
+    return torch.stack(positions, 1), torch.stack(similarities, 1)
+
+
+def find(queries: Tensor, image: Tensor, count: int, scene: _Scene) -> tuple[Tensor, Tensor]:
+    """Find query vectors (P, C) in one frame (h, w, C): positions (P, K, 2), similarity (P, K)."""
+    positions, similarities = [], []
+    for some in queries.split(scene.config.points_at_once):
+        cost = cost_volume(some, image)
+        peaks, similarity = top_peaks(cost, count, scene.radius)
+        refined = [
+            soft_argmax(cost, scene.radius, scene.config.temperature, peaks[:, k])[0] for k in range(count)
+        ]
+        positions.append(torch.stack(refined, 1))
+        similarities.append(similarity)
+    return torch.cat(positions), torch.cat(similarities)
+
+
+def similarity_at(scene: _Scene, cells: Tensor) -> Tensor:
+    """Similarity (N, T) of each query point to the features at ``cells`` (N, T, 2)."""
+    queries = scene.sample(scene.frame, scene.cells)
+    similarities = []
+    for t in range(cells.shape[1]):  # all at once would hold a vector for every position of every track
+        there = scene.sample(torch.full_like(scene.frame, t), cells[:, t])
+        similarities.append((queries * there).sum(-1))
+    return torch.stack(similarities, 1)
+
+
+def round_trip(scene: _Scene, found: Tensor, wanted: Tensor | None = None) -> Tensor:
+    """How far the way back misses: match each found point in its query frame.
+
+    Args:
+        scene: Features and queries.
+        found: (N, T, 2) positions in cells.
+        wanted: (N, T) bool, which of them; None takes all.
+
+    Returns:
+        (N, T) distance to the query point in cells; 0 where not wanted.
+    """
+    miss = found.new_zeros(found.shape[:2])
+    wanted = torch.ones_like(miss, dtype=torch.bool) if wanted is None else wanted.to(found.device)
+    for home in scene.frame.unique():
+        image = scene.image(home)
+        for some in (wanted & (scene.frame == home)[:, None]).nonzero().split(scene.config.points_at_once):
+            row, time = some.unbind(1)
+            if len(some):
+                back, _ = find(scene.sample(time, found[row, time]), image, 1, scene)
+                miss[row, time] = (back[:, 0] - scene.cells[row]).norm(dim=-1)
+    return miss

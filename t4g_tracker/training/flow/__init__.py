@@ -1,0 +1,1 @@
+"""Training RAFT: objective and data."""

@@ -1,0 +1,97 @@
+"""The state of a training on disk: written whole or not at all, taken up only by the same training."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from t4g_tracker.errors import CacheError
+from t4g_tracker.files import save_torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainingState:
+    """How far a training has come."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file, and the parts of the training whose state it keeps."""
+
+    path: Path
+    identity: dict[str, Any]  # what the training is: settings and seed, plain JSON values
+    model: nn.Module
+    averaged: AveragedModel
+    optimiser: Any
+
+    def save(self, state: TrainingState) -> None:
+        """Replace the file.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        payload = {
+            "identity": json.dumps(self.identity, sort_keys=True),
+            "step": state.step,
+            "seconds": state.seconds,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        save_torch(self.path, payload, "--out")
+
+    def resume(self) -> TrainingState:
+        """Take up what the file holds; without a file, nothing changes.
+
+        Raises:
+            CacheError: If the file is damaged, or of a training with other settings, which are named.
+        """
+        if not self.path.exists():
+            return TrainingState()
+        try:
+            kept = torch.load(self.path, map_location="cpu", weights_only=True)
+            identity = json.loads(kept["identity"])
+        except PermissionError as error:
+            raise CacheError(f"{self.path}: may not be read; change its permissions") from error
+        except Exception as error:
+            raise CacheError(f"{self.path}: is damaged; delete it, or give another --out") from error
+        others = differences(identity, json.loads(json.dumps(self.identity)))
+        if others:
+            raise CacheError(
+                f"{self.path}: is of a training with {', '.join(others)}; give the same again,"
+                " or another --out, or delete the file"
+            )
+        try:
+            self.model.load_state_dict(kept["model"])
+            self.averaged.load_state_dict(kept["averaged"])
+            self.optimiser.load_state_dict(kept["optimiser"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CacheError(
+                f"{self.path}: does not fit the model of this version; delete it, or give another --out"
+            ) from error
+        log.info("going on from step %d of %s", kept["step"], self.path.parent)
+        return TrainingState(kept["step"], kept["seconds"])
+
+
+def differences(kept: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """What two nested dicts of JSON values differ in, as "trainer.batch=2 and not 4"."""
+    found = []
+    for name in sorted(kept.keys() | now.keys()):
+        before, after = kept.get(name), now.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            found.append(f"{prefix}{name}={before} and not {after}")
+    return found

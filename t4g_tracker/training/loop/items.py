@@ -1,0 +1,64 @@
+"""Training items that are drawn once and kept: dataclasses of tensors as .npz files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from t4g_tracker.errors import DAMAGED_ARRAYS, OutputError
+from t4g_tracker.files import atomic_write, prepare_output_folder
+
+Item = TypeVar("Item")
+
+
+def check_room(folder: Path, count: int, bytes_each: int, setting: str) -> None:
+    """Make sure, before any work, that the disk can take all items of a training.
+
+    Args:
+        folder: Where they are kept; made if need be. Files in it count as items that are there already.
+        count: Items of the training.
+        bytes_each: Of one of them.
+        setting: What makes them fewer, for the message.
+
+    Raises:
+        OutputError: If it cannot be written, or too little space is free.
+    """
+    missing = max(0, count - sum(1 for _ in prepare_output_folder(folder, 0).glob("[!.]*.npz")))
+    free = shutil.disk_usage(folder).free
+    if missing * bytes_each > free:
+        raise OutputError(
+            f"{folder}: {missing} items of {bytes_each / 1e6:.1f} MB may be kept there, and"
+            f" {free / 1e9:.0f} GB are free; set {setting} lower, or leave --keep-clips out"
+        )
+
+
+def kept_or_drawn(path: Path, kind: type[Item], draw: Callable[[], Item]) -> Item:
+    """The item in the file; where there is none, or only part of one, a new one, which is kept there."""
+    kept = read_kept(path, kind)
+    if kept is None:
+        kept = draw()
+        write_kept(path, kept)
+    return kept
+
+
+def read_kept(path: Path, kind: type[Item]) -> Item | None:
+    """An item kept by ``write_kept``; None when there is none, or only part of one."""
+    names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return kind(**{name: torch.from_numpy(arrays[name]) for name in names})
+    except DAMAGED_ARRAYS:
+        return None
+
+
+def write_kept(path: Path, item: Any) -> None:
+    """Keep a dataclass of tensors, whole or not at all."""
+    arrays = {entry.name: getattr(item, entry.name).numpy() for entry in fields(item)}
+    with atomic_write(path) as passing:
+        np.savez(passing, **arrays)

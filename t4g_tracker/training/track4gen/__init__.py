@@ -1,0 +1,1 @@
+"""Training Track4Gen: objective, data, validation."""

@@ -1,0 +1,103 @@
+"""The first half of a small Stable Video Diffusion of our own: its temporal autoencoder.
+
+The UNet works on latents at an eighth of the frame's size. Whoever starts from published
+weights has that autoencoder already; the mini model trains its own, here.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKLTemporalDecoder
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import Tensor, nn
+
+from t4g_tracker.training.loop.frozen import FrozenModels
+from t4g_tracker.training.track4gen.dataset import ClipBatch
+
+LATENT_CHANNELS = 16  # four times SVD's: a small encoder can pack less into each
+FIRST_LOG_VARIANCE = -6.0  # noise that is small from the start, so that the decoder has something to learn
+KL_WEIGHT = 1e-4  # keeps latents near unit scale without blurring what they carry
+
+
+def mini_autoencoder() -> AutoencoderKLTemporalDecoder:
+    """An untrained autoencoder of SVD's class with about 1.9 million weights, at 1/8 of the frame."""
+    vae = AutoencoderKLTemporalDecoder(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        block_out_channels=(32, 32, 64, 96),
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        force_upcast=False,
+    )
+    nn.init.constant_(vae.quant_conv.bias[LATENT_CHANNELS:], FIRST_LOG_VARIANCE)
+    return vae
+
+
+class EncoderObjective(nn.Module):
+    """The encoder learns by what a small auxiliary decoder can make of its latents.
+
+    SVD's own decoder normalises each channel on its own when it is as narrow as the mini's, which
+    makes it slow to learn; the encoder would have to wait for it. The auxiliary one is not kept.
+    """
+
+    def __init__(self, vae: AutoencoderKLTemporalDecoder) -> None:
+        super().__init__()
+        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+        channels, block = vae.config.latent_channels, 8
+        self.read = nn.Sequential(
+            nn.Conv2d(channels, 256, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(256, 3 * block**2, 3, padding=1),
+            nn.PixelShuffle(block),
+        )
+
+    def forward(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """Losses of a batch: "loss", and its parts "pixels", "edges" and "kl" before weighting."""
+        frames = _pixels(batch)
+        moments = self.quant_conv(self.encoder(frames.contiguous(memory_format=torch.channels_last)))
+        posterior = DiagonalGaussianDistribution(moments.float())
+        kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+        losses = _reconstruction(self.read(posterior.sample()).float(), frames)
+        return {"loss": losses["loss"] + KL_WEIGHT * kl, **_without_total(losses), "kl": kl}
+
+
+class DecoderObjective(nn.Module):
+    """SVD's decoder learns to show what a finished encoder's latents hold."""
+
+    def __init__(self, vae: AutoencoderKLTemporalDecoder) -> None:
+        super().__init__()
+        self.decoder = vae.decoder
+        self._frozen = FrozenModels(vae)
+
+    def forward(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """Losses of a batch: "loss", and its parts "pixels" and "edges" before weighting."""
+        frames, (clips, count) = _pixels(batch), batch.frames.shape[:2]
+        only_pictures = torch.zeros(clips, count, dtype=torch.bool, device=frames.device)
+        shown = self.decoder(
+            self._frozen.encode(frames), image_only_indicator=only_pictures, num_frames=count
+        )
+        return _reconstruction(shown.float(), frames)
+
+
+def _pixels(batch: ClipBatch) -> Tensor:
+    return batch.frames.flatten(0, 1).float() / 127.5 - 1
+
+
+def _reconstruction(shown: Tensor, frames: Tensor) -> dict[str, Tensor]:
+    """Absolute error of pixels and of the differences between neighbours."""
+    wrong = shown - frames
+    pixels = wrong.abs().mean()
+    edges = wrong.diff(dim=-1).abs().mean() + wrong.diff(dim=-2).abs().mean()
+    return {"loss": pixels + 0.5 * edges, "pixels": pixels, "edges": edges}
+
+
+def _without_total(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in losses.items() if name != "loss"}
+
+
+@torch.no_grad()
+def latent_scale(vae: AutoencoderKLTemporalDecoder, frames: Tensor) -> float:
+    """Factor that gives the latents of ``frames`` (N, 3, H, W) uint8 a standard deviation of 1."""
+    latents = vae.encode(frames.to(vae.device).float() / 127.5 - 1).latent_dist.mode()
+    return float(1 / latents.std())

@@ -1,0 +1,130 @@
+"""What a training of Track4Gen starts from, and the folder it leaves for the extractor."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
+
+from t4g_tracker.errors import WeightsError
+from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline, load_refiner
+from t4g_tracker.features.model_files import load_strictly
+from t4g_tracker.features.refiner import Refiner
+from t4g_tracker.features.settings import DiffusionConfig
+from t4g_tracker.files import replace_folder
+from t4g_tracker.training.track4gen.mini import FEATURE_CHANNELS, mini_pipeline
+from t4g_tracker.training.track4gen.objective import ObjectiveConfig, Track4GenObjective
+
+
+def is_autoencoder(folder: Path) -> bool:
+    """Whether a folder is one of ``t4g train-autoencoder``."""
+    return (folder / "vae").is_dir() and not (folder / "unet").exists()
+
+
+def load_autoencoder(folder: Path) -> AutoencoderKLTemporalDecoder:
+    """The autoencoder that ``t4g train-autoencoder`` left in ``folder``, in single precision, trainable.
+
+    Raises:
+        WeightsError: If there is none, or it is damaged.
+    """
+    if not (folder / "vae" / "config.json").is_file():
+        raise WeightsError(
+            f"{folder / 'vae'}: holds no autoencoder; run t4g train-autoencoder --part encoder first"
+        )
+    loaded: AutoencoderKLTemporalDecoder = load_strictly(
+        AutoencoderKLTemporalDecoder, folder, "vae", "t4g train-autoencoder", torch_dtype=torch.float32
+    )
+    return loaded.requires_grad_(True)
+
+
+def starting_point(
+    source: str, config: ObjectiveConfig, seed: int, option: str = "--from"
+) -> tuple[StableVideoDiffusionPipeline, Refiner]:
+    """The pipeline that ``source`` names, and a refiner that fits it: its own, or a new one.
+
+    Args:
+        source: A Stable Video Diffusion folder or hub name, or a folder of ``t4g train-autoencoder``.
+        config: Which block's features are refined.
+        seed: Of what is new.
+        option: That named the source, for error messages.
+
+    Raises:
+        WeightsError: If the folder is neither a pipeline nor one of ``t4g train-autoencoder``, or its
+            parts do not fit together.
+    """
+    folder = Path(source).expanduser()
+    if is_autoencoder(folder):
+        pipeline = mini_pipeline(load_autoencoder(folder), seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return pipeline, Refiner(channels=FEATURE_CHANNELS)
+    try:
+        folder = find_folder(source, need_refiner=False)
+        refined = (folder / "refiner").is_dir()
+        check_folder(folder, config.block, refined)
+        pipeline = load_pipeline(folder, torch.float32)
+    except WeightsError as error:
+        raise WeightsError(f"{option} {source}: {error}") from error
+    if refined:
+        return pipeline, load_refiner(folder, torch.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return pipeline, Refiner(channels=pipeline.unet.config.block_out_channels[-1 - config.block])
+
+
+def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVideoDiffusionPipeline) -> bool:
+    """Write the trained parts in half precision, in the layout that the extractor reads.
+
+    A model of the same name is replaced when the new one is whole; other files of the folder stay.
+
+    Returns:
+        Whether there is a refiner among them.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    if objective.config.train_image_encoder:
+        pipeline.register_modules(image_encoder=objective.image_encoder)
+    objective.unet.register_to_config(num_frames=objective.segment_frames)
+    pipeline.register_modules(unet=objective.unet)
+    refined = objective.config.refiner and objective.config.correspondence > 0
+    with replace_folder(folder) as passing:
+        save_half(pipeline, passing)
+        if refined:
+            save_half(objective.refiner, passing / "refiner")
+    return refined
+
+
+def save_half(model: Any, folder: Path) -> None:
+    """Write a pipeline or a model of diffusers in half precision, without a word of where it came from."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of writing shards
+    model.to("cpu", torch.float16).save_pretrained(folder)
+    for path in folder.rglob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def extractor_settings(model: Path, trained: ObjectiveConfig, refined: bool) -> list[str]:
+    """The settings, where they are not the defaults, that take the features that were trained."""
+    wanted = DiffusionConfig(
+        model=str(model),
+        refiner=refined,
+        block=trained.block,
+        noise_sigma=trained.low_noise_sigma,
+        noise_aug_strength=trained.noise_aug_strength,
+        fps=trained.fps,
+        motion_bucket_id=trained.motion_bucket_id,
+    )
+    usual = asdict(DiffusionConfig())
+    return [
+        f"features.diffusion.{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in asdict(wanted).items()
+        if value != usual[name]
+    ]

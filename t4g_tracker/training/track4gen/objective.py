@@ -1,0 +1,205 @@
+"""Track4Gen's joint objective: denoise the video, and let inner features find its points again.
+
+Source: Track4Gen, arXiv:2412.06016. There the features are taken where the extractor takes
+them, refined, and their correspondence loss is added to the diffusion loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import StableVideoDiffusionPipeline
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from t4g_tracker.coordinates import Size, centred_offset
+from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.features.refiner import Refiner
+from t4g_tracker.features.segments import segment_plan
+from t4g_tracker.features.settings import DiffusionConfig
+from t4g_tracker.training.loop.frozen import FrozenModels
+from t4g_tracker.training.track4gen.correspondence import correspondence_loss, draw_pairs
+from t4g_tracker.training.track4gen.dataset import ClipBatch
+from t4g_tracker.training.track4gen.denoising import (
+    denoised,
+    denoising_loss,
+    draw_sigma,
+    network_input,
+    network_time,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What the UNet and the refiner are asked for, and under which noise."""
+
+    correspondence: float = 1.0  # weight of the correspondence loss: lambda; 0 is "finetuned SVD"
+    refiner: bool = True  # false puts the correspondence loss on the raw features
+    block: int = DiffusionConfig.block  # UNet up-block whose output, upsampled, is refined
+    temperature: float = 0.05  # of the softmax over cosine similarities
+    pairs_per_frame: int = 64  # points to find in each frame
+    sigma_mean: float = 0.7  # of the logarithm of the noise level, as SVD is trained
+    sigma_spread: float = 1.6  # its standard deviation
+    low_noise_share: float = 0.5  # of the clips, which get the noise that features are taken at
+    low_noise_sigma: float = DiffusionConfig.noise_sigma  # that noise
+    drop_image: float = 0.1  # share of segments that are not told their first frame
+    noise_aug_strength: float = DiffusionConfig.noise_aug_strength  # noise on that frame, of -1..1
+    fps: int = DiffusionConfig.fps
+    motion_bucket_id: int = DiffusionConfig.motion_bucket_id
+    train_image_encoder: bool = False  # mini: there is no published CLIP of its size
+    gradient_checkpointing: bool = False  # the UNet computes anew what it would keep: less memory, more time
+
+    def __post_init__(self) -> None:
+        if self.correspondence < 0 or self.temperature <= 0 or self.low_noise_sigma <= 0:
+            raise ConfigError(
+                "objective: correspondence must be 0 or more, temperature and low_noise_sigma positive"
+            )
+        if not 0 <= self.low_noise_share <= 1 or not 0 <= self.drop_image < 1:
+            raise ConfigError("objective: low_noise_share and drop_image must be shares of 1")
+        if self.pairs_per_frame < 1 or self.block < 0:
+            raise ConfigError("objective: pairs_per_frame must be at least 1, and block at least 0")
+
+
+class Track4GenObjective(nn.Module):
+    """A pipeline's UNet and a refiner, trained together; the rest of the pipeline stays as it is.
+
+    Args:
+        pipeline: Of Stable Video Diffusion's layout.
+        refiner: Whose channels are those of the UNet's block.
+        config: Losses and noise.
+        segment_frames: N frames that the UNet sees at once.
+    """
+
+    def __init__(
+        self,
+        pipeline: StableVideoDiffusionPipeline,
+        refiner: Refiner,
+        config: ObjectiveConfig,
+        segment_frames: int,
+    ) -> None:
+        super().__init__()
+        self.unet = pipeline.unet.requires_grad_(True)
+        if config.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+        self.refiner = refiner.requires_grad_(config.refiner and config.correspondence > 0)
+        self.config, self.segment_frames = config, segment_frames
+        image_encoder = pipeline.image_encoder.requires_grad_(config.train_image_encoder)
+        if config.train_image_encoder:
+            self.image_encoder = image_encoder
+        self._frozen = FrozenModels(pipeline.vae.requires_grad_(False).eval(), image_encoder)
+        processor = pipeline.feature_extractor
+        self._mean, self._std = tuple(processor.image_mean), tuple(processor.image_std)
+
+    def forward(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """Losses of a batch: "loss", and its parts "denoising" and "correspondence" before weighting.
+
+        Args:
+            batch: F frames a clip, a multiple of ``segment_frames``; each stretch of that many goes
+                through the UNet by itself, and points are matched within and across them.
+        """
+        clips, count = batch.frames.shape[:2]
+        frames = (batch.frames.float() / 127.5 - 1).view(-1, self.segment_frames, *batch.frames.shape[2:])
+        latents = self.encode(frames)
+        sigma = self._draw_sigma(clips).repeat_interleave(count // self.segment_frames)
+        noisy = latents + sigma.view(-1, 1, 1, 1, 1) * torch.randn_like(latents)
+        keep = (torch.rand(len(frames), device=frames.device) >= self.config.drop_image).float()
+        answer, raw = self.run_unet(frames, noisy, sigma, keep)
+        denoising = denoising_loss(denoised(noisy, answer.float(), sigma), latents, sigma).mean()
+        losses = {"loss": denoising, "denoising": denoising}
+        if self.config.correspondence:
+            features = self.refiner(raw) if self.config.refiner else raw
+            size: Size = (frames.shape[-2], frames.shape[-1])
+            pairs = draw_pairs(batch, self.config.pairs_per_frame)
+            per_pair = correspondence_loss(features, pairs, size, self.config.temperature)
+            clear = (1 / (1 + sigma.square())).repeat_interleave(self.segment_frames)  # share of the signal
+            weight = clear[pairs.source] * clear.repeat_interleave(self.config.pairs_per_frame)
+            losses["correspondence"] = (per_pair * weight).sum() / pairs.known.sum().clamp_min(1)
+            losses["loss"] = denoising + self.config.correspondence * losses["correspondence"]
+        return losses
+
+    def run_unet(self, frames: Tensor, noisy: Tensor, sigma: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """One pass: the network's answer, and the features of the wanted block on the way.
+
+        Args:
+            frames: (B, N, 3, H, W) in -1..1; only the first of each segment is looked at.
+            noisy: (B, N, c, h, w) noisy latents.
+            sigma: (B,) noise levels.
+            keep: (B,) 1 where the segment is told its first frame, else 0.
+
+        Returns:
+            (B, N, c, h, w) answer, and (B * N, C, h', w') features.
+        """
+        first = frames[:, 0]
+        hint = first + self.config.noise_aug_strength * torch.randn_like(first)
+        hint = self._frozen.encode(hint) * keep.view(-1, 1, 1, 1)
+        told = self._embed(first) * keep.view(-1, 1)
+        inputs = torch.cat(
+            [network_input(noisy, sigma), hint[:, None].expand(-1, noisy.shape[1], -1, -1, -1)], 2
+        )
+        facts = torch.tensor(
+            [self.config.fps - 1, self.config.motion_bucket_id, self.config.noise_aug_strength],
+            device=frames.device,
+        ).expand(len(frames), -1)
+        caught: list[Tensor] = []
+        hook = self.unet.up_blocks[self.config.block].register_forward_hook(
+            lambda module, inputs, output: caught.append(output)
+        )
+        try:
+            answer: Tensor = self.unet(inputs, network_time(sigma), told[:, None], facts).sample
+        finally:
+            hook.remove()
+        return answer, caught[0]
+
+    @torch.no_grad()
+    def features(self, frames: Tensor, generator: torch.Generator) -> FeatureGrid:
+        """Features of a whole clip much as the extractor takes them, from the weights in training.
+
+        The first frame is resized for CLIP in another way than its own processor does.
+
+        Args:
+            frames: (T, 3, H, W) uint8.
+            generator: Of the noise, on the CPU.
+
+        Returns:
+            Refined features, or raw ones where no refiner is trained.
+        """
+        device = next(self.unet.parameters()).device
+        parts = []
+        for segment in segment_plan(len(frames), self.segment_frames):
+            pixels = (frames[list(segment.frames)].to(device).float() / 127.5 - 1)[None]
+            latents = self.encode(pixels)
+            noise = torch.randn(latents.shape, generator=generator).to(device)
+            sigma = torch.full((1,), self.config.low_noise_sigma, device=device)
+            noisy = latents + self.config.low_noise_sigma * noise
+            _, raw = self.run_unet(pixels, noisy, sigma, torch.ones(1, device=device))
+            refined = self.refiner(raw) if self.config.refiner and self.config.correspondence else raw
+            parts.append(refined[segment.keep].float().cpu())
+        values = torch.cat(parts)
+        size: Size = (frames.shape[-2], frames.shape[-1])
+        stride_px = size[0] / values.shape[-2]
+        return FeatureGrid(values, stride_px, centred_offset(stride_px), size)
+
+    def _draw_sigma(self, clips: int) -> Tensor:
+        """(B,) noise levels: those of the diffusion loss, for some clips that of the extractor."""
+        device = next(self.unet.parameters()).device
+        sigma = draw_sigma(clips, self.config.sigma_mean, self.config.sigma_spread).to(device)
+        low = torch.rand(clips, device=device) < self.config.low_noise_share
+        return torch.where(low, torch.full_like(sigma, self.config.low_noise_sigma), sigma)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Scaled latents (B, N, c, h, w) of frames (B, N, 3, H, W)."""
+        latents = self._frozen.encode(frames.flatten(0, 1)) * self._frozen.vae.config.scaling_factor
+        return latents.view(*frames.shape[:2], *latents.shape[1:])
+
+    def _embed(self, first: Tensor) -> Tensor:
+        """CLIP's embedding (B, E) of frames (B, 3, H, W) in -1..1."""
+        trained = self.config.train_image_encoder
+        encoder: Any = self.image_encoder if trained else self._frozen.image_encoder.to(first.device)
+        side = encoder.config.image_size
+        small = interpolate(first, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
+        mean, std = (small.new_tensor(values).view(3, 1, 1) for values in (self._mean, self._std))
+        embedded: Tensor = encoder(((small + 1) / 2 - mean) / std).image_embeds
+        return embedded

@@ -1,0 +1,181 @@
+"""Real videos as training clips: optical flow makes their tracks, as Track4Gen's training data is made.
+
+Source: supplement 1.1 of Track4Gen, arXiv:2412.06016.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from t4g_tracker.cache import make_key
+from t4g_tracker.coordinates import Size
+from t4g_tracker.datatypes import Trajectories, Video
+from t4g_tracker.errors import DatasetError, NothingToFollowError, VideoError
+from t4g_tracker.files import prepare_output_folder
+from t4g_tracker.flow.estimator import FlowEstimator, resolve_flow, weights_stamp
+from t4g_tracker.flow.settings import FlowConfig, flow_size
+from t4g_tracker.synthetic.clips import TrainingClip
+from t4g_tracker.training.loop.items import read_kept, write_kept
+from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
+from t4g_tracker.video import image_files, read_video, working_frames
+
+log = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
+
+
+@dataclass(frozen=True)
+class RealClips:
+    """Stretches of real videos, their tracks chained from flow once and kept.
+
+    Args:
+        videos: Folder of video files, or of folders of frames.
+        frames: T frames of a clip; videos are cut into stretches of so many.
+        size: (H, W) that clips are brought to: the middle of the frame, its aspect kept.
+        points: N tracks of each clip.
+        folder: Where the clips are kept.
+        flow: Which optical flow.
+        device: Where it runs.
+
+    Raises:
+        DatasetError: If no video gives a clip.
+        OutputError: If ``folder`` cannot be written.
+    """
+
+    videos: Path
+    frames: int
+    size: Size
+    points: int
+    folder: Path
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    files: list[Path] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        prepare_output_folder(self.folder)
+        estimator = FlowEstimator(self.flow, self.device)
+        for source in find_videos(self.videos):
+            try:
+                self.files.extend(self._prepare(source, estimator))
+            except VideoError as error:
+                log.warning("left out: %s", error)
+        if not self.files:
+            raise DatasetError(
+                f"{self.videos}: no video in it has {self.frames} frames whose flow is consistent; "
+                "give longer videos, or set clips.frames lower"
+            )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def clip(self, index: int) -> TrainingClip:
+        """The same clip whenever it is asked for."""
+        clip = read_kept(self.files[index], TrainingClip)
+        if clip is None:
+            video = self.files[index].stem.rpartition("-")[0]
+            (self.folder / f"{video}.done").unlink(missing_ok=True)
+            raise DatasetError(f"{self.files[index]}: is damaged; the same command makes it anew")
+        return clip
+
+    def _prepare(self, source: Path, estimator: FlowEstimator) -> list[Path]:
+        """Make the clips of one video that are not there yet."""
+        name = f"{source.name}-{self._key(source)}"
+        done = self.folder / f"{name}.done"
+        if not done.exists():
+            video = read_video(source)
+            log.info("%s flow of %s, %d frames", estimator.config.method, source, video.frame_count)
+            for number in range(video.frame_count // self.frames):
+                begin = number * self.frames
+                part = Video(
+                    cut_to_aspect(video, self.size).frames[begin : begin + self.frames],
+                    video.fps,
+                    video.name,
+                    video.source,
+                )
+                try:
+                    clip = flow_clip(part, self.size, self.points, estimator)
+                except NothingToFollowError:
+                    log.warning("%s, frames from %d: left out: no flow leads there and back", source, begin)
+                    continue
+                write_kept(self.folder / f"{name}-{begin:06d}.npz", clip)
+            done.touch()
+        return sorted(self.folder.glob(f"{glob.escape(name)}-[0-9][0-9][0-9][0-9][0-9][0-9].npz"))
+
+    def _key(self, source: Path) -> str:
+        """Tells clips of other videos of the same name, or made with other settings, apart."""
+        flow = resolve_flow(self.flow)
+        files = image_files(source) if source.is_dir() else [source]
+        return make_key(
+            frames=self.frames,
+            size=self.size,
+            points=self.points,
+            flow=asdict(flow),
+            weights=weights_stamp(flow),
+            video=[(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files],
+        )[:8]
+
+
+def find_videos(folder: Path) -> list[Path]:
+    """Video files and frame folders directly below ``folder``, sorted.
+
+    Raises:
+        DatasetError: If there are none.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: is no folder; give one with video files in it")
+    found = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in VIDEO_SUFFIXES or (path.is_dir() and image_files(path))
+    ]
+    if not found:
+        raise DatasetError(f"{folder}: holds no video files ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    return found
+
+
+def cut_to_aspect(video: Video, size: Size) -> Video:
+    """The middle of every frame, in the aspect of ``size``."""
+    height, width = video.size
+    wide, high = min(width, round(height * size[1] / size[0])), min(height, round(width * size[0] / size[1]))
+    left, top = (width - wide) // 2, (height - high) // 2
+    return Video(video.frames[:, top : top + high, left : left + wide], video.fps, video.name, video.source)
+
+
+def flow_clip(video: Video, size: Size, points: int, estimator: FlowEstimator) -> TrainingClip:
+    """Bring a stretch of video to a size and follow points through it by chained flow.
+
+    A point counts as visible while its trajectory lasts.
+
+    Raises:
+        NothingToFollowError: If no point's flow leads there and back.
+    """
+    frames = working_frames(video, size)
+    large = working_frames(video, flow_size(video.size, estimator.config))
+    trajectories = chain_flow(
+        estimator.neighbours(large),
+        TrajectoriesConfig(),
+        size,
+        lambda pairs: estimator.pairs(large, pairs),
+    )
+    return TrainingClip(frames, *some_tracks(trajectories, len(frames), points))
+
+
+def some_tracks(trajectories: Trajectories, frames: int, points: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """``points`` trajectories, long ones preferred, as xy (N, T, 2) and visibility (N, T)."""
+    chosen = torch.multinomial(
+        trajectories.length.float(),
+        points,
+        replacement=len(trajectories) < points,
+        generator=torch.Generator().manual_seed(0),
+    )
+    time = torch.arange(frames)
+    start, length = trajectories.start[chosen, None], trajectories.length[chosen, None]
+    visible = (time >= start) & (time < start + length)
+    frame = torch.minimum(torch.maximum(time.expand_as(visible), start), start + length - 1)
+    xy = trajectories.at(chosen[:, None].expand_as(frame).flatten(), frame.flatten())
+    return xy.view(points, frames, 2), visible

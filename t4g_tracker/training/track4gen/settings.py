@@ -1,0 +1,98 @@
+"""Settings of ``t4g train-autoencoder`` and ``t4g train-track4gen``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.flow.settings import FlowConfig
+from t4g_tracker.synthetic.clips import CLIPS_VERSION, TrainingClip, draw_clip, val_generator
+from t4g_tracker.training.loop.trainer import TrainerConfig
+from t4g_tracker.training.track4gen.dataset import View
+from t4g_tracker.training.track4gen.objective import ObjectiveConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipsConfig:
+    """The clips that are trained on, and how much of each is looked at."""
+
+    count: int = 20_000  # different synthetic clips
+    frames: int = 24  # of each
+    height: int = 288  # of each, pixels
+    width: int = 512
+    crop_height: int = 256  # of what the network sees, a multiple of 32
+    crop_width: int = 448
+    segments: int = 2  # stretches of frames a view has, anywhere in the clip
+    segment_frames: int = 0  # frames of each stretch; 0: as many as the UNet was made to see at once
+    turn: float = 0.3  # largest turn of a stretch against the others, radians
+    zoom: float = 1.35  # largest enlargement and reduction of a stretch
+    tint: float = 0.2  # largest change of a stretch's contrast and brightness
+    points: int = 512  # tracks of a clip
+    validation: int = 4  # clips to measure progress on
+
+    def __post_init__(self) -> None:
+        if self.crop_height > self.height or self.crop_width > self.width:
+            raise ConfigError("clips: crop_height and crop_width may not be larger than height and width")
+        if self.crop_height % 32 or self.crop_width % 32:
+            raise ConfigError("clips: crop_height and crop_width must be multiples of 32")
+        if self.segment_frames > self.frames:
+            raise ConfigError(
+                f"clips.segment_frames must be at most clips.frames, {self.frames}, got {self.segment_frames}"
+            )
+        if self.segment_frames < 0 or self.segment_frames == 1:
+            raise ConfigError(f"clips.segment_frames must be 0 or at least 2, got {self.segment_frames}")
+        for name, least in (("count", 1), ("frames", 3), ("segments", 1), ("points", 1), ("validation", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"clips.{name} must be at least {least}, got {getattr(self, name)}")
+
+    def view(self, frames: int) -> View:
+        """Views of these clips with stretches of so many frames."""
+        size = (self.crop_height, self.crop_width)
+        return View(self.segments, frames, size, self.turn, self.zoom, self.tint)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides what a training comes to: all but what only measures it."""
+        decisive = {name: value for name, value in asdict(self).items() if name != "validation"}
+        return {**decisive, "version": CLIPS_VERSION}
+
+    def validation_clips(self) -> list[TrainingClip]:
+        """The clips of other seeds that progress is measured on."""
+        return [
+            draw_clip(val_generator(number), self.frames, (self.height, self.width), 256)
+            for number in range(self.validation)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderTraining:
+    """Settings of ``t4g train-autoencoder``."""
+
+    trainer: TrainerConfig = field(
+        default_factory=lambda: TrainerConfig(
+            batch=2, learning_rate=1e-3, steps=50_000, averaging=0.99, weight_decay=0.0
+        )
+    )
+    clips: ClipsConfig = field(
+        default_factory=lambda: ClipsConfig(
+            frames=4,
+            height=192,
+            width=288,
+            crop_height=128,
+            crop_width=128,
+            segments=1,
+            segment_frames=4,
+            turn=0.0,
+            zoom=1.0,
+        )
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track4GenTraining:
+    """Settings of ``t4g train-track4gen``."""
+
+    trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(batch=1, learning_rate=5e-4))
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)  # which makes the tracks of --videos

@@ -1,0 +1,102 @@
+"""How good a Track4Gen in training is: it denoises clips it never saw, and tracks through them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from t4g_tracker.datatypes import Video
+from t4g_tracker.metrics import sample_queries, score
+from t4g_tracker.synthetic.clips import TrainingClip
+from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.visibility import VisibilityConfig
+from t4g_tracker.training.track4gen.dataset import collate_clips
+from t4g_tracker.training.track4gen.denoising import denoised
+from t4g_tracker.training.track4gen.objective import Track4GenObjective
+
+SIGMAS = (0.1, 0.5, 1.0, 3.0, 10.0)
+MOST_QUERIES = 128
+
+
+@dataclass(frozen=True)
+class Track4GenValidation:
+    """The figures that are recorded, on clips kept apart from training."""
+
+    clips: list[TrainingClip]
+
+    def __call__(self, objective: Track4GenObjective) -> dict[str, float]:
+        """Mean figures of the averaged objective.
+
+        "denoise@s" is the squared error of the denoised latents at noise level s, as a share
+        of their variance about each channel's mean, which is the error of predicting that mean.
+        "delta_avg" is TAP-Vid's, of zero-shot matching without polish at the clips' own size.
+        """
+        figures: dict[str, list[float]] = {"delta_avg": []}
+        with torch.random.fork_rng():  # the same noise whenever it is measured, and none taken from training
+            torch.manual_seed(0)
+            for number, clip in enumerate(self.clips):
+                for sigma in SIGMAS:
+                    figures.setdefault(f"denoise@{sigma:g}", []).append(
+                        denoising_error(objective, clip.frames, sigma, number)
+                    )
+                figures["delta_avg"].append(zero_shot(objective, clip))
+        return {name: sum(values) / len(values) for name, values in figures.items()}
+
+
+@torch.no_grad()
+def denoising_error(objective: Track4GenObjective, frames: Tensor, sigma: float, seed: int) -> float:
+    """Squared error of one segment's denoised latents over that of their channels' means.
+
+    Args:
+        objective: What denoises.
+        frames: (T, 3, H, W) uint8; the first segment of them is taken.
+        sigma: Noise level, in standard deviations of the latents.
+        seed: Of the noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device = next(objective.unet.parameters()).device
+    pixels = (frames[: objective.segment_frames].to(device).float() / 127.5 - 1)[None]
+    latents = objective.encode(pixels)
+    noisy = latents + sigma * torch.randn(latents.shape, generator=generator).to(device)
+    level = torch.full((1,), sigma, device=device)
+    answer, _ = objective.run_unet(pixels, noisy, level, torch.ones(1, device=device))
+    wrong = denoised(noisy, answer.float(), level) - latents
+    spread = latents - latents.mean(dim=(0, 1, 3, 4), keepdim=True)
+    return float(wrong.square().mean() / spread.square().mean())
+
+
+def zero_shot(objective: Track4GenObjective, clip: TrainingClip) -> float:
+    """delta_avg of matching the features as they are, strided queries."""
+    features = objective.features(clip.frames, torch.Generator().manual_seed(0))
+    queries, which = sample_queries(clip.xy, clip.visibility, "strided", stride=8)
+    some = torch.randperm(len(queries), generator=torch.Generator().manual_seed(0))[:MOST_QUERIES]
+    queries, which = queries.subset(some), which[some]
+    video = Video(clip.frames.permute(0, 2, 3, 1).numpy(), 24.0, "validation", "validation")
+    tracks = track(queries, features, video, TrackingConfig(polish=False), VisibilityConfig())
+    scores = score(tracks, clip.xy[which], clip.visibility[which], queries.frame, video.size, "strided")
+    return scores.delta_avg
+
+
+@dataclass(frozen=True)
+class AutoencoderValidation:
+    """The loss of an autoencoder's objective on clips kept apart from training."""
+
+    clips: list[TrainingClip]
+
+    @torch.no_grad()
+    def __call__(self, objective: nn.Module) -> dict[str, float]:
+        """Mean absolute error of the pixels, of -1..1, as "error"."""
+        device = next(objective.parameters()).device
+        errors = [
+            float(objective(collate_clips([_corner(clip)]).to(device))["pixels"]) for clip in self.clips
+        ]
+        return {"error": sum(errors) / len(errors)}
+
+
+def _corner(clip: TrainingClip) -> TrainingClip:
+    """The first four frames' 128 x 128 middle pixels, or what there is of them."""
+    height, width = clip.frames.shape[-2:]
+    top, left = max(0, (height - 128) // 2), max(0, (width - 128) // 2)
+    return TrainingClip(clip.frames[:4, :, top : top + 128, left : left + 128], clip.xy, clip.visibility)
