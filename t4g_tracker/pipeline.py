@@ -32,9 +32,10 @@ from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.hardware import pick_device, pick_precision
 from t4g_tracker.results import OutputsConfig, Row, score_rows, write_results, write_run
 from t4g_tracker.stage_log import Bar, Progress, StageLog, progress_bar
+from t4g_tracker.tracking.chaining import chain_query_points
 from t4g_tracker.tracking.track import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
-from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow, chain_query_points
+from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
 from t4g_tracker.video import content_hash, working_frames
 
 log = logging.getLogger(__name__)
