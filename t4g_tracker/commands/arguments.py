@@ -18,7 +18,8 @@ from t4g_tracker.cache import default_cache_folder
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError, TrackerError
 from t4g_tracker.files import read_tracks_npz
-from t4g_tracker.queries import grid_queries, read_mask, read_queries
+from t4g_tracker.masks import read_mask
+from t4g_tracker.queries import grid_queries, read_queries
 
 Settings = TypeVar("Settings")
 

@@ -23,7 +23,7 @@ from t4g_tracker.datasets.protocols import PointProtocol, worst_tracks
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError
 from t4g_tracker.files import prepare_output_folder
-from t4g_tracker.masks import read_foreground
+from t4g_tracker.masks import read_foreground, read_mask
 from t4g_tracker.pipeline import (
     Config,
     fit_adapter,
@@ -33,7 +33,7 @@ from t4g_tracker.pipeline import (
     track_snapshots,
     write_everything,
 )
-from t4g_tracker.queries import grid_queries, read_mask, read_queries
+from t4g_tracker.queries import grid_queries, read_queries
 from t4g_tracker.results import Row
 from t4g_tracker.video import read_video
 
