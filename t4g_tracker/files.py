@@ -41,6 +41,13 @@ _REMEDIES = {
 OUTPUT_FOLDER = "output folder"  # what an error advises to choose another one of
 
 
+def default_cache_folder() -> Path:
+    """``$T4G_CACHE``, or ``t4g-tracker`` in the user's cache folder."""
+    if "T4G_CACHE" in os.environ:
+        return Path(os.environ["T4G_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t4g-tracker"
+
+
 @contextmanager
 def atomic_write(path: str | Path, place: str = OUTPUT_FOLDER) -> Iterator[Path]:
     """Write a file under a passing name, and give it its own name only when it is whole.

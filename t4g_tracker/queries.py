@@ -54,7 +54,7 @@ def read_queries(path: str | Path, video: Video) -> QueryPoints:
         raise QueryError(f"{path}: is empty; give at least one query point as frame, x, y")
     try:
         rows = rows_of(data)
-        _check_in_video(rows, video)
+        check_in_video(rows, video)
         names = _complete_names(rows)
     except QueryError as error:
         raise QueryError(f"{path}: {error}") from error
@@ -120,7 +120,7 @@ def _said_frames(video: Video) -> str:
     return f"{video.source} has {video.frame_count} frames (0-{video.frame_count - 1})"
 
 
-def _check_in_video(rows: Sequence[QueryRow], video: Video) -> None:
+def check_in_video(rows: Sequence[QueryRow], video: Video) -> None:
     """Refuse points that are not in a frame of the video."""
     if not rows:
         raise QueryError("holds no query points; give at least one as frame, x, y")

@@ -202,7 +202,7 @@ def closing_lines(folder: Path, rows: list[Row], log: StageLog, config: OutputsC
                 f"within 1 px {_one(row.scores.within_1px)}"
             )
     spent = ", ".join(
-        f"{name} {'kept' if name in log.kept else format(entry['seconds'], '.0f') + ' s'}"
+        f"{name} {'cached' if name in log.cached else format(entry['seconds'], '.0f') + ' s'}"
         for name, entry in log.stages.items()
     )
     peak = max(entry["peak_memory_mb"] for entry in log.stages.values())

@@ -263,12 +263,12 @@ def test_varied_settings_share_their_baselines(data, run_bench, tmp_path):
 def test_a_baseline_that_varies_is_named_after_its_settings(data, run_bench, tmp_path):
     out = tmp_path / "out"
     only = ("--data", data, "--clips", "left", "--workers", 1)
-    assert run_bench(out, *only, "--vary", "tracking.polish=true,false") == 0
+    assert run_bench(out, *only, "--vary", "tracking.subpixel=true,false") == 0
     methods = [row["method"] for row in read_csv(out / "results.csv")]
     assert [method for method in methods if method.startswith(("frozen", "chained"))] == [
         "chained dis",
         "frozen patch",
-        "frozen patch, tracking.polish=false",
+        "frozen patch, tracking.subpixel=false",
     ]
 
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from tiny_published import save_tiny_mini
 
-from run_tracker import Config
 from t4g_tracker.bundled import TRACK4GEN_MINI
 from t4g_tracker.config import read_settings
 from t4g_tracker.datatypes import Video
@@ -20,7 +19,9 @@ from t4g_tracker.features import extractor as features
 from t4g_tracker.features.extractor import check_features, extract_features
 from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
 from t4g_tracker.files import read_tracks_npz
+from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import score
+from t4g_tracker.pipeline import Config
 from t4g_tracker.tracking.track import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.video import read_video, working_frames
@@ -120,7 +121,9 @@ def test_the_bundled_model_finds_points_where_patches_do_not():
 
     def delta_avg(extractor: str) -> float:
         grid = extract_features(frames, FeaturesConfig(extractor=extractor), CPU, seed=0)
-        tracks = track(queries, grid, video, TrackingConfig(polish=False), VisibilityConfig())
+        tracks = track(
+            queries, grid, video, MatchingConfig(), TrackingConfig(subpixel=False), VisibilityConfig()
+        )
         return score(
             tracks,
             truth.xy[early, few],

@@ -49,7 +49,7 @@ def compared(model, tmp_path_factory):
             *("--video", str(ASSETS / "koi.mp4"), "--queries", str(ASSETS / "koi.queries.json")),
             *("--gt", str(ASSETS / "koi.tracks.npz"), "--features", "patch", f"svd={model}"),
             *("--out", str(out), "--cache", str(folder / "cache"), "--device", "cpu", "--quiet"),
-            *("--set", *SIZE, "tracking.polish=false"),
+            *("--set", *SIZE, "tracking.subpixel=false"),
         ]
     )
     assert code == 0

@@ -3,20 +3,15 @@
 import pytest
 import torch
 
-from adaptation.objective import LossConfig, found_positions
+from adaptation.objective import found_positions
 from adaptation.sampling import PairBatch
 from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Video
+from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.tracking.track import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 FRAMES, CHANNELS, HEIGHT, WIDTH = 3, 6, 7, 10
 STRIDE_PX = 8  # at finer strides the adaptation looks for the peak on pooled cells: its window may differ
-
-
-def same_matching(temperature, window_radius_px):
-    """Settings of both sides with one temperature and window; tracking does nothing but match."""
-    shape = {"temperature": temperature, "window_radius_px": window_radius_px}
-    return LossConfig(**shape), TrackingConfig(**shape, path=False, polish=False)
 
 
 def query_points(seed):
@@ -28,14 +23,15 @@ def query_points(seed):
 
 
 @pytest.mark.parametrize(("temperature", "window_radius_px"), [(0.05, 16.0), (0.2, 24.0), (0.5, 12.0)])
-def test_the_loss_finds_points_where_tracking_finds_them(temperature, window_radius_px):
-    loss, tracking = same_matching(temperature, window_radius_px)
+def test_the_adaptation_finds_points_where_tracking_finds_them(temperature, window_radius_px):
+    matching = MatchingConfig(temperature=temperature, window_radius_px=window_radius_px)
     values = torch.randn(FRAMES, CHANNELS, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
     queries = query_points(2)
     size = (HEIGHT * STRIDE_PX, WIDTH * STRIDE_PX)
     grid = FeatureGrid(values, STRIDE_PX, (STRIDE_PX - 1) / 2, size)
     video = Video(torch.zeros(FRAMES, *size, 3, dtype=torch.uint8).numpy(), 24.0, "clip", "clip.mp4")
-    tracks = track(queries, grid, video, tracking, VisibilityConfig())
+    alone = TrackingConfig(path=False, subpixel=False)  # matching and nothing else
+    tracks = track(queries, grid, video, matching, alone, VisibilityConfig())
 
     batch = PairBatch(  # each point to be found in each frame; only target_xy is not read
         torch.arange(FRAMES),
@@ -43,6 +39,6 @@ def test_the_loss_finds_points_where_tracking_finds_them(temperature, window_rad
         queries.xy.repeat(FRAMES, 1),
         torch.full((FRAMES * len(queries), 2), float("nan")),
     )
-    found = found_positions(values, batch, STRIDE_PX, loss).view(FRAMES, len(queries), 2).transpose(0, 1)
+    found = found_positions(values, batch, STRIDE_PX, matching).view(FRAMES, len(queries), 2).transpose(0, 1)
     others = torch.arange(FRAMES) != queries.frame[:, None]  # in its query frame a track is the query point
     torch.testing.assert_close(found[others], tracks.xy[others], atol=1e-4, rtol=0)

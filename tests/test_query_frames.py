@@ -3,6 +3,7 @@
 import torch
 
 from t4g_tracker.datatypes import FeatureGrid, Video
+from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.tracking.track import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
@@ -23,7 +24,8 @@ def tracked(values, queries):
     size = (HEIGHT * STRIDE_PX, WIDTH * STRIDE_PX)
     grid = FeatureGrid(values, STRIDE_PX, (STRIDE_PX - 1) / 2, size)
     video = Video(torch.zeros(FRAMES, *size, 3, dtype=torch.uint8).numpy(), 24.0, "clip", "clip.mp4")
-    return track(queries, grid, video, TrackingConfig(path=False, polish=False), VisibilityConfig())
+    config = TrackingConfig(path=False, subpixel=False)
+    return track(queries, grid, video, MatchingConfig(), config, VisibilityConfig())
 
 
 def test_moving_points_of_several_query_frames_all_lead_home(ask):

@@ -244,8 +244,8 @@ def test_the_progress_video_plays_every_frame_in_one_size_and_fits_a_screen():
 
 
 HISTORY = [
-    {"step": 0, "loss": 3.0, "losses": {"cross_entropy": 2.5, "huber": 0.5}, "held_back_2px": 0.3},
-    {"step": 10, "loss": 2.0, "losses": {"cross_entropy": 1.7}, "held_back_2px": None, "delta_avg": 50.0},
+    {"step": 0, "loss": 3.0, "losses": {"cross_entropy": 2.5, "huber": 0.5}, "held_out_2px": 0.3},
+    {"step": 10, "loss": 2.0, "losses": {"cross_entropy": 1.7}, "held_out_2px": None, "delta_avg": 50.0},
     {"step": 20, "loss": float("nan"), "delta_avg": None},
     {"step": 30, "loss": 0.0},
 ]
@@ -260,7 +260,7 @@ def test_the_curve_is_drawn_from_rows_that_miss_entries(tmp_path, history):
 
 def test_a_better_run_draws_another_curve(tmp_path):
     draw_curve(tmp_path / "a.png", HISTORY)
-    draw_curve(tmp_path / "b.png", [row | {"held_back_2px": 0.9} for row in HISTORY])
+    draw_curve(tmp_path / "b.png", [row | {"held_out_2px": 0.9} for row in HISTORY])
     with Image.open(tmp_path / "a.png") as first, Image.open(tmp_path / "b.png") as second:
         assert (np.asarray(first) != np.asarray(second)).any()
 

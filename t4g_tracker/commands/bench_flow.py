@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.bundled import RAFT_MINI
-from t4g_tracker.commands.arguments import add_assignments, add_device, guarded
+from t4g_tracker.commands.arguments import add_assignments, add_device
+from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.flow.estimator import FlowEstimator

@@ -5,24 +5,12 @@ How the tracks come about is the caller's to say, as in ``t4g bench``.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from t4g_tracker.choices import Extractor
-from t4g_tracker.commands.arguments import (
-    PointsRequest,
-    RunRequest,
-    add_common_arguments,
-    add_point_arguments,
-    check_points,
-)
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
-from t4g_tracker.errors import ConfigError, WeightsError
-from t4g_tracker.features.extractor import check_features
-from t4g_tracker.features.settings import FeaturesConfig
 from t4g_tracker.files import atomic_write, write_run_json, write_tracks_npz
 from t4g_tracker.metrics import EVALUATION_SIZE, Scores, score
 from t4g_tracker.results import OutputsConfig
@@ -30,24 +18,6 @@ from t4g_tracker.visualize.compare import Shown, compare_picture, compare_video,
 from t4g_tracker.visualize.overlay import write_picture, write_video
 
 MEASURES = ("AJ", "delta_avg", "OA", "<1px")
-# The group of settings whose model an extractor reads, where the model can be chosen.
-MODEL_OF = {"track4gen": "diffusion", "svd": "diffusion", "zeroscope": "zeroscope", "dinov2": "dinov2"}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One extractor to compare."""
-
-    name: Extractor
-    model: str = ""  # folder or hub name; empty: what the settings say
-
-
-@dataclass(frozen=True)
-class CompareRequest(RunRequest, PointsRequest):
-    """What the user asked ``t4g compare-features`` for."""
-
-    features: list[Choice]
-    out: Path | None
 
 
 @dataclass(frozen=True)
@@ -65,89 +35,6 @@ class Compared:
         """The scores in the order of ``MEASURES``; empty when the truth is not known."""
         s = self.scores
         return (s.average_jaccard, s.delta_avg, s.occlusion_accuracy, s.within_1px) if s else ()
-
-
-def parse_compare(argv: list[str] | None) -> CompareRequest:
-    """Read the arguments of ``t4g compare-features``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
-        prog="t4g compare-features",
-        description="Track the same query points with the frozen features of several extractors, without "
-        "adaptation and without flow, and show them side by side.",
-    )
-    add_point_arguments(parser)
-    parser.add_argument(
-        "--features",
-        type=_choice,
-        nargs="+",
-        required=True,
-        metavar="NAME[=FOLDER]",
-        help=f"one or more of {', '.join(get_args(Extractor))}; =FOLDER names the model to read",
-    )
-    parser.add_argument("--out", type=Path, help="folder for results (default outputs/<clip>-features)")
-    add_common_arguments(parser)
-    request = CompareRequest(**vars(parser.parse_args(argv)))
-    check_points(parser, request)
-    names = [choice.name for choice in request.features]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        parser.error(f"argument --features: {twice[0]} is named twice; name each extractor once")
-    return request
-
-
-def _choice(text: str) -> Choice:
-    name, equals, model = text.partition("=")
-    known = get_args(Extractor)
-    if name not in known:
-        raise argparse.ArgumentTypeError(f"invalid choice: {name!r} (choose from {', '.join(known)})")
-    if equals and (name not in MODEL_OF or not model):
-        readers = ", ".join(f"{reader}=FOLDER" for reader in MODEL_OF)
-        raise argparse.ArgumentTypeError(f"{text}: a model can be named as {readers}; write {name} alone")
-    return Choice(name, model)  # type: ignore[arg-type]
-
-
-def choose_features(base: FeaturesConfig, choices: list[Choice]) -> dict[str, FeaturesConfig]:
-    """The settings of each extractor to compare, by its name.
-
-    Args:
-        base: What the settings say of all of them.
-        choices: The extractors.
-
-    Raises:
-        ConfigError: If one folder would be read as two models.
-    """
-    shared = [
-        choice.name for choice in choices if MODEL_OF.get(choice.name) == "diffusion" and not choice.model
-    ]
-    if base.diffusion.model and len(shared) > 1:
-        raise ConfigError(
-            f"--features: {' and '.join(shared)} would both read features.diffusion.model="
-            f"{base.diffusion.model}; name a folder for each: {' '.join(f'{name}=FOLDER' for name in shared)}"
-        )
-    return {choice.name: _chosen(base, choice) for choice in choices}
-
-
-def _chosen(base: FeaturesConfig, choice: Choice) -> FeaturesConfig:
-    changes: dict[str, Any] = {"extractor": choice.name}
-    if choice.name == "track4gen-mini":  # comes with its own; the model named is for the others
-        changes["diffusion"] = replace(base.diffusion, model="")
-    if choice.model:
-        group = MODEL_OF[choice.name]
-        changes[group] = replace(getattr(base, group), model=choice.model)
-    return replace(base, **changes)
-
-
-def check_choices(chosen: dict[str, FeaturesConfig]) -> None:
-    """Look whether every extractor's weights are there, before any work.
-
-    Raises:
-        WeightsError: Naming the first one whose weights are missing, and what to do.
-    """
-    for name, config in chosen.items():
-        try:
-            check_features(config)
-        except WeightsError as error:
-            here = f"; here that is --features {name}=FOLDER" if name in MODEL_OF else ""
-            raise WeightsError(f"--features {name}: {error}{here}") from error
 
 
 def score_compared(compared: Compared, truth: Tracks, queries: QueryPoints, video: Video) -> Compared:

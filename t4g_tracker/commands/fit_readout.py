@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from t4g_tracker.commands.arguments import guarded
+from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.diffusion_weights import find_folder
 from t4g_tracker.files import prepare_output_folder

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from t4g_tracker.commands.arguments import guarded
+from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.coordinates import Size, pixels_to_fractions
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.files import atomic_write, prepare_output_folder

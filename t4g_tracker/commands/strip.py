@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from t4g_tracker.commands.arguments import guarded
+from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.errors import VideoError
 from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline
 from t4g_tracker.features.refiner import Refiner

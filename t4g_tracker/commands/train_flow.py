@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models.optical_flow import RAFT
 
-from t4g_tracker.commands.arguments import guarded
+from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
     ending_together,

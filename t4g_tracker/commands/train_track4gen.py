@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 from diffusers import AutoencoderKLTemporalDecoder
 
-from t4g_tracker.commands.arguments import guarded
+from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
     ending_together,

@@ -14,7 +14,8 @@ from accelerate import PartialState
 from torch import nn
 from torch.utils.data import Dataset
 
-from t4g_tracker.commands.arguments import add_settings_arguments, stop_on_interrupt
+from t4g_tracker.commands.arguments import add_settings_arguments
+from t4g_tracker.commands.guarded import stop_on_interrupt
 from t4g_tracker.hardware import pick_device
 from t4g_tracker.stage_log import progress_bar
 from t4g_tracker.training.loop.batches import worker_loss_told

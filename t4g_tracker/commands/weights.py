@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
 
 from t4g_tracker.bundled import RAFT_MINI, TRACK4GEN_MINI, find_bundled
-from t4g_tracker.commands.arguments import guarded
+from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.layouts import DINOV2, SVD, TRACK4GEN, ZEROSCOPE, Layout
 from t4g_tracker.features.model_files import cache_place, download, is_complete, kept_folder

@@ -14,7 +14,7 @@ from string import ascii_lowercase
 import torch
 from torch import Tensor
 
-from t4g_tracker.commands.arguments import guarded
+from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.files import atomic_write, prepare_output_folder, write_tracks_npz
 from t4g_tracker.synthetic.koi import koi_pond, layer_name

@@ -26,7 +26,7 @@ def draw_curve(path: str | Path, history: History) -> None:
     Args:
         path: The picture to write, png.
         history: Rows with ``step``, and any of ``loss``, ``losses`` (by name),
-            ``held_back_2px`` (share in 0..1 of held-back trajectories tracked within
+            ``held_out_2px`` (share in 0..1 of held-back trajectories tracked within
             2 px) and ``delta_avg`` (percent). An entry that a row lacks, or that is None
             or not finite, is passed over; a measure that no row has is not drawn.
 
@@ -36,7 +36,7 @@ def draw_curve(path: str | Path, history: History) -> None:
     losses = _loss_series(history)
     measures = {
         "held-back trajectories within 2 px": _series(
-            history, lambda row: _times(row.get("held_back_2px"), 100)
+            history, lambda row: _times(row.get("held_out_2px"), 100)
         ),
         "delta_avg": _series(history, lambda row: row.get("delta_avg")),
     }

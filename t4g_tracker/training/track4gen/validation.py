@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from t4g_tracker.datatypes import Video
+from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import sample_queries, score
 from t4g_tracker.synthetic.clips import TrainingClip
 from t4g_tracker.tracking.track import TrackingConfig, track
@@ -31,7 +32,7 @@ class Track4GenValidation:
 
         "denoise@s" is the squared error of the denoised latents at noise level s, as a share
         of their variance about each channel's mean, which is the error of predicting that mean.
-        "delta_avg" is TAP-Vid's, of zero-shot matching without polish at the clips' own size.
+        "delta_avg" is TAP-Vid's, of zero-shot matching without sub-pixel refinement at the clips' own size.
         """
         figures: dict[str, list[float]] = {"delta_avg": []}
         with torch.random.fork_rng():  # the same noise whenever it is measured, and none taken from training
@@ -74,7 +75,9 @@ def zero_shot(objective: Track4GenObjective, clip: TrainingClip) -> float:
     some = torch.randperm(len(queries), generator=torch.Generator().manual_seed(0))[:MOST_QUERIES]
     queries, which = queries.subset(some), which[some]
     video = Video(clip.frames.permute(0, 2, 3, 1).numpy(), 24.0, "validation", "validation")
-    tracks = track(queries, features, video, TrackingConfig(polish=False), VisibilityConfig())
+    tracks = track(
+        queries, features, video, MatchingConfig(), TrackingConfig(subpixel=False), VisibilityConfig()
+    )
     scores = score(tracks, clip.xy[which], clip.visibility[which], queries.frame, video.size, "strided")
     return scores.delta_avg
 
