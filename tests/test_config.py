@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from t4g_tracker.pipeline import Config
 from t4g_tracker.config import apply_settings, as_dict, read_assignments, read_settings, read_yaml
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.pipeline import Config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
