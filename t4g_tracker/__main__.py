@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
+from typing import Any
 
 from t4g_tracker import __version__
 from t4g_tracker.bundled import shipped
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if name in ("-h", "--help") else 2
 
 
-def _module(name: str) -> object:
+def _module(name: str) -> Any:
     """The module of a command."""
     if name != "track":
         return importlib.import_module(f"t4g_tracker.commands.{name.replace('-', '_')}")

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
-import zipfile
-
 import pytest
 import torch
 from tiny_published import save_tiny_mini
@@ -56,25 +51,6 @@ def test_it_gives_what_track4gen_gives_on_its_folder(in_place):
 def test_it_belongs_to_the_checkout():
     assert TRACK4GEN_MINI.parts[-3:] == ("assets", "weights", "track4gen-mini")
     assert (TRACK4GEN_MINI.parents[2] / "run_tracker.py").is_file()
-
-
-def test_an_installed_program_brings_its_models_and_settings_along(tmp_path):
-    checkout, copy = TRACK4GEN_MINI.parents[2], tmp_path / "checkout"
-    for name in ("t4g_tracker", "adaptation", "pipeline", "assets", "configs"):
-        shutil.copytree(checkout / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "run_tracker.py"):
-        shutil.copy(checkout / name, copy)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "--wheel-dir", tmp_path, copy], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    packed = {entry.filename: entry.file_size for entry in zipfile.ZipFile(wheel).infolist()}
-    models = [path for path in (checkout / "assets" / "weights").rglob("*") if path.is_file()]
-    modules = list((checkout / "t4g_tracker").rglob("*.py"))
-    settings = list((checkout / "configs").glob("*.yaml"))
-    assert len(models) > 10
-    assert len(settings) >= 3
-    for path in models + modules + settings:
-        assert packed[path.relative_to(checkout).as_posix()] == path.stat().st_size
 
 
 def test_without_its_folder_it_says_what_to_do(monkeypatch, tmp_path):
