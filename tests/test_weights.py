@@ -176,8 +176,6 @@ def test_the_models_in_the_checkout_are_whole(capsys, monkeypatch):
     monkeypatch.setattr(weights, "TRACK4GEN_MINI", bundled.TRACK4GEN_MINI)
     monkeypatch.setattr(weights, "RAFT_MINI", bundled.RAFT_MINI)
     listed = _listed(capsys)
-    assert {name for name, row in listed.items() if row["state"] == "there"} == {
-        "track4gen-mini",
-        "raft-mini",
-    }
+    whole = {name for name, row in listed.items() if row["state"] == "there"}
+    assert whole == {"track4gen-mini", "raft-mini"}
     assert listed["raft-mini"]["place"] == str(bundled.RAFT_MINI)
