@@ -34,6 +34,7 @@ from t4g_tracker.pipeline import (
     write_everything,
 )
 from t4g_tracker.results import closing_lines, describe
+from t4g_tracker.run_files import result_files
 from t4g_tracker.stage_log import progress_bar
 from t4g_tracker.video import read_video
 
@@ -82,7 +83,7 @@ def _track_command(argv: list[str] | None) -> int:
     rows = track_snapshots(clip, queries, config, features, flow, fitted)
     asked = {name: str(value) for name, value in vars(request).items()}
     rows = write_everything(clip, queries, config, fitted, rows, truth, folder, asked)
-    print("\n".join(closing_lines(folder, rows, clip.log, config.outputs)))
+    print("\n".join(closing_lines(folder, rows, clip.log, result_files(config.outputs))))
     return 0
 
 

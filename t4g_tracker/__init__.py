@@ -8,11 +8,11 @@ from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks
 from t4g_tracker.errors import TrackerError
 from t4g_tracker.features.extractor import extract_features
 from t4g_tracker.features.settings import FeaturesConfig
-from t4g_tracker.files import read_tracks_npz, write_tracks_csv, write_tracks_npz
 from t4g_tracker.flow.estimator import FlowEstimator
 from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.metrics import Scores, sample_queries, score
 from t4g_tracker.queries import grid_queries, read_queries
+from t4g_tracker.track_files import read_tracks_npz, write_tracks_csv, write_tracks_npz
 from t4g_tracker.tracking.track import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow

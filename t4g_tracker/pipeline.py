@@ -30,7 +30,8 @@ from t4g_tracker.features.settings import SIZE_MULTIPLE, FeaturesConfig
 from t4g_tracker.flow.estimator import FlowEstimator, resolve_flow, weights_stamp
 from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.hardware import pick_device, pick_precision
-from t4g_tracker.results import OutputsConfig, Row, score_rows, write_results, write_run
+from t4g_tracker.results import Result, score_results
+from t4g_tracker.run_files import OutputsConfig, write_results, write_run
 from t4g_tracker.stage_log import Bar, Progress, StageLog, progress_bar
 from t4g_tracker.tracking.track import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
@@ -215,9 +216,9 @@ def track_snapshots(
     features: FeatureGrid,
     flow: FlowSequence,
     fitted: Adaptation,
-) -> list[Row]:
+) -> list[Result]:
     """Matching alone at every snapshot of the optimisation, then the finished tracker."""
-    rows: list[Row] = []
+    rows: list[Result] = []
     steps = sorted(fitted.snapshots)
     total = (len(steps) + config.tracking.path) * clip.video.frame_count
     with clip.log.stage("tracking"), clip.bar("tracking", "frame") as report:
@@ -228,10 +229,11 @@ def track_snapshots(
         for step in steps:
             adapted = adapted_features(clip, config, features, fitted, step)
             label = f"step {step}" if step else "frozen features"
-            rows.append(Row(label, step, track_points(clip, queries, config, adapted, None, advance)))
+            tracks = track_points(clip, queries, config, adapted, None, advance)
+            rows.append(Result(label, tracks, step=step))
         if config.tracking.path:
             finished = track_points(clip, queries, config, adapted, flow, advance)
-            rows.append(Row("finished tracker", steps[-1], finished))
+            rows.append(Result("finished tracker", finished, step=steps[-1]))
     return rows
 
 
@@ -240,12 +242,12 @@ def write_everything(
     queries: QueryPoints,
     config: Config,
     fitted: Adaptation,
-    rows: list[Row],
+    rows: list[Result],
     truth: Tracks | None,
     folder: Path,
     arguments: dict[str, str],
     mode: QueryMode = "strided",
-) -> list[Row]:
+) -> list[Result]:
     """Stage 6: every file of a run.
 
     Args:
@@ -259,7 +261,7 @@ def write_everything(
         The rows, with their scores where the truth is known.
     """
     if truth is not None:
-        rows = score_rows(rows, truth, queries, clip.video, mode)
+        rows = score_results(rows, truth, queries, clip.video, mode)
     with clip.log.stage("outputs"), clip.bar("outputs", "file") as report:
         write_results(folder, clip.video, queries, rows, fitted.history, truth, config.outputs, report)
     write_run(
@@ -267,7 +269,7 @@ def write_everything(
         arguments=arguments,
         settings=as_dict(config),
         stages=clip.log.stages,
-        rows=rows,
+        results=rows,
         seed=clip.seed,
         device=clip.device,
         seconds_per_step=fitted.seconds_per_step,

@@ -19,8 +19,8 @@ import run_tracker
 from t4g_tracker import pipeline as stages
 from t4g_tracker.commands.arguments import LARGE_PAGES, stop_on_interrupt
 from t4g_tracker.datatypes import Tracks
-from t4g_tracker.files import read_tracks_npz, write_tracks_npz
-from t4g_tracker.results import OutputsConfig, result_files
+from t4g_tracker.run_files import OutputsConfig, result_files
+from t4g_tracker.track_files import read_tracks_npz, write_tracks_npz
 
 SIZE = (64, 96)
 POINTS = [{"frame": 0, "x": 40, "y": 40, "name": "nose"}, {"frame": 5, "x": 60.25, "y": 30.5}]
@@ -126,7 +126,7 @@ def test_asking_for_other_points_reuses_what_the_video_taught(kept, command, tmp
     (tmp_path / "more.json").write_text(json.dumps([[3, 50, 30], [7, 70, 20], [0, 30, 50]]))
     assert command(tmp_path / "out", kept, "--queries", str(tmp_path / "more.json")) == 0
     assert "trajectories" not in stages_of(tmp_path / "out")
-    assert "took features kept, flow kept, adaptation kept, tracking " in capsys.readouterr().out
+    assert "took features cached, flow cached, adaptation cached, tracking " in capsys.readouterr().out
     assert len(np.load(tmp_path / "out" / "tracks.npz")["tracks"]) == 3
 
 

@@ -17,8 +17,8 @@ from typing import TypeVar
 from t4g_tracker.cache import default_cache_folder
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError, TrackerError
-from t4g_tracker.files import read_tracks_npz
 from t4g_tracker.queries import grid_queries, read_mask, read_queries
+from t4g_tracker.track_files import read_tracks_npz
 
 Settings = TypeVar("Settings")
 

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
-from t4g_tracker.batch.run import Machines
+from t4g_tracker.batch.machines import Machines
 from t4g_tracker.choices import DatasetName, QueryMode, Resolution
 from t4g_tracker.commands.arguments import (
     RunRequest,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 
-from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
-from t4g_tracker.batch.progress import clip_bar
-from t4g_tracker.batch.report import Setup
+from t4g_tracker.batch.html_report import Setup
+from t4g_tracker.batch.outcomes import ClipOutcome
+from t4g_tracker.batch.worker_progress import clip_bar
 from t4g_tracker.cache import Cache
 from t4g_tracker.commands.arguments import guarded
 from t4g_tracker.commands.batch_arguments import check_names, parse_bench, varied
@@ -37,8 +37,10 @@ from t4g_tracker.pipeline import (
     track_points,
     unadapted_features,
 )
+from t4g_tracker.results import Result
 from t4g_tracker.stage_log import Bar
-from t4g_tracker.visualize.overlay import draw_overlay, write_video
+from t4g_tracker.visualize.files import write_video
+from t4g_tracker.visualize.overlay import paint_overlay
 
 
 @dataclass(frozen=True)
@@ -51,40 +53,29 @@ class BenchJob(Job):
         annotated = self.choice.view.of(_opened(self.choice).load(name))
         protocol = self.choice.protocol
         queries, track_index = protocol.ask(annotated)
-        scores, tracks = [], None
+        scored: list[Result] = []
         for found in self._methods(annotated, queries, torch.device(device), partial(clip_bar, name)):
-            measures = protocol.score(annotated, queries, track_index, found.tracks)
-            scores.append(MethodScores(found.method, measures, found.seconds, found.peak_memory_mb))
-            tracks = found.tracks
-        assert tracks is not None
-        overlay = self._draw(name, annotated, queries, tracks) if self.overlays else ""
+            tracks = found.own_tracks
+            measures = protocol.score(annotated, queries, track_index, tracks)
+            scored.append(replace(found, measures=measures, tracks=None))
+        overlay = self._overlay(name, annotated, queries, tracks) if self.overlays else ""
         worst = worst_tracks(protocol, annotated, queries, track_index, tracks)
-        return ClipOutcome(name, tuple(scores), worst, annotated.video.frame_count, overlay)
+        return ClipOutcome(name, tuple(scored), worst, annotated.video.frame_count, overlay)
 
     def _methods(
         self, annotated: AnnotatedClip, queries: QueryPoints, device: torch.device, bar: Bar
-    ) -> Iterator[MethodTracks]:
+    ) -> Iterator[Result]:
         """Every configuration's methods; a baseline that two share is measured once."""
         seen: dict[str, str] = {}
         for name, config in self.configs.items():
             clip = open_clip(annotated.video, config, self.cache, device, self.seed, bar=bar)
             yield from bench_methods(clip, queries, config, name, seen)
 
-    def _draw(self, name: str, annotated: AnnotatedClip, queries: QueryPoints, tracks: Tracks) -> str:
+    def _overlay(self, name: str, annotated: AnnotatedClip, queries: QueryPoints, tracks: Tracks) -> str:
         settings, folder = self.config().outputs, prepare_output_folder(self.out / "overlays")
-        pictures = draw_overlay(annotated.video, tracks, queries, settings.trail_frames, settings.dim)
+        pictures = paint_overlay(annotated.video, tracks, queries, settings.trail_frames, settings.dim)
         write_video(folder / f"{name}.mp4", pictures, annotated.video.fps)
         return f"overlays/{name}.mp4"
-
-
-@dataclass(frozen=True)
-class MethodTracks:
-    """Tracks that one method gave for a clip, and what they took."""
-
-    method: str
-    tracks: Tracks
-    seconds: float
-    peak_memory_mb: float
 
 
 @lru_cache(maxsize=1)
@@ -95,7 +86,7 @@ def _opened(choice: DatasetChoice) -> AnnotatedClips:
 
 def bench_methods(
     clip: Clip, queries: QueryPoints, config: Config, name: str, seen: dict[str, str]
-) -> Iterator[MethodTracks]:
+) -> Iterator[Result]:
     """Both baselines and the adapted tracker on one clip, each with what it took.
 
     Baselines in ``seen``, methods by what they depend on, are left out; those measured are added.
@@ -106,7 +97,7 @@ def bench_methods(
         with clip.log.stage("chain"):
             chained = chained_flow_tracks(clip, queries, config, flow)
         method = seen[key] = _new_name(f"chained {resolve_flow(config.flow).method}", name, seen)
-        yield MethodTracks(method, chained, *clip.log.spent("flow", "chain"))
+        yield _result(clip, method, chained, "flow", "chain")
     features = frozen_features(clip, config)
     brought = (config.adaptation.adapter, config.adaptation.precision, config.adaptation.centre)
     key = f"{frozen_features_key(clip, config)} {brought} {config.tracking} {config.visibility}"
@@ -114,19 +105,23 @@ def bench_methods(
         with clip.log.stage("matching"):
             unchanged = unadapted_features(clip, config, features)
             frozen = track_points(clip, queries, config, unchanged, None)
-        spent = clip.log.spent("features", "matching")
         method = seen[key] = _new_name(f"frozen {config.features.extractor}", name, seen)
-        yield MethodTracks(method, frozen, *spent)
+        yield _result(clip, method, frozen, "features", "matching")
     fitted = fit_adapter(clip, config, features, flow)
     with clip.log.stage("adapter"):
         adapted = adapted_features(clip, config, features, fitted, config.adaptation.steps)
     fitting = ("features", "flow", "trajectories", "adaptation", "adapter")
     with clip.log.stage("matching adapted"):
         matched = track_points(clip, queries, config, adapted, None)
-    yield MethodTracks(f"{name}, matching alone", matched, *clip.log.spent(*fitting, "matching adapted"))
+    yield _result(clip, f"{name}, matching alone", matched, *fitting, "matching adapted")
     with clip.log.stage("tracking"):
         tracks = track_points(clip, queries, config, adapted, flow)
-    yield MethodTracks(name, tracks, *clip.log.spent(*fitting, "tracking"))
+    yield _result(clip, name, tracks, *fitting, "tracking")
+
+
+def _result(clip: Clip, method: str, tracks: Tracks, *stages: str) -> Result:
+    seconds, peak_memory_mb = clip.log.spent(*stages)
+    return Result(method, tracks, seconds=seconds, peak_memory_mb=peak_memory_mb)
 
 
 def _new_name(method: str, config: str, seen: dict[str, str]) -> str:

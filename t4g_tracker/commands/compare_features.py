@@ -11,12 +11,10 @@ from functools import partial
 from t4g_tracker.cache import Cache
 from t4g_tracker.commands.arguments import guarded, request_queries, request_truth
 from t4g_tracker.commands.comparison import (
-    Compared,
     check_choices,
     choose_features,
+    comparison_table,
     parse_compare,
-    score_compared,
-    table_lines,
     write_comparison,
 )
 from t4g_tracker.config import as_dict, read_settings
@@ -33,7 +31,7 @@ from t4g_tracker.pipeline import (
     track_points,
     unadapted_features,
 )
-from t4g_tracker.results import describe
+from t4g_tracker.results import Result, describe, score_results
 from t4g_tracker.stage_log import StageLog, progress_bar
 from t4g_tracker.video import read_video
 
@@ -58,10 +56,12 @@ def _compare_command(argv: list[str] | None) -> int:
 
     clip = open_clip(video, base, cache, device, request.seed, bar=partial(progress_bar, quiet=request.quiet))
     print(describe(video, queries, working_size(video.size, base.working_size), device))
-    rows = []
+    results, tracking_seconds = list[Result](), dict[str, float]()
     for name, config in configs.items():
-        row = track_frozen(replace(clip, log=StageLog()), queries, config, name)
-        rows.append(row if truth is None else score_compared(row, truth, queries, video))
+        result, tracking_seconds[name] = track_frozen(replace(clip, log=StageLog()), queries, config, name)
+        results.append(result)
+    if truth is not None:
+        results = score_results(results, truth, queries, video)
     facts = {
         "video": request.video,
         "points": len(queries),
@@ -70,19 +70,25 @@ def _compare_command(argv: list[str] | None) -> int:
         "settings": {name: as_dict(config) for name, config in configs.items()},
     }
     with clip.bar("outputs", "file") as report:
-        files = write_comparison(folder, video, queries, rows, truth, base.outputs, facts, report)
-    print("\n".join(table_lines(rows)))
+        files = write_comparison(
+            folder, video, queries, results, tracking_seconds, truth, base.outputs, facts, report
+        )
+    print("\n".join(comparison_table(results, tracking_seconds).console()))
     if truth is not None:
         print("scores in percent, scaled to 256x256, over all frames but each point's query frame")
     print(f"results in {folder}: {', '.join(sorted(files))}")
     return 0
 
 
-def track_frozen(clip: Clip, queries: QueryPoints, config: Config, name: str) -> Compared:
-    """The query points matched with frozen features alone, the same tracks as bench's ``frozen``."""
-    kept = features_are_kept(clip, config)
+def track_frozen(clip: Clip, queries: QueryPoints, config: Config, name: str) -> tuple[Result, float]:
+    """The query points matched with frozen features alone, the same tracks as bench's ``frozen``.
+
+    Returns:
+        The result with the seconds of its features, and the seconds of tracking.
+    """
+    cached = features_are_kept(clip, config)
     features = frozen_features(clip, config)
     with clip.log.stage("matching"), clip.bar(name, "frame") as report:
         tracks = track_points(clip, queries, config, unadapted_features(clip, config, features), None, report)
-    extracted = None if kept else clip.log.spent("features")[0]
-    return Compared(name, tracks, extracted, clip.log.spent("matching")[0])
+    extracted = None if cached else clip.log.spent("features")[0]
+    return Result(name, tracks, seconds=extracted), clip.log.spent("matching")[0]
