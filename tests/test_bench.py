@@ -136,7 +136,9 @@ def test_the_same_command_measures_nothing_again(measured, data, run_bench, caps
 
 def test_other_settings_do_not_mix_with_what_is_there(measured, data, run_bench, capsys):
     assert run_bench(measured, "--data", data, "--mode", "first") == 2
-    assert "holds the results of other settings" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{measured / 'batch.json'}: was made with protocol=davis, TAP-Vid, strided queries" in error
+    assert "choose another --out, or --fresh" in error
 
 
 def test_other_weights_in_the_same_file_do_not_mix_with_what_is_there(data, run_bench, tmp_path, capsys):
@@ -148,7 +150,7 @@ def test_other_weights_in_the_same_file_do_not_mix_with_what_is_there(data, run_
     assert run_bench(out, *only) == 0
     save_raft(new_raft("", seed=1), weights)
     assert run_bench(out, *only) == 2
-    assert "holds the results of other settings" in capsys.readouterr().err
+    assert "batch.json: was made with weights.default=" in capsys.readouterr().err
 
 
 def test_two_processes_come_to_the_same_results_as_one(measured, data, run_bench, tmp_path):

@@ -22,7 +22,7 @@ import cv2
 import torch
 
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.batch.progress import Tell, tell_to
+from t4g_tracker.batch.worker_progress import Tell, tell_to
 from t4g_tracker.errors import TrackerError, one_line
 
 Measure = Callable[[str, str], ClipOutcome]  # from a clip's name and a device; sent to processes: picklable

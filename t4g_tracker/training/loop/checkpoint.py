@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from t4g_tracker.cache import save_torch
 from t4g_tracker.errors import CacheError
-from t4g_tracker.files import save_torch
+from t4g_tracker.identity import refuse
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +68,9 @@ class Checkpoint:
             raise CacheError(f"{self.path}: may not be read; change its permissions") from error
         except Exception as error:
             raise CacheError(f"{self.path}: is damaged; delete it, or give another --out") from error
-        others = differences(identity, json.loads(json.dumps(self.identity)))
-        if others:
-            raise CacheError(
-                f"{self.path}: is of a training with {', '.join(others)}; give the same again,"
-                " or another --out, or delete the file"
-            )
+        refuse(
+            self.path, identity, self.identity, "give the same again, or another --out, or delete the file"
+        )
         try:
             self.model.load_state_dict(kept["model"])
             self.averaged.load_state_dict(kept["averaged"])
@@ -83,15 +81,3 @@ class Checkpoint:
             ) from error
         log.info("going on from step %d of %s", kept["step"], self.path.parent)
         return TrainingState(kept["step"], kept["seconds"])
-
-
-def differences(kept: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """What two nested dicts of JSON values differ in, as "trainer.batch=2 and not 4"."""
-    found = []
-    for name in sorted(kept.keys() | now.keys()):
-        before, after = kept.get(name), now.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            found.append(f"{prefix}{name}={before} and not {after}")
-    return found
