@@ -21,17 +21,17 @@ from t4g_tracker.commands.arguments import (
     check_points,
 )
 from t4g_tracker.errors import ConfigError, WeightsError
-from t4g_tracker.features.settings import FeaturesConfig
+from t4g_tracker.features.settings import GROUPS, FeaturesConfig
 from t4g_tracker.files import write_json, write_text
 from t4g_tracker.tables import Table, rounded
 
 if TYPE_CHECKING:
     from t4g_tracker.datatypes import QueryPoints, Tracks, Video
     from t4g_tracker.results import Result
-    from t4g_tracker.run_files import OutputsConfig
+    from t4g_tracker.run_files import OutputsConfig, Writers
 
 # The group of settings whose model an extractor reads, where the model can be chosen.
-MODEL_OF = {"track4gen": "diffusion", "svd": "diffusion", "zeroscope": "zeroscope", "dinov2": "dinov2"}
+MODEL_OF = {name: group for name, group in GROUPS.items() if name not in ("patch", "track4gen-mini")}
 
 
 @dataclass(frozen=True)
@@ -165,35 +165,21 @@ def write_comparison(
     Raises:
         OutputError: If a file cannot be written.
     """
+    from t4g_tracker.run_files import sheet_writers, write_all
     from t4g_tracker.track_files import write_tracks_npz
-    from t4g_tracker.visualize.files import write_picture, write_video
-    from t4g_tracker.visualize.sheet import sheet_picture, sheet_video, shown_frames
 
-    def tracks(result: Result) -> None:
-        path = folder / f"{result.name}.tracks.npz"
+    def tracks(result: Result, path: Path) -> None:
         write_tracks_npz(path, result.own_tracks, queries, video.size, video.fps)
-
-    def picture() -> None:
-        frames = shown_frames(video, queries, config.progress_columns)
-        sheet = sheet_picture(results, video, queries, frames, truth, config.dim)
-        write_picture(folder / "compare.png", sheet)
-
-    def film() -> None:
-        played = sheet_video(results, video, queries, truth, config.dim, config.trail_frames)
-        write_video(folder / "compare.mp4", played, video.fps)
 
     table = comparison_table(results, tracking_seconds)
     record = {**facts, **_record(results, tracking_seconds)}
-    writers: dict[str, Callable[[], None]] = {
+    writers: Writers = {
         **{f"{result.name}.tracks.npz": partial(tracks, result) for result in results},
-        "compare.png": picture,
-        "compare.mp4": film,
-        "compare.md": lambda: write_text(folder / "compare.md", table.markdown()),
-        "compare.json": lambda: write_json(folder / "compare.json", record),
+        **sheet_writers("compare", results, video, queries, truth, config, config.trail_frames),
+        "compare.md": lambda path: write_text(path, table.markdown()),
+        "compare.json": lambda path: write_json(path, record),
     }
-    for index, write in enumerate(writers.values()):
-        write()
-        progress(index + 1, len(writers))
+    write_all(folder, writers, progress)
     return list(writers)
 
 
