@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.files import write_json
-from t4g_tracker.metrics import Scores
 from t4g_tracker.results import Result
 from t4g_tracker.stage_log import Progress
 from t4g_tracker.track_files import write_tracks_csv, write_tracks_npz
@@ -145,9 +144,7 @@ def write_run(
             "versions": {name: _version(name) for name in PACKAGES},
             "stages": stages,
             "median_seconds_per_step": round(seconds_per_step, 4),
-            "scores": {
-                result.name: asdict(Scores.of(result.measures)) for result in results if result.measures
-            },
+            "scores": {result.name: result.measures for result in results if result.measures},
         },
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -200,7 +200,7 @@ def comparison_table(results: Sequence[Result], tracking_seconds: Mapping[str, f
 
 def _record(results: Sequence[Result], tracking_seconds: Mapping[str, float]) -> dict[str, Any]:
     """The table as compare.json has it."""
-    from t4g_tracker.metrics import EVALUATION_SIZE, Scores
+    from t4g_tracker.metrics import EVALUATION_SIZE
 
     return {
         "evaluation_size": EVALUATION_SIZE,
@@ -208,7 +208,7 @@ def _record(results: Sequence[Result], tracking_seconds: Mapping[str, float]) ->
         "rows": [
             {
                 "features": result.name,
-                **(asdict(Scores.of(result.measures)) if result.measures else {}),
+                **result.measures,
                 "features_seconds": result.seconds,
                 "features_cached": result.seconds is None,
                 "tracking_seconds": tracking_seconds[result.name],
