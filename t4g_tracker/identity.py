@@ -1,4 +1,4 @@
-"""Results on disk are used only by the run that made them; another run is refused, and told what differs."""
+"""Results on disk are used only by the run that made them; another run is refused by what differs."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ Source: the definitions of TAP-Vid, arXiv:2211.03726, section 3, at 256x256 pixe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -35,11 +34,6 @@ class Scores:
     def measures(self) -> dict[str, float]:
         """The four by name, in the order of ``MEASURES``."""
         return dict(zip(MEASURES, astuple(self), strict=True))
-
-    @staticmethod
-    def of(measures: Mapping[str, float]) -> Scores:
-        """The inverse of ``measures``."""
-        return Scores(*(measures[name] for name in MEASURES))
 
 
 def score(predicted: Tracks, truth: Tracks, queries: QueryPoints, size: Size, mode: QueryMode) -> Scores:

@@ -68,7 +68,7 @@ def best_measures(results: Sequence[Result]) -> dict[str, float]:
 
 
 def describe(video: Video, queries: QueryPoints, working_size: Size, device: torch.device) -> str:
-    """One line that says what is about to be tracked."""
+    """One line on what is about to be tracked."""
     height, width = video.size
     return (
         f"{video.source}: {video.frame_count} frames of {width}x{height}, {len(queries)} query points, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ import torch
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.files import write_json
-from t4g_tracker.metrics import Scores
 from t4g_tracker.results import Result
+from t4g_tracker.stage_log import Progress
 from t4g_tracker.track_files import write_tracks_csv, write_tracks_npz
 from t4g_tracker.visualize.curve import plot_curve
 from t4g_tracker.visualize.files import write_picture, write_video
 from t4g_tracker.visualize.overlay import paint_overlay
 from t4g_tracker.visualize.sheet import sheet_picture, sheet_video, shown_frames
+
+Writers = dict[str, Callable[[Path], None]]  # by the names of their files
 
 PACKAGES = ("t4g-tracker", "torch", "torchvision", "diffusers", "numpy", "opencv-python-headless", "av")
 
@@ -58,7 +60,7 @@ def write_results(
     history: Sequence[dict[str, Any]],
     truth: Tracks | None,
     config: OutputsConfig,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> None:
     """Write every file of a run but run.json.
 
@@ -76,39 +78,45 @@ def write_results(
         OutputError: If a file cannot be written.
     """
     tracks = results[-1].own_tracks
-
-    def overlay() -> None:
-        painted = paint_overlay(video, tracks, queries, config.trail_frames, config.dim)
-        write_video(folder / "overlay.mp4", painted, video.fps)
-
-    def picture() -> None:
-        columns = shown_frames(video, queries, config.progress_columns)
-        write_picture(
-            folder / "progress.png", sheet_picture(results, video, queries, columns, truth, config.dim)
-        )
-
-    def film() -> None:
-        played = sheet_video(results, video, queries, truth, config.dim)
-        write_video(folder / "progress.mp4", played, video.fps)
-
-    writers: list[Callable[[], None]] = [
-        lambda: write_tracks_npz(folder / "tracks.npz", tracks, queries, video.size, video.fps),
-        lambda: write_tracks_csv(folder / "tracks.csv", tracks, queries),
-    ]
+    writers: Writers = {
+        "tracks.npz": lambda path: write_tracks_npz(path, tracks, queries, video.size, video.fps),
+        "tracks.csv": lambda path: write_tracks_csv(path, tracks, queries),
+    }
     if config.overlay:
-        writers.append(overlay)
+        overlay = paint_overlay(video, tracks, queries, config.trail_frames, config.dim)
+        writers["overlay.mp4"] = lambda path: write_video(path, overlay, video.fps)
     if config.progress:
-        curve = _with_accuracy(history, results)
-        writers += [picture, film, lambda: plot_curve(folder / "curve.png", curve)]
-    for index, write in enumerate(writers):
-        write()
+        measured = {r.step: r.measures["delta_avg"] for r in reversed(results) if r.measures}
+        curve = [{**row, "delta_avg": measured.get(row["step"])} for row in history]
+        writers |= sheet_writers("progress", results, video, queries, truth, config)
+        writers["curve.png"] = lambda path: plot_curve(path, curve)
+    write_all(folder, writers, progress)
+
+
+def sheet_writers(
+    name: str,
+    results: Sequence[Result],
+    video: Video,
+    queries: QueryPoints,
+    truth: Tracks | None,
+    config: OutputsConfig,
+    trail_frames: int = 0,
+) -> Writers:
+    """Writers of the results side by side, as a picture and as a film of this name."""
+
+    def picture(path: Path) -> None:
+        frames = shown_frames(video, queries, config.progress_columns)
+        write_picture(path, sheet_picture(results, video, queries, frames, truth, config.dim))
+
+    film = sheet_video(results, video, queries, truth, config.dim, trail_frames)
+    return {f"{name}.png": picture, f"{name}.mp4": lambda path: write_video(path, film, video.fps)}
+
+
+def write_all(folder: Path, writers: Writers, progress: Progress) -> None:
+    """Write files by their names in a folder, and report how many are done."""
+    for index, (name, write) in enumerate(writers.items()):
+        write(folder / name)
         progress(index + 1, len(writers))
-
-
-def _with_accuracy(history: Sequence[dict[str, Any]], results: Sequence[Result]) -> list[dict[str, Any]]:
-    """The history with delta_avg at the steps where it was measured, of matching alone."""
-    measured = {result.step: result.measures["delta_avg"] for result in reversed(results) if result.measures}
-    return [{**row, "delta_avg": measured.get(row["step"])} for row in history]
 
 
 def write_run(
@@ -136,9 +144,7 @@ def write_run(
             "versions": {name: _version(name) for name in PACKAGES},
             "stages": stages,
             "median_seconds_per_step": round(seconds_per_step, 4),
-            "scores": {
-                result.name: asdict(Scores.of(result.measures)) for result in results if result.measures
-            },
+            "scores": {result.name: result.measures for result in results if result.measures},
         },
     )
 

@@ -54,6 +54,6 @@ def markdown_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-def rounded(value: float | None, places: int = 1) -> str:
-    """A number as tables have it; a dash where it is not known."""
-    return "-" if value is None or math.isnan(value) else f"{value:.{places}f}"
+def rounded(value: float | None, places: int = 1, unknown: str = "-") -> str:
+    """A number as tables have it; ``unknown`` if there is none."""
+    return unknown if value is None or math.isnan(value) else f"{value:.{places}f}"

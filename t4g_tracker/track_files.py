@@ -61,8 +61,8 @@ def read_tracks_npz(path: str | Path) -> tuple[Tracks, QueryPoints, Size, float]
         Tracks and query points in original pixels, (H, W) of their video, and its fps.
 
     Raises:
-        QueryError: If the file is missing or damaged, if it lacks an array, or if one has
-            another shape or type than the format says.
+        QueryError: If the file is missing or damaged, if it lacks an array, or one has the
+            wrong shape or type.
     """
     arrays = _load_arrays(Path(path))
     try:

@@ -148,13 +148,13 @@ def test_badja_joints_are_turned_from_rows_and_columns_and_placed_in_their_frame
 def test_badja_scores_agree_with_a_case_worked_by_hand():
     """Two joints, three annotated frames; reaches 10, 5 and 5 px.
 
-    Joint 0 is asked for in frame 0 and is off by 4 px, then by 7: one within reach of two, none within 3 px.
+    Joint 0 is queried in frame 0 and is off by 4 px, then by 7: one within reach of two, none within 3 px.
     Joint 1 is first visible in frame 1, and off by 2 px in frame 2: one of one, within both.
     """
     seen = torch.tensor([[True, True, True], [False, True, True]])
     truth = Tracks.known(torch.zeros(2, 3, 2), seen)
     clip = AnnotatedClip(_video(3), truth, (256, 256), torch.tensor([10.0, 5.0, 5.0]))
-    queries, which = JointProtocol().ask(clip)
+    queries, which = JointProtocol().queries(clip)
     assert queries.frame.tolist() == [0, 1]
     xy = torch.tensor([[[0.0, 0], [4, 0], [0, 7]], [[90, 90], [0, 0], [2, 0]]])
     tracks = Tracks(xy, seen, torch.ones(2, 3))
@@ -222,7 +222,7 @@ def test_errors_of_tracks_are_means_over_the_frames_that_count():
     xy = torch.tensor([[[9.0, 0], [1, 0], [50, 0], [0, 3]]])
     tracks, which = Tracks(xy, seen, torch.ones(1, 4)), torch.tensor([0])
     protocol = PointProtocol("first")
-    queries, _ = protocol.ask(clip)
+    queries, _ = protocol.queries(clip)
     assert protocol.error_px(clip, queries, which, tracks).tolist() == pytest.approx([2.0])
 
 
@@ -231,7 +231,7 @@ def test_errors_do_not_ask_where_a_hidden_point_is():
     xy = torch.zeros(1, 4, 2)
     xy[0, 2] = float("nan")
     clip = AnnotatedClip(_video(4), Tracks.known(xy, seen), (256, 256))
-    queries, which = PointProtocol().ask(clip)
+    queries, which = PointProtocol().queries(clip)
     tracks = Tracks(torch.zeros(len(queries), 4, 2), seen, torch.ones(1, 4))
     assert PointProtocol().error_px(clip, queries, which, tracks).tolist() == [0.0]
 
@@ -241,7 +241,7 @@ def test_joints_are_measured_at_the_size_of_their_annotations(slide, tmp_path):
     scores = []
     for view in (View("stored"), View("256")):
         clip = view.of(stored)
-        queries, which = JointProtocol().ask(clip)
+        queries, which = JointProtocol().queries(clip)
         apart = torch.tensor([2.9, 0.0]) if view.resolution == "stored" else torch.tensor([2.9 * 256 / 96, 0])
         truth = clip.truth.subset(which)
         tracks = replace(truth, xy=truth.xy + apart)

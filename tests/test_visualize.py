@@ -1,4 +1,4 @@
-"""Pictures: marks are where the points are, and tell seen from hidden; curves have the values they are of."""
+"""Pictures: marks are where the points are, and differ if hidden; curves have the values they are of."""
 
 import math
 

@@ -87,11 +87,13 @@ def write_report(
         ((outcome, track) for outcome in outcomes for track in outcome.worst),
         key=lambda entry: -entry[1].error_px,
     )
+    published = published_for(setup.dataset, setup.mode)
+    beside = _beside(means, published, measures, counted, longest)
     page = _template().render(
         setup=setup,
         counted=counted.clips if means else 0,
-        beside=_beside_published(means, measures, counted, longest).html(own=range(len(means))),
-        published=bool(published_for(setup.dataset, setup.mode)),
+        published=beside.html(own=range(len(means))) if published else "",
+        means=summary_table(means, measures).html(),
         failed=Table(["clip", "error"], [[outcome.clip, outcome.error] for outcome in failures]).html(),
         failures=len(failures),
         clips=summary_table(clips, measures).html() if clips else "",
@@ -103,23 +105,23 @@ def write_report(
     write_text(folder / "report.html", page)
 
 
-def _beside_published(
-    means: Sequence[SummaryRow], measures: Sequence[str], setup: Setup, longest: int
+def _beside(
+    means: Sequence[SummaryRow],
+    published: Sequence[Published],
+    measures: Sequence[str],
+    setup: Setup,
+    longest: int,
 ) -> Table:
     """Means of this batch, then published scores and why they may not compare."""
-    published = published_for(setup.dataset, setup.mode)
     lines = [
         [row.result.name, "here", *(rounded(row.result.measures.get(name)) for name in measures), ""]
         for row in means
     ]
     for row in published:
-        scores = [rounded(row.measures[name]) if name in row.measures else "" for name in measures]
+        scores = [rounded(row.measures.get(name), unknown="") for name in measures]
         why = "; ".join(incomparable(setup, row, longest))
         lines.append([row.tracker, row.source, *scores, f"\N{WARNING SIGN} {why}" if why else ""])
-    header = ["tracker", "source", *measures, "what differs"]
-    if published:
-        return Table(header, lines, words=2)
-    return Table(header[:-1], [line[:-1] for line in lines], words=2)
+    return Table(["tracker", "source", *measures, "what differs"], lines)
 
 
 def _template():  # type: ignore[no-untyped-def]  # jinja2's Template

@@ -8,7 +8,6 @@ clips in the data set's order, so they are the same however often the batch was 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -108,9 +107,9 @@ class Journal:
             if outcome.error:
                 scores.append([outcome.clip, "", *[""] * len(self.measures), outcome.error])
             for method in outcome.methods:
-                values = [_decimal(method.measures.get(name), 2) for name in self.measures]
+                values = [rounded(method.measures.get(name), 2, "") for name in self.measures]
                 scores.append([outcome.clip, method.name, *values, ""])
-                spent = [_decimal(method.seconds, 1), _decimal(method.peak_memory_mb, 0)]
+                spent = [rounded(method.seconds, 1, ""), rounded(method.peak_memory_mb, 0, "")]
                 timings.append([outcome.clip, method.name, *spent])
         results = Table(["clip", "method", *self.measures, "error"], scores)
         write_text(self.folder / "results.csv", results.csv())
@@ -128,11 +127,6 @@ class Journal:
         write_text(path, json.dumps(self.identity, indent=2, sort_keys=True))
         self.outcomes.update(_read(self.folder / JOURNAL))
         self.write_tables()
-
-
-def _decimal(value: float | None, places: int) -> str:
-    """A number as the csv files have it; nothing where there is none."""
-    return "" if value is None or math.isnan(value) else rounded(value, places)
 
 
 def _record(path: Path) -> Any:

@@ -48,7 +48,7 @@ def run_batch(
     watched = sys.stderr.isatty()  # a log would get a line each time
     with tqdm(total=len(journal.clips), initial=done, unit="clip", disable=quiet, dynamic_ncols=True) as bar:
 
-        def tell(clip: str, where: str) -> None:
+        def report(clip: str, where: str) -> None:
             if watched and clip in unfinished:  # reports may come late
                 in_hand[clip] = where
                 show()
@@ -62,7 +62,7 @@ def run_batch(
         else:
             workers = machines.workers_here(torch.device(device))
             share = Share(workers, machines.threads, device, in_process=machines.workers == 1)
-            coming = measure_all(missing, measure, share, tell)
+            coming = measure_all(missing, measure, share, report)
         for outcome in coming:
             journal.add(outcome)
             unfinished.discard(outcome.clip)

@@ -104,7 +104,7 @@ def _bench_flow(argv: list[str] | None) -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="t4g bench-flow",
-        description="End-point errors of DIS, of the bundled RAFT if it is there, of what --set asks for.",
+        description="End-point errors of DIS, of the bundled RAFT if it is there, and of what --set gives.",
     )
     parser.add_argument("--pairs", type=int, default=40, help="how many pairs (default 40)")
     parser.add_argument("--height", type=int, default=320, help="of the frames, pixels (default 320)")

@@ -35,7 +35,7 @@ class BenchJob(Job):
     def __call__(self, name: str, device: str) -> ClipOutcome:
         annotated = self.choice.view.of(_opened(self.choice).load(name))
         protocol = self.choice.protocol
-        queries, track_index = protocol.ask(annotated)
+        queries, track_index = protocol.queries(annotated)
         scored: list[Result] = []
         for found in self._methods(annotated, queries, torch.device(device), partial(clip_bar, name)):
             tracks = found.own_tracks

@@ -17,16 +17,16 @@ from t4g_tracker.commands.arguments import (
 )
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.errors import ConfigError, WeightsError
+from t4g_tracker.features.settings import GROUPS, FeaturesConfig
 
 if TYPE_CHECKING:
     from t4g_tracker.datatypes import QueryPoints
-    from t4g_tracker.features.settings import FeaturesConfig
     from t4g_tracker.pipeline import Clip, Config
     from t4g_tracker.results import Result
     from t4g_tracker.stage_cache import Run
 
 # The group of settings whose model an extractor reads, where the model can be chosen.
-MODEL_OF = {"track4gen": "diffusion", "svd": "diffusion", "zeroscope": "zeroscope", "dinov2": "dinov2"}
+MODEL_OF = {name: group for name, group in GROUPS.items() if name not in ("patch", "track4gen-mini")}
 
 
 @dataclass(frozen=True)

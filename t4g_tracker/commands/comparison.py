@@ -6,7 +6,6 @@ How the tracks are made is up to the caller, as in ``t4g bench``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from t4g_tracker.tables import Table, rounded
 if TYPE_CHECKING:
     from t4g_tracker.datatypes import QueryPoints, Tracks, Video
     from t4g_tracker.results import Result
-    from t4g_tracker.run_files import OutputsConfig
+    from t4g_tracker.run_files import OutputsConfig, Writers
 
 
 def write_comparison(
@@ -50,35 +49,21 @@ def write_comparison(
     Raises:
         OutputError: If a file cannot be written.
     """
+    from t4g_tracker.run_files import sheet_writers, write_all
     from t4g_tracker.track_files import write_tracks_npz
-    from t4g_tracker.visualize.files import write_picture, write_video
-    from t4g_tracker.visualize.sheet import sheet_picture, sheet_video, shown_frames
 
-    def tracks(result: Result) -> None:
-        path = folder / f"{result.name}.tracks.npz"
+    def tracks(result: Result, path: Path) -> None:
         write_tracks_npz(path, result.own_tracks, queries, video.size, video.fps)
-
-    def picture() -> None:
-        frames = shown_frames(video, queries, config.progress_columns)
-        sheet = sheet_picture(results, video, queries, frames, truth, config.dim)
-        write_picture(folder / "compare.png", sheet)
-
-    def film() -> None:
-        played = sheet_video(results, video, queries, truth, config.dim, config.trail_frames)
-        write_video(folder / "compare.mp4", played, video.fps)
 
     table = comparison_table(results, tracking_seconds)
     record = {**facts, **_record(results, tracking_seconds)}
-    writers: dict[str, Callable[[], None]] = {
+    writers: Writers = {
         **{f"{result.name}.tracks.npz": partial(tracks, result) for result in results},
-        "compare.png": picture,
-        "compare.mp4": film,
-        "compare.md": lambda: write_text(folder / "compare.md", table.markdown()),
-        "compare.json": lambda: write_json(folder / "compare.json", record),
+        **sheet_writers("compare", results, video, queries, truth, config, config.trail_frames),
+        "compare.md": lambda path: write_text(path, table.markdown()),
+        "compare.json": lambda path: write_json(path, record),
     }
-    for index, write in enumerate(writers.values()):
-        write()
-        progress(index + 1, len(writers))
+    write_all(folder, writers, progress)
     return list(writers)
 
 
@@ -99,7 +84,7 @@ def comparison_table(results: Sequence[Result], tracking_seconds: Mapping[str, f
 
 def _record(results: Sequence[Result], tracking_seconds: Mapping[str, float]) -> dict[str, Any]:
     """The table as compare.json has it."""
-    from t4g_tracker.metrics import EVALUATION_SIZE, Scores
+    from t4g_tracker.metrics import EVALUATION_SIZE
 
     return {
         "evaluation_size": EVALUATION_SIZE,
@@ -107,7 +92,7 @@ def _record(results: Sequence[Result], tracking_seconds: Mapping[str, float]) ->
         "rows": [
             {
                 "features": result.name,
-                **(asdict(Scores.of(result.measures)) if result.measures else {}),
+                **result.measures,
                 "features_seconds": result.seconds,
                 "features_cached": result.seconds is None,
                 "tracking_seconds": tracking_seconds[result.name],

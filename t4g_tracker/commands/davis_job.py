@@ -49,7 +49,7 @@ class DavisJob(Job):
             tracked = Result(rows[-1].name, seconds=seconds, peak_memory_mb=peak)
             return ClipOutcome(name, (tracked,), (), video.frame_count, self._overlay(name))
         clip, protocol = self.folder.annotated(name), PointProtocol(self.mode)
-        queries, track_index = protocol.ask(clip)
+        queries, track_index = protocol.queries(clip)
         truth = clip.truth.subset(track_index)
         rows, seconds, peak = self._track(name, clip.video, queries, truth, device)
         worst = worst_tracks(protocol, clip, queries, track_index, rows[-1].own_tracks)

@@ -1,4 +1,4 @@
-"""What is asked of a tracker on an annotated clip, and how its answer is measured.
+"""Which points a tracker gets on an annotated clip, and how its tracks are measured.
 
 A protocol chooses query points, gives the measures of a clip, and the error of each track so that the
 worst can be looked at.
@@ -31,7 +31,7 @@ class TrackingProtocol(Protocol):
         """In words, for tables."""
         ...
 
-    def ask(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
+    def queries(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
         """The query points, and (M,) for each the annotated point it belongs to."""
         ...
 
@@ -54,7 +54,7 @@ class PointProtocol:
     def describe(self) -> str:
         return f"TAP-Vid, {self.mode} queries, measured at 256x256"
 
-    def ask(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
+    def queries(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
         return sample_queries(clip.truth, self.mode)
 
     def score(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Measures:
@@ -73,7 +73,7 @@ class JointProtocol:
 
     Both are of the frames as they were annotated, whatever size was tracked at.
 
-    Each joint is asked for where it is first annotated as visible, and counts in every later annotated
+    Each joint is queried where it is first annotated as visible, and counts in every later annotated
     frame where it is visible. All joints of a clip count alike, and all clips. Source:
     BADJA (ACCV 2018) as TAP-Vid trackers report it, for example DINO-Tracker, arXiv:2403.14548.
     """
@@ -84,7 +84,7 @@ class JointProtocol:
     def describe(self) -> str:
         return "BADJA, queries where a joint is first visible, measured at the size of the annotations"
 
-    def ask(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
+    def queries(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
         return sample_queries(clip.truth, "first")
 
     def score(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Measures:

@@ -46,9 +46,7 @@ def curve_figure(history: History) -> Figure:
 
     losses = _loss_series(history)
     measures = {
-        "held-out trajectories within 2 px": _series(
-            history, lambda row: _times(row.get("held_out_2px"), 100)
-        ),
+        "held-out trajectories within 2 px": _series(history, lambda row: row.get("held_out_2px"), 100),
         "delta_avg": _series(history, lambda row: row.get("delta_avg")),
     }
     measures = {name: series for name, series in measures.items() if series[0]}
@@ -66,33 +64,27 @@ def curve_figure(history: History) -> Figure:
 Series = tuple[list[float], list[float]]
 
 
-def _series(history: History, value_of: Callable[[Mapping[str, Any]], Any]) -> Series:
-    """Steps and values of the rows that have a finite value."""
+def _series(history: History, value_of: Callable[[Mapping[str, Any]], Any], scale: float = 1) -> Series:
+    """Steps and scaled values of the rows that have a finite value."""
     pairs = [(float(row["step"]), value_of(row)) for row in history]
-    known = [(step, float(value)) for step, value in pairs if value is not None and math.isfinite(value)]
+    known = [(step, scale * value) for step, value in pairs if value is not None and math.isfinite(value)]
     return [step for step, _ in known], [value for _, value in known]
-
-
-def _times(value: float | None, factor: float) -> float | None:
-    return None if value is None else factor * value
 
 
 def _loss_series(history: History) -> dict[str, Series]:
     """The total loss and, if there is more than one, each part of it; values above zero only."""
     names = list(dict.fromkeys(name for row in history for name in (row.get("losses") or {})))
 
-    def part(name: str) -> Callable[[Mapping[str, Any]], Any]:
-        return lambda row: _positive((row.get("losses") or {}).get(name))
+    def positive(value: float | None) -> float | None:
+        return value if value is not None and value > 0 else None
 
-    series = {"total": _series(history, lambda row: _positive(row.get("loss")))}
+    def part(name: str) -> Series:
+        return _series(history, lambda row: positive((row.get("losses") or {}).get(name)))
+
+    series = {"total": _series(history, lambda row: positive(row.get("loss")))}
     if len(names) > 1 or not series["total"][0]:
-        series |= {name: _series(history, part(name)) for name in names}
+        series |= {name: part(name) for name in names}
     return {name: values for name, values in series.items() if values[0]}
-
-
-def _positive(value: float | None) -> float | None:
-    """``value`` if a logarithmic scale can show it."""
-    return value if value is not None and value > 0 else None
 
 
 def _plot_losses(axes: Axes, losses: Mapping[str, Series]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.results import Result, best_measures
 from t4g_tracker.tables import rounded
@@ -69,33 +70,60 @@ def sheet_picture(
     """
     columns = len(frame_indices)
     size = tile_size(video.size, (PICTURE_PX - LABEL_PX - GAP_PX) / columns - GAP_PX)
-    painter = Painter.make(video, queries, size, truth, dim)
-    counted = f"{len(queries)} point{'s' if len(queries) != 1 else ''}"
-    rows: list[tuple[str, Captions, Tracks, Painter, Sequence[int]]] = [
-        (result.name, captions, result.own_tracks, painter, frame_indices)
-        for result, captions in zip(results, _captions(results), strict=True)
-    ]
-    queried = _as_tracks(queries, video), Painter.make(video, queries, size, None, dim)
-    rows.insert(0, ("query points", [(counted, False)], *queried, _query_frames(queries, columns)))
-
-    lines = max(len(captions) for _, captions, *_ in rows)
-    row_px = max(size[0], round(NAME_PX + _STEP * CAPTION_PX * lines)) + GAP_PX
     width = LABEL_PX + max(columns * (size[1] + GAP_PX), LEGEND_PX)
-    picture = np.full((len(rows) * row_px + 3 * HEADER_PX, width, 3), PAPER, np.uint8)
-    top = 0
-    for index, (name, captions, tracks, row_painter, frames) in enumerate(rows):
-        top += HEADER_PX if index < 2 else 0
-        _write_label(picture, top, size[0], name, captions)
-        for column, frame in enumerate(frames):
-            left = LABEL_PX + column * (size[1] + GAP_PX)
-            painted = row_painter.tile(row_painter.background(frame), tracks, frame)
-            picture[top : top + size[0], left : left + size[1]] = painted
-            if index < 2:
-                middle = (left + size[1] / 2, top - HEADER_PX / 2 + 1)
-                write_text(picture, f"frame {frame}", middle, CAPTION_PX, SOFT_INK, "mm", size[1])
-        top += row_px
-    write_legend(picture, painter, (LABEL_PX, top + HEADER_PX / 2 - GAP_PX / 2), CAPTION_PX)
-    return picture
+    painter, plain = (Painter.make(video, queries, size, known, dim) for known in (truth, None))
+    counted = f"{len(queries)} point{'s' if len(queries) != 1 else ''}"
+    queried_in = _query_frames(queries, columns)
+    queried = Result("query points", _as_tracks(queries, video))
+    legend = _paper(HEADER_PX, width)
+    write_legend(legend, painter, (LABEL_PX, HEADER_PX / 2 - GAP_PX / 2), CAPTION_PX)
+    return np.concatenate(
+        [
+            _frame_numbers(queried_in, size, width),
+            _row(queried, [(counted, False)], queried_in, plain, width),
+            _frame_numbers(frame_indices, size, width),
+            *(
+                _row(result, captions, frame_indices, painter, width)
+                for result, captions in zip(results, _captions(results), strict=True)
+            ),
+            legend,
+        ]
+    )
+
+
+def _paper(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), PAPER, np.uint8)
+
+
+def _left_edges(count: int, size: Size) -> list[int]:
+    """Where the tiles of a row begin."""
+    return [LABEL_PX + column * (size[1] + GAP_PX) for column in range(count)]
+
+
+def _frame_numbers(frames: Sequence[int], size: Size, width: int) -> np.ndarray:
+    """A strip (H, width, 3) that goes above tiles and names their frames."""
+    strip = _paper(HEADER_PX, width)
+    for frame, left in zip(frames, _left_edges(len(frames), size), strict=True):
+        middle = (left + size[1] / 2, HEADER_PX / 2 + 1)
+        write_text(strip, f"frame {frame}", middle, CAPTION_PX, SOFT_INK, "mm", size[1])
+    return strip
+
+
+def _row(
+    result: Result, captions: Captions, frames: Sequence[int], painter: Painter, width: int
+) -> np.ndarray:
+    """A strip (H, width, 3) of tiles, with name and captions on their left in the middle of its height."""
+    (height, tile_px), step, room = painter.size, _STEP * CAPTION_PX, LABEL_PX - 2 * GAP_PX
+    strip = _paper(max(height, round(NAME_PX + step * len(captions))) + GAP_PX, width)
+    y = max(NAME_PX / 2, height / 2 - step * len(captions) / 2)
+    write_text(strip, result.name, (GAP_PX, y), NAME_PX, INK, "lm", room)
+    for place, (text, best) in enumerate(captions):
+        below = (GAP_PX, y + 3 + step * (place + 1))
+        write_text(strip, text, below, CAPTION_PX, INK if best else SOFT_INK, "lm", room)
+    for frame, left in zip(frames, _left_edges(len(frames), painter.size), strict=True):
+        tile = painter.tile(painter.background(frame), result.own_tracks, frame)
+        strip[:height, left : left + tile_px] = tile
+    return strip
 
 
 def sheet_video(
@@ -124,7 +152,7 @@ def sheet_video(
     widest_px = (SCREEN_PX[1] - GAP_PX) / across - GAP_PX
     size = tile_size(video.size, min(widest_px, highest_px * video.size[1] / video.size[0]))
     step = (size[0] + label_px + GAP_PX, size[1] + GAP_PX)
-    sheet = np.full((down * step[0] + GAP_PX + below_px, across * step[1] + GAP_PX, 3), PAPER, np.uint8)
+    sheet = _paper(down * step[0] + GAP_PX + below_px, across * step[1] + GAP_PX)
     corners = [
         (label_px + GAP_PX + index // across * step[0], GAP_PX + index % across * step[1])
         for index in range(len(results))
@@ -163,16 +191,6 @@ def _query_frames(queries: QueryPoints, most: int) -> list[int]:
     """The frames that points are queried in, in order; if there are many, those with most points."""
     frames, counts = queries.frame.unique(return_counts=True)
     return sorted(frames[counts.argsort(descending=True, stable=True)[:most]].tolist())
-
-
-def _write_label(picture: np.ndarray, top: int, height: int, name: str, captions: Captions) -> None:
-    """A name and lines under it, left of a row of tiles, in the middle of its height."""
-    room, step = LABEL_PX - 2 * GAP_PX, _STEP * CAPTION_PX
-    y = max(top + NAME_PX / 2, top + height / 2 - step * len(captions) / 2)
-    write_text(picture, name, (GAP_PX, y), NAME_PX, INK, "lm", room)
-    for place, (text, best) in enumerate(captions):
-        below = y + 3 + step * (place + 1)
-        write_text(picture, text, (GAP_PX, below), CAPTION_PX, INK if best else SOFT_INK, "lm", room)
 
 
 def _write_beside(picture: np.ndarray, captions: Captions, xy: tuple[float, float], room: float) -> None:

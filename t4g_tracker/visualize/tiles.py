@@ -31,7 +31,7 @@ _ERROR_STRENGTH = 0.45  # frozen features miss by much: the lines to the truth m
 
 
 def tile_size(size: Size, widest_px: float) -> Size:
-    """(H, W) of a tile that keeps the video's aspect and is neither huge nor tiny."""
+    """(H, W) of a tile with the video's aspect, which is neither huge nor tiny."""
     width = max(24.0, min(widest_px, 640.0 if size[1] >= size[0] else 360.0, 2.0 * size[1]))
     return max(16, round(width * size[0] / size[1])), int(width)
 
