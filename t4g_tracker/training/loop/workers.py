@@ -95,7 +95,7 @@ class _Worker:
         )
         self.process.start()
         other_end.close()  # now only the worker holds it open, so the pipe ends with the worker
-        self.received: SimpleQueue[bytes | None] = SimpleQueue()
+        self.received: SimpleQueue[Any] = SimpleQueue()
         self.receiver = Thread(target=self._receive, name="batches of a data worker", daemon=True)
 
     def start_receiving(self) -> None:
@@ -105,8 +105,8 @@ class _Worker:
 
     def take(self) -> Any:
         """Wait for the next batch, and have another one generated for it."""
-        content = self.received.get()
-        if content is None:
+        batch = self.received.get()
+        if batch is None:
             self.process.join(GRACE_S)
             raise TrainingError(
                 f"a data worker was killed (exit code {self.process.exitcode}), perhaps because memory ran"
@@ -114,7 +114,6 @@ class _Worker:
                 " use smaller clips"
             )
         self._request()
-        batch = pickle.loads(content)
         if isinstance(batch, Exception):
             raise batch
         return batch
@@ -136,7 +135,7 @@ class _Worker:
         """Read batches while the model trains: a pipe holds only a small part of one. None marks the end."""
         with suppress(EOFError, OSError):
             while True:
-                self.received.put(self.pipe.recv_bytes())
+                self.received.put(_unpickled(self.pipe.recv_bytes()))
         self.received.put(None)
 
 
@@ -184,3 +183,11 @@ def _batch_or_error(generate: Generate, step: int) -> bytes:
         except Exception:  # an exception that cannot be pickled, or not be made from its pickle
             return pickle.dumps(RuntimeError(text))
         return content
+
+
+def _unpickled(content: bytes) -> Any:
+    """A batch, or the exception instead of it, from the bytes."""
+    try:
+        return pickle.loads(content)
+    except Exception as error:
+        return error
