@@ -180,7 +180,7 @@ class _Training:
     history: History
     state: TrainingState
     expected: int = 0  # steps of the whole training, from its pace so far
-    bad_steps: int = 0  # in a row up to now
+    bad_steps: int = 0  # in a row up to now, without a finite gradient
     figures: dict[str, float] = field(default_factory=dict)  # latest losses and validation results
 
     def __post_init__(self) -> None:
@@ -194,6 +194,7 @@ class _Training:
             progress, stopped = self._progress()
             if stopped or progress >= 1:
                 break
+            self._show(progress)
             self._step(batches, progress)
             validating = self.state.step % validate_every == 0
             if validating:
@@ -204,6 +205,7 @@ class _Training:
             if time.monotonic() > self.next_save:
                 with self.clock.paused() as pause:
                     self._save()
+                # a checkpoint that takes long to write is written less often
                 spacing = max(self.config.save_every_s, pause.seconds() / SAVING_SHARE)
                 self.next_save = time.monotonic() + spacing
         # the weights that are returned are validated too, unless the last step or an earlier call did it
@@ -221,14 +223,19 @@ class _Training:
             progress = max(progress, self.state.seconds / self.run.time_budget_s)
         return _agreed(self.accelerator, progress, self.run.stop())
 
-    def _step(self, batches: Generator[Any, None, None], progress: float) -> None:
-        """Take one step of the optimiser and of the moving average."""
+    def _show(self, progress: float) -> None:
+        """Report the step, the number of steps expected from the pace so far, and the latest figures."""
         step = self.state.step
         self.expected = max(step + 1, round(step / progress)) if step else self.config.steps
         self._report(" ".join(f"{name} {value:.3f}" for name, value in self.figures.items()))
-        torch.manual_seed(hash((self.run.seed, step, self.accelerator.process_index)) % 2**63)
+
+    def _step(self, batches: Generator[Any, None, None], progress: float) -> None:
+        """Take one step of the optimiser and of the moving average."""
+        # what a step samples must not depend on whether the training was interrupted before it
+        torch.manual_seed(hash((self.run.seed, self.state.step, self.accelerator.process_index)) % 2**63)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * one_cycle(progress, self.config.warm_up)
+        # the only place where a failed item or a lost data worker surfaces: the steps before it are whole
         try:
             batch = next(batches).to(self.accelerator.device)
         except TrackerError:
@@ -239,13 +246,17 @@ class _Training:
         )
         if finite:
             self.averaged.update_parameters(self.accelerator.unwrap_model(self.model))
+        self._check_divergence(finite)
+        self.state.step += 1
+
+    def _check_divergence(self, finite: bool) -> None:
+        """Give up after many steps in a row without a finite gradient; a single one only costs its step."""
         self.bad_steps = 0 if finite else self.bad_steps + 1
         if self.bad_steps == BAD_STEPS:
             raise TrainingError(
-                f"{self.run.folder}: training diverged at step {step}; lower trainer.learning_rate,"
-                " and give another --out"
+                f"{self.run.folder}: training diverged at step {self.state.step}; lower"
+                " trainer.learning_rate, and give another --out"
             )
-        self.state.step += 1
 
     def _validation(self) -> dict[str, float]:
         """Figures of the averaged weights."""

@@ -133,10 +133,12 @@ class _Worker:
 
     def _receive(self) -> None:
         """Read batches while the model trains: a pipe holds only a small part of one. None marks the end."""
-        with suppress(EOFError, OSError):
-            while True:
-                self.received.put(_unpickled(self.pipe.recv_bytes()))
-        self.received.put(None)
+        try:
+            with suppress(EOFError, OSError):
+                while True:
+                    self.received.put(_unpickled(self.pipe.recv_bytes()))
+        finally:
+            self.received.put(None)
 
 
 def _work(pipe: Connection, generate: Generate, steps: range) -> None:
