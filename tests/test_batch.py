@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -155,7 +156,9 @@ class Chores:
         if name == "bug":
             raise KeyError("x")
         if name == "tells":
-            with clip_bar(name, "flow", "pair") as report:
+            clock = iter([10.0, 10.1])  # the second report follows at once
+            with pytest.MonkeyPatch.context() as patched, clip_bar(name, "flow", "pair") as report:
+                patched.setattr("t4g_tracker.batch.progress.time", SimpleNamespace(monotonic=clock.__next__))
                 report(1, 4)
                 report(2, 4)
         if name == "dies":
@@ -190,7 +193,7 @@ def test_a_clip_in_hand_tells_how_far_it_is(tmp_path, in_process):
         told.append((clip, where))
 
     list(measure_all(["tells"], Chores(tmp_path), Share(1, 1, "cpu", in_process), tell))
-    deadline = time.monotonic() + 10  # what a process says may come in after its result
+    deadline = time.monotonic() + 120  # what a process reports may come in after its result
     while len(told) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert told == [("tells", "flow"), ("tells", "flow 25 %")]  # the last comes too soon to be shown
@@ -220,7 +223,7 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
     workers = [psutil.Process(int(file.read_text())) for file in begun]
     run.kill()
     run.wait()
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=120)
     assert alive == []
 
 
@@ -244,8 +247,8 @@ def cluster():
     """Two machines of one core each, as far as Ray can tell."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    second = made.add_node(num_cpus=1)
-    made.wait_for_nodes()
+    second = made.add_node(wait=False, num_cpus=1)
+    made.wait_for_nodes(timeout=120)
     yield made, second
     ray.shutdown()
     made.shutdown()
@@ -269,7 +272,8 @@ def test_a_cluster_that_loses_a_machine_half_way_still_ends_complete(cluster, tm
 def test_a_cluster_that_loses_its_only_machine_for_a_clip_says_so(cluster, tmp_path, monkeypatch):
     made, _ = cluster
     monkeypatch.setattr("t4g_tracker.batch.cluster.SECONDS_BETWEEN_LOOKS", 1.0)
-    only = made.add_node(num_cpus=3)
+    only = made.add_node(wait=False, num_cpus=3)
+    made.wait_for_nodes(timeout=120)
     coming = measure_on_ray(["slow-1", "long-2"], Chores(tmp_path), 3, "cpu", made.address)
     assert next(coming).clip == "slow-1"
     made.remove_node(only, allow_graceful=False)
@@ -291,16 +295,15 @@ def test_a_cluster_too_small_for_a_clip_is_told_before_any_work(cluster):
         next(measure_on_ray(["a"], Chores(Path()), 64, "cpu", made.address))
 
 
-def test_an_address_without_a_cluster_is_told_at_once():
+def test_an_address_without_a_cluster_is_refused_before_ray_tries_for_minutes(monkeypatch):
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray is to connect where nobody listens"))
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # not listening
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
-        begin = time.monotonic()
         with pytest.raises(ConfigError, match=f"--ray {address}: nothing answers there"):
             connect(address)
         with pytest.raises(ConfigError, match="nothing answers there"):
             device_there(address, "cpu")
-    assert time.monotonic() - begin < 10
 
 
 def test_means_count_each_clip_once_and_leave_out_what_counts_nothing():
