@@ -43,9 +43,10 @@ from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.run_files import OutputsConfig
 from t4g_tracker.stage_cache import Controls, Node, Run, Stages, derived
 from t4g_tracker.stage_log import Progress, StageLog, bars_of, no_bar
+from t4g_tracker.tracking.chaining import chain_query_points
 from t4g_tracker.tracking.track import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
-from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow, chain_query_points
+from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
 from t4g_tracker.video import content_hash, read_video, working_frames
 
 log = logging.getLogger(__name__)

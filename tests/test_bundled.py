@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_published import save_tiny_mini
 
+from t4g_tracker import bundled
 from t4g_tracker.bundled import TRACK4GEN_MINI
 from t4g_tracker.config import read_settings
 from t4g_tracker.datatypes import Video
@@ -48,9 +49,13 @@ def test_it_gives_what_track4gen_gives_on_its_folder(in_place):
     assert "refiner/diffusion_pytorch_model.safetensors" in check_features(mini)
 
 
-def test_it_belongs_to_the_checkout():
-    assert TRACK4GEN_MINI.parts[-3:] == ("assets", "weights", "track4gen-mini")
-    assert (TRACK4GEN_MINI.parents[2] / "run_tracker.py").is_file()
+def test_what_is_shipped_lies_beside_the_package_or_first_of_all_inside_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(bundled.importlib.resources, "files", lambda package: tmp_path / package)
+    beside, inside = tmp_path / "configs", tmp_path / "t4g_tracker" / "configs"
+    beside.mkdir()
+    assert bundled.shipped("configs") == beside  # a checkout
+    inside.mkdir(parents=True)
+    assert bundled.shipped("configs") == inside  # installed, perhaps beside another project's configs
 
 
 def test_without_its_folder_it_says_what_to_do(monkeypatch, tmp_path):

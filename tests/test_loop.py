@@ -9,6 +9,7 @@ import torch
 from adaptation.adapter import build_adapter
 from adaptation.loop import Interrupted, adapt
 from adaptation.prepare import prepare_features
+from adaptation.sampling import sample_pairs
 from adaptation.settings import AdaptationConfig
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError
@@ -157,21 +158,55 @@ def test_any_number_of_steps_can_be_asked_for(clip, noise, steps, schedule):
     assert all(value.isfinite().all() for value in fitted.snapshots[steps].values())
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"adapter": "delta-cnn", "frames_per_step": 4},
-        {"losses": dataclasses.replace(SHORT.losses, prior=1.0, huber=0.0)},
-        {"held_out": 0.0},
-        {"precision": "bfloat16"},
-    ],
-)
-def test_other_settings_run_too(clip, noise, changes):
-    fitted = fit(clip, noise, dataclasses.replace(SHORT, steps=2, pairs_per_frame=8, **changes))
-    assert fitted.history[-1]["loss"] > 0
-    assert any(
-        not torch.equal(value, fitted.snapshots[0][name]) for name, value in fitted.snapshots[2].items()
+@pytest.fixture
+def sampled(monkeypatch):
+    """Every batch of pairs that the loop samples, in order: eight to measure on, then one per step."""
+    batches = []
+
+    def recorded(*args):
+        batches.append(sample_pairs(*args))
+        return batches[-1]
+
+    monkeypatch.setattr("adaptation.loop.sample_pairs", recorded)
+    return batches
+
+
+def test_a_delta_cnn_learns_from_as_many_frames_a_step_as_set(clip, noise, sampled):
+    config = dataclasses.replace(
+        SHORT, adapter="delta-cnn", frames_per_step=4, steps=5, learning_rate=1e-2, held_out=0.0
     )
+    fitted = fit(clip, noise, config)
+    assert len(sampled) == 5  # none to measure on, for nothing is held out
+    assert all(len(batch.frames.unique()) == 4 and len(batch.source) == 4 * 32 for batch in sampled)
+    losses = [row["loss"] for row in fitted.history[1:]]
+    assert losses[-1] < 0.5 * losses[0]
+    wanted = build_adapter("delta-cnn", 16, 16, seed=0).state_dict()
+    assert {name: value.shape for name, value in fitted.snapshots[5].items()} == {
+        name: value.shape for name, value in wanted.items()
+    }
+
+
+def test_the_prior_holds_adapted_features_near_the_frozen_ones(clip, noise, uninterrupted):
+    losses = dataclasses.replace(SHORT.losses, prior=10.0)
+    held = fit(clip, noise, dataclasses.replace(SHORT, losses=losses))
+    assert held.history[1]["losses"].keys() == {"cross_entropy", "window_cross_entropy", "prior"}
+    assert uninterrupted.history[1]["losses"].keys() == {"cross_entropy", "window_cross_entropy"}
+    frozen = prepare_features(noise, SHORT.centre)
+
+    def change(fitted):
+        """Mean distance of adapted features from the frozen ones, all of unit length."""
+        before = fitted.apply(frozen, clip.frames, step=0).values.float()
+        return (fitted.apply(frozen, clip.frames).values.float() - before).norm(dim=1).mean().item()
+
+    assert 0 < change(held) < 0.5 * change(uninterrupted)
+
+
+def test_bfloat16_computes_nearly_the_same_and_leaves_weights_in_full_precision(clip, noise, uninterrupted):
+    fitted = fit(clip, noise, dataclasses.replace(SHORT, precision="bfloat16"))
+    loss, full = fitted.history[1]["loss"], uninterrupted.history[1]["loss"]
+    assert loss == pytest.approx(full, rel=0.01)
+    assert loss != full
+    assert all(value.dtype != torch.bfloat16 for value in fitted.snapshots[12].values())
 
 
 @pytest.mark.parametrize("count", [0, 3])
@@ -196,11 +231,19 @@ def test_a_grid_that_does_not_tile_the_frame_is_refused(clip, noise):
             fit(clip, dataclasses.replace(noise, **changes))
 
 
-def test_with_a_foreground_the_draws_are_others(clip, noise, uninterrupted):
+def test_with_a_foreground_half_of_the_pairs_begin_inside_it(clip, noise, sampled):
     left = torch.zeros(6, 64, 128, dtype=torch.bool)
-    left[:, :, :40] = True
-    fitted = fit(clip, noise, foreground=left)
-    assert fitted.history[1]["loss"] != uninterrupted.history[1]["loss"]
+    left[:, :, :40] = True  # taken as rows, this would be most of the frame
+    within_px = 40 + 5 * clip.velocity[0]  # how far right what began inside can be
+
+    def share_inside(batches):
+        return torch.cat([batch.source_xy[:, 0] < within_px for batch in batches]).float().mean().item()
+
+    fit(clip, noise)
+    plain = share_inside(sampled)
+    sampled.clear()
+    fit(clip, noise, foreground=left)
+    assert share_inside(sampled[8:]) > 0.5 + 0.5 * plain - 0.05
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from torch import Tensor
 from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datatypes import Tracks, Video
 from t4g_tracker.errors import DatasetError
-from t4g_tracker.queries import read_mask
-from t4g_tracker.video import image_files, read_video
+from t4g_tracker.image_sequences import image_files
+from t4g_tracker.masks import read_mask
+from t4g_tracker.video import read_video
 
 ALL_JOINTS = 37  # of the SMAL model as BADJA numbers them
 ANNOTATED_JOINTS = (8, 9, 10, 12, 13, 14, 15, 18, 19, 20, 22, 23, 24, 25, 28, 31, 32, 33, 35, 36)

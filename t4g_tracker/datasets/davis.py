@@ -12,7 +12,8 @@ from t4g_tracker.datasets.frames_and_tracks import read_annotations
 from t4g_tracker.datasets.tapvid import PickledClips
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError, suggestion
-from t4g_tracker.video import image_files, read_video
+from t4g_tracker.image_sequences import image_files
+from t4g_tracker.video import read_video
 
 
 @dataclass(frozen=True)

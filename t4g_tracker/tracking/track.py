@@ -13,10 +13,10 @@ from t4g_tracker.errors import ConfigError
 from t4g_tracker.matching.cost_maps import cell_vectors, cost_volume, sample_vectors, soft_argmax, top_peaks
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.stage_log import Progress
+from t4g_tracker.tracking.chaining import chain_query_points, chained_cycle_error
 from t4g_tracker.tracking.paths import Candidates, choose_paths
-from t4g_tracker.tracking.subpixel import polish
+from t4g_tracker.tracking.subpixel import refine_positions
 from t4g_tracker.tracking.visibility import VisibilityConfig, judge
-from t4g_tracker.trajectories import chain_query_points, miss_on_return
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ def track(
     rows = torch.arange(len(queries))
     xy[rows, queries.frame] = queries.xy.float()
     if config.subpixel:
-        xy = polish(video, queries, xy, config.subpixel_reach_px, config.subpixel_window_px)
+        xy = refine_positions(video, queries, xy, config.subpixel_reach_px, config.subpixel_window_px)
     seen, confidence = judge(similarity.cpu(), miss_px.cpu(), visibility)
     within = inside(xy, video.size)
     seen, confidence = seen & within, confidence * within
@@ -156,7 +156,7 @@ def _follow_paths(
     candidates = Candidates(
         cells_to_pixels(cells.cpu(), features.stride_px, features.offset_px), similarity.cpu()
     )
-    miss_px = miss_on_return(carried, queries.frame, start, flow, features.working_size)
+    miss_px = chained_cycle_error(carried, queries.frame, start, flow, features.working_size)
     weighed = candidates.similarity.clone()
     weighed[:, :, 0] -= scene.config.drift_cost * _drift(scene, miss_px, peaks[:, :, 0])
     index = choose_paths(
