@@ -34,6 +34,7 @@ def track(argv: list[str] | None) -> int:
     from t4g_tracker.files import prepare_output_folder
     from t4g_tracker.pipeline import fit_clip, open_clip
     from t4g_tracker.results import closing_lines, describe
+    from t4g_tracker.run_files import result_files
 
     # Read, and refuse what cannot be used before any long work.
     config = read_settings(Config(), request.config, request.assignments)
@@ -50,11 +51,11 @@ def track(argv: list[str] | None) -> int:
     fitted = fit_clip(clip, config, run)
 
     # Track: match the query points in every frame, and follow them along the flow.
-    rows = track_states(fitted, queries)
+    results = track_states(fitted, queries)
 
     # Write: tracks, pictures, a record of the run.
-    rows = write_everything(fitted, queries, rows, truth, folder, vars(request))
-    print("\n".join(closing_lines(folder, rows, run.log, config.outputs)))
+    results = write_everything(fitted, queries, results, truth, folder, vars(request))
+    print("\n".join(closing_lines(folder, results, run.log, result_files(config.outputs))))
     return 0
 
 

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from t4g_tracker.datatypes import Tracks as Tracks
     from t4g_tracker.datatypes import Video as Video
     from t4g_tracker.errors import TrackerError as TrackerError
-    from t4g_tracker.files import read_tracks_npz as read_tracks_npz
-    from t4g_tracker.files import write_tracks_csv as write_tracks_csv
-    from t4g_tracker.files import write_tracks_npz as write_tracks_npz
     from t4g_tracker.metrics import Scores as Scores
     from t4g_tracker.metrics import sample_queries as sample_queries
     from t4g_tracker.metrics import score as score
@@ -35,6 +32,9 @@ if TYPE_CHECKING:
     from t4g_tracker.pipeline import fit as fit
     from t4g_tracker.queries import grid_queries as grid_queries
     from t4g_tracker.queries import read_queries as read_queries
+    from t4g_tracker.track_files import read_tracks_npz as read_tracks_npz
+    from t4g_tracker.track_files import write_tracks_csv as write_tracks_csv
+    from t4g_tracker.track_files import write_tracks_npz as write_tracks_npz
     from t4g_tracker.video import read_video as read_video
 
 __version__ = "0.2.0"
@@ -48,7 +48,7 @@ _HOMES = {
     "metrics": ("Scores", "sample_queries", "score"),
     "pipeline": ("Config", "Fitted", "fit"),
     "queries": ("grid_queries", "read_queries"),
-    "files": ("read_tracks_npz", "write_tracks_csv", "write_tracks_npz"),
+    "track_files": ("read_tracks_npz", "write_tracks_csv", "write_tracks_npz"),
     "video": ("read_video",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from t4g_tracker.errors import CacheError
-from t4g_tracker.files import default_cache_folder, prepare_output_folder, save_torch
+from t4g_tracker.errors import CacheError, OutputError
+from t4g_tracker.files import atomic_write, default_cache_folder, prepare_output_folder
 
 PLACE = "folder with --cache"  # in errors
 FORMAT = 4  # raise when what an entry holds, or how it is computed, changes
@@ -105,6 +105,26 @@ class Cache:
 
     def remove(self, kind: str, key: str) -> None:
         self.path(kind, key).unlink(missing_ok=True)
+
+
+def save_torch(path: Path, payload: Any, place: str) -> None:
+    """Write what ``torch.load`` reads, whole or not at all.
+
+    Args:
+        path: The file; its folder must exist.
+        payload: Plain containers and tensors.
+        place: What the user would choose another one of, for the error message.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    try:
+        with atomic_write(path, place) as temporary:
+            torch.save(payload, temporary)
+    except RuntimeError as error:  # how torch's writer says that the disk took no more
+        raise OutputError(
+            f"{path}: cannot be written, the disk may be full; free some space or choose another {place}"
+        ) from error
 
 
 def _why(error: BaseException) -> str:

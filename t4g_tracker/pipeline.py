@@ -40,7 +40,7 @@ from t4g_tracker.flow.estimator import FlowEstimator, effective_flow, weights_st
 from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.hardware import pick_device, pick_precision
 from t4g_tracker.matching.settings import MatchingConfig
-from t4g_tracker.results import OutputsConfig
+from t4g_tracker.run_files import OutputsConfig
 from t4g_tracker.stage_cache import Controls, Node, Run, Stages, derived
 from t4g_tracker.stage_log import Progress, StageLog, bars_of, no_bar
 from t4g_tracker.tracking.chaining import chain_query_points

@@ -14,10 +14,10 @@ from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features import extractor as features
 from t4g_tracker.features.extractor import check_features, extract_features
 from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
-from t4g_tracker.files import read_tracks_npz
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import score
 from t4g_tracker.pipeline import Config
+from t4g_tracker.track_files import read_tracks_npz
 from t4g_tracker.tracking.track import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.video import read_video, working_frames
@@ -94,8 +94,7 @@ def test_the_bundled_model_finds_points_where_patches_do_not():
     """Zero-shot, on the bundled clip at half size: look-alike fish that bend and turn."""
     video = read_video(ASSETS / "koi.mp4")
     truth, queries, _, _ = read_tracks_npz(ASSETS / "koi.tracks.npz")
-    few = slice(0, 16)
-    video = Video(video.frames[few], video.fps, video.name, video.source)
+    video = Video(video.frames[:16], video.fps, video.name, video.source)
     early = (queries.frame < 16).nonzero().squeeze(1)
     queries = queries.subset(early)
     frames = working_frames(video, (256, 448))
@@ -105,13 +104,6 @@ def test_the_bundled_model_finds_points_where_patches_do_not():
         tracks = track(
             queries, grid, video, MatchingConfig(), TrackingConfig(subpixel=False), VisibilityConfig()
         )
-        return score(
-            tracks,
-            truth.xy[early, few],
-            truth.visibility[early, few],
-            queries.frame,
-            video.size,
-            "strided",
-        ).delta_avg
+        return score(tracks, truth.first(16).subset(early), queries, video.size, "strided").delta_avg
 
     assert delta_avg("track4gen-mini") > delta_avg("patch") + 20

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import os
 import shutil
 import signal
 import subprocess
@@ -19,8 +18,8 @@ import run_tracker
 from t4g_tracker import pipeline as stages
 from t4g_tracker.commands.guarded import LARGE_PAGES, stop_on_interrupt
 from t4g_tracker.datatypes import Tracks
-from t4g_tracker.files import read_tracks_npz, write_tracks_npz
-from t4g_tracker.results import OutputsConfig, result_files
+from t4g_tracker.run_files import OutputsConfig, result_files
+from t4g_tracker.track_files import read_tracks_npz, write_tracks_npz
 
 SIZE = (64, 96)
 POINTS = [{"frame": 0, "x": 40, "y": 40, "name": "nose"}, {"frame": 5, "x": 60.25, "y": 30.5}]
@@ -302,9 +301,9 @@ def test_the_first_ctrl_c_asks_and_the_second_interrupts():
     before = signal.getsignal(signal.SIGINT)
     with contextlib.suppress(KeyboardInterrupt), stop_on_interrupt() as stop:
         assert not stop()
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop()
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         pytest.fail("the second Ctrl-C did not interrupt")
     assert signal.getsignal(signal.SIGINT) is before
 

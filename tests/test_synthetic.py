@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from t4g_tracker.coordinates import inside
-from t4g_tracker.files import read_tracks_npz
 from t4g_tracker.queries import read_queries
 from t4g_tracker.synthetic.koi import koi_pond
 from t4g_tracker.synthetic.layers import Layer, Pose, pose_at, sample, to_canonical, to_frame
@@ -17,6 +16,7 @@ from t4g_tracker.synthetic.random_scenes import random_scene
 from t4g_tracker.synthetic.rendering import render
 from t4g_tracker.synthetic.scene import Scene, flow, pixel_grid, top_layer, tracks
 from t4g_tracker.synthetic.textures import xy_half
+from t4g_tracker.track_files import read_tracks_npz
 from t4g_tracker.video import read_video
 
 ASSETS = Path(__file__).parents[1] / "assets"

@@ -36,7 +36,7 @@ from t4g_tracker.training.track4gen.model_folder import extractor_settings, load
 from t4g_tracker.training.track4gen.objective import ObjectiveConfig, Track4GenObjective
 from t4g_tracker.training.track4gen.real_clips import RealClips, flow_clip
 from t4g_tracker.training.track4gen.settings import ClipsConfig
-from t4g_tracker.visualize.overlay import write_video
+from t4g_tracker.visualize.files import write_video
 
 
 def brightness_at(clip: TrainingClip) -> torch.Tensor:
@@ -224,7 +224,7 @@ def test_a_checkpoint_of_another_starting_point_is_refused(tmp_path, capsys):
     shutil.rmtree(tmp_path / "svd" / "unet")
     shutil.copytree(tmp_path / "other" / "unet", tmp_path / "svd" / "unet")
     assert train_tiny("train-track4gen", tmp_path / "out", "--from", tmp_path / "svd") == 2
-    assert "is of a training with start=" in capsys.readouterr().err
+    assert "was made with start=" in capsys.readouterr().err
 
 
 def test_features_are_taken_as_they_were_trained():

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from t4g_tracker.batch.machines import Machines
 from t4g_tracker.choices import QueryMode
 from t4g_tracker.commands.arguments import RunRequest, add_common_arguments
-
-if TYPE_CHECKING:
-    from t4g_tracker.batch.run import Machines
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,6 @@ class BatchRequest(RunRequest):
 
     @property
     def machines(self) -> Machines:
-        from t4g_tracker.batch.run import Machines
-
         return Machines(self.workers, self.threads, self.ray)
 
 

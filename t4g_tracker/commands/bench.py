@@ -84,7 +84,7 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
 
 def _bench_command(argv: list[str] | None) -> int:
     request = parse_bench(argv)
-    from t4g_tracker.batch.report import Setup
+    from t4g_tracker.batch.html_report import Setup
     from t4g_tracker.cache import Cache
     from t4g_tracker.commands.bench_job import BenchJob
     from t4g_tracker.commands.many_clips import check_run, run_job, with_changes

@@ -17,16 +17,16 @@ from t4g_tracker.commands.arguments import (
 )
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.errors import ConfigError, WeightsError
+from t4g_tracker.features.settings import GROUPS, FeaturesConfig
 
 if TYPE_CHECKING:
-    from t4g_tracker.commands.comparison import Compared
     from t4g_tracker.datatypes import QueryPoints
-    from t4g_tracker.features.settings import FeaturesConfig
     from t4g_tracker.pipeline import Clip, Config
+    from t4g_tracker.results import Result
     from t4g_tracker.stage_cache import Run
 
 # The group of settings whose model an extractor reads, where the model can be chosen.
-MODEL_OF = {"track4gen": "diffusion", "svd": "diffusion", "zeroscope": "zeroscope", "dinov2": "dinov2"}
+MODEL_OF = {name: group for name, group in GROUPS.items() if name not in ("patch", "track4gen-mini")}
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,13 @@ def _choice(text: str) -> Choice:
 def _compare_command(argv: list[str] | None) -> int:
     request = parse_compare(argv)
     from t4g_tracker import Config, read_settings, read_video
-    from t4g_tracker.commands.comparison import score_compared, table_lines, write_comparison
+    from t4g_tracker.commands.comparison import comparison_table, write_comparison
     from t4g_tracker.commands.points import request_queries, request_truth
     from t4g_tracker.commands.runs import run_of
     from t4g_tracker.config import as_dict
     from t4g_tracker.files import prepare_output_folder
     from t4g_tracker.pipeline import open_clip
-    from t4g_tracker.results import describe
+    from t4g_tracker.results import describe, score_results
 
     base = read_settings(Config(), request.config, request.assignments)
     chosen = choose_features(base.features, request.features)
@@ -111,10 +111,13 @@ def _compare_command(argv: list[str] | None) -> int:
 
     clip = open_clip(video, base)
     print(describe(video, queries, clip.size, run.device))
-    rows = []
+    results: list[Result] = []
+    tracking_seconds: dict[str, float] = {}
     for name, config in configs.items():
-        row = track_frozen(clip, config, run, queries, name)
-        rows.append(row if truth is None else score_compared(row, truth, queries, video))
+        result, tracking_seconds[name] = track_frozen(clip, config, run, queries, name)
+        results.append(result)
+    if truth is not None:
+        results = score_results(results, truth, queries, video)
     facts = {
         "video": request.video,
         "points": len(queries),
@@ -123,18 +126,26 @@ def _compare_command(argv: list[str] | None) -> int:
         "settings": {name: as_dict(config) for name, config in configs.items()},
     }
     with run.bar("outputs", "file") as report:
-        files = write_comparison(folder, video, queries, rows, truth, base.outputs, facts, report)
-    print("\n".join(table_lines(rows)))
+        files = write_comparison(
+            folder, video, queries, results, tracking_seconds, truth, base.outputs, facts, report
+        )
+    print("\n".join(comparison_table(results, tracking_seconds).console()))
     if truth is not None:
         print("scores in percent, scaled to 256x256, over all frames but each point's query frame")
     print(f"results in {folder}: {', '.join(sorted(files))}")
     return 0
 
 
-def track_frozen(clip: Clip, config: Config, run: Run, queries: QueryPoints, name: str) -> Compared:
-    """The query points matched with frozen features alone, the same tracks as bench's ``frozen``."""
-    from t4g_tracker.commands.comparison import Compared
+def track_frozen(
+    clip: Clip, config: Config, run: Run, queries: QueryPoints, name: str
+) -> tuple[Result, float]:
+    """The query points matched with frozen features alone, the same tracks as bench's ``frozen``.
+
+    Returns:
+        The result with the seconds of its features, and the seconds of tracking.
+    """
     from t4g_tracker.pipeline import fit_clip
+    from t4g_tracker.results import Result
     from t4g_tracker.stage_log import StageLog
 
     run = replace(run, log=StageLog(peaks=True, device=run.device))  # of this extractor alone
@@ -149,7 +160,7 @@ def track_frozen(clip: Clip, config: Config, run: Run, queries: QueryPoints, nam
     with run.log.stage("matching"), run.bar(name, "frame") as report:
         tracks = fitted.match(queries, progress=report)
     extracted = None if "features" in run.log.cached else run.log.spent("features")[0]
-    return Compared(name, tracks, extracted, run.log.spent("matching")[0])
+    return Result(name, tracks, seconds=extracted), run.log.spent("matching")[0]
 
 
 def choose_features(base: FeaturesConfig, choices: list[Choice]) -> dict[str, FeaturesConfig]:

@@ -65,7 +65,7 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
 
 def _davis_command(argv: list[str] | None) -> int:
     request = parse_davis(argv)
-    from t4g_tracker.batch.report import Setup
+    from t4g_tracker.batch.html_report import Setup
     from t4g_tracker.cache import Cache
     from t4g_tracker.commands.davis_job import DavisJob
     from t4g_tracker.commands.many_clips import check_run, run_job, with_changes

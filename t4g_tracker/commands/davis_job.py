@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
-from t4g_tracker.batch.progress import clip_bar
+from t4g_tracker.batch.outcomes import ClipOutcome
+from t4g_tracker.batch.worker_progress import clip_bar
 from t4g_tracker.choices import QueryMode
 from t4g_tracker.commands.guarded import stop_on_interrupt
 from t4g_tracker.commands.many_clips import Job
@@ -23,7 +23,7 @@ from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.masks import read_foreground, read_mask
 from t4g_tracker.pipeline import fit_clip, open_clip
 from t4g_tracker.queries import grid_queries, read_queries
-from t4g_tracker.results import Row
+from t4g_tracker.results import Result
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import StageLog
 from t4g_tracker.video import read_video
@@ -46,23 +46,21 @@ class DavisJob(Job):
         if not self.annotated:
             video = read_video(self.folder.frames(name))
             rows, seconds, peak = self._track(name, video, self._points(name, video), None, device)
-            tracked = MethodScores(rows[-1].label, {}, seconds, peak)
+            tracked = Result(rows[-1].name, seconds=seconds, peak_memory_mb=peak)
             return ClipOutcome(name, (tracked,), (), video.frame_count, self._overlay(name))
         clip, protocol = self.folder.annotated(name), PointProtocol(self.mode)
-        queries, track_index = protocol.ask(clip)
-        seen = clip.visibility[track_index]
-        truth = Tracks(clip.xy[track_index], seen, torch.ones(seen.shape))
+        queries, track_index = protocol.queries(clip)
+        truth = clip.truth.subset(track_index)
         rows, seconds, peak = self._track(name, clip.video, queries, truth, device)
-        scores = tuple(
-            MethodScores(row.label, protocol.score(clip, queries, track_index, row.tracks), seconds, peak)
-            for row in rows
+        worst = worst_tracks(protocol, clip, queries, track_index, rows[-1].own_tracks)
+        scored = tuple(
+            Result(row.name, measures=row.measures, seconds=seconds, peak_memory_mb=peak) for row in rows
         )
-        worst = worst_tracks(protocol, clip, queries, track_index, rows[-1].tracks)
-        return ClipOutcome(name, scores, worst, clip.video.frame_count, self._overlay(name))
+        return ClipOutcome(name, scored, worst, clip.video.frame_count, self._overlay(name))
 
     def _track(
         self, name: str, video: Video, queries: QueryPoints, truth: Tracks | None, device: str
-    ) -> tuple[list[Row], float, float]:
+    ) -> tuple[list[Result], float, float]:
         """Fit, track and write, as run_tracker.py does; rows, seconds and peak MB of it all."""
         config, folder = self.config(), prepare_output_folder(self.out / name)
         inside = None

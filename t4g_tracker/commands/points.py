@@ -9,10 +9,10 @@ from t4g_tracker.commands.track import TrackRequest
 from t4g_tracker.coordinates import working_size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError
-from t4g_tracker.files import read_tracks_npz
 from t4g_tracker.masks import read_foreground, read_mask
 from t4g_tracker.pipeline import Config
 from t4g_tracker.queries import grid_queries, read_queries
+from t4g_tracker.track_files import read_tracks_npz
 
 
 def request_queries(request: PointsRequest, video: Video) -> QueryPoints:

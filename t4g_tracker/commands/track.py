@@ -20,7 +20,7 @@ from t4g_tracker.commands.arguments import (
 if TYPE_CHECKING:
     from t4g_tracker.datatypes import QueryPoints, Tracks
     from t4g_tracker.pipeline import Fitted
-    from t4g_tracker.results import Row
+    from t4g_tracker.results import Result
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ def parse_track(argv: list[str] | None) -> TrackRequest:
     return request
 
 
-def track_states(fitted: Fitted, queries: QueryPoints) -> list[Row]:
+def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
     """Tracks of the finished tracker; before them, where pictures want them, those of every snapshot.
 
     Snapshots are tracked by matching alone, so that they show the features and nothing else.
     """
-    from t4g_tracker.results import Row
+    from t4g_tracker.results import Result
 
     config, run = fitted.config, fitted.run
     steps = sorted(fitted.adaptation.snapshots) if config.outputs.progress else []
@@ -66,62 +66,63 @@ def track_states(fitted: Fitted, queries: QueryPoints) -> list[Row]:
         steps = [fitted.adaptation.last_step]
     if config.tracking.path:
         fitted.stages.flow.value  # noqa: B018  # read or computed here, apart from tracking
-    rows: list[Row] = []
+    results: list[Result] = []
     frames = fitted.clip.video.frame_count
     total = (len(steps) + config.tracking.path) * frames
     with run.log.stage("tracking"), run.bar("tracking", "frame") as report:
 
         def advance(done: int, _: int) -> None:
-            report(len(rows) * frames + done, total)
+            report(len(results) * frames + done, total)
 
         for step in steps:
             label = f"step {step}" if step else "frozen features"
-            rows.append(Row(label, step, fitted.match(queries, step, advance)))
+            results.append(Result(label, fitted.match(queries, step, advance), step=step))
         if config.tracking.path:
             finished = fitted.track(queries, advance)
-            rows.append(Row("finished tracker", fitted.adaptation.last_step, finished))
-    return rows
+            results.append(Result("finished tracker", finished, step=fitted.adaptation.last_step))
+    return results
 
 
 def write_everything(
     fitted: Fitted,
     queries: QueryPoints,
-    rows: list[Row],
+    results: list[Result],
     truth: Tracks | None,
     folder: Path,
     arguments: dict[str, Any],
     mode: QueryMode = "strided",
-) -> list[Row]:
+) -> list[Result]:
     """Write every file of a run.
 
     Args:
         fitted: Video, settings and history.
         queries: N query points.
-        rows: From ``track_states``; the last is the result.
+        results: From ``track_states``; the last is the run's.
         truth: True tracks of the same points, or None.
         folder: Where to; must exist.
         arguments: Of the command, for the record.
         mode: Which frames count where the truth is known.
 
     Returns:
-        The rows, with their scores where the truth is known.
+        The results, with their measures where the truth is known.
     """
     from t4g_tracker.config import as_dict
-    from t4g_tracker.results import score_rows, write_results, write_run
+    from t4g_tracker.results import score_results
+    from t4g_tracker.run_files import write_results, write_run
 
     video, config, run, adaptation = fitted.clip.video, fitted.config, fitted.run, fitted.adaptation
     if truth is not None:
-        rows = score_rows(rows, truth, queries, video, mode)
+        results = score_results(results, truth, queries, video, mode)
     with run.log.stage("outputs"), run.bar("outputs", "file") as report:
-        write_results(folder, video, queries, rows, adaptation.history, truth, config.outputs, report)
+        write_results(folder, video, queries, results, adaptation.history, truth, config.outputs, report)
     write_run(
         folder,
         arguments=arguments,
         settings=as_dict(config),
         stages=run.log.stages,
-        rows=rows,
+        results=results,
         seed=run.seed,
         device=run.device,
         seconds_per_step=adaptation.seconds_per_step,
     )
-    return rows
+    return results

@@ -18,7 +18,7 @@ from t4g_tracker.synthetic.clips import CLIPS_VERSION, FlowPair, draw_pair, trai
 from t4g_tracker.synthetic.random_motion import log_uniform
 from t4g_tracker.synthetic.textures import choice, uniform
 from t4g_tracker.training.loop.batches import TensorBatch
-from t4g_tracker.training.loop.items import kept_or_drawn
+from t4g_tracker.training.loop.items import cached_or_generated
 
 LARGEST_FLOW_PX = 400.0  # what moves farther teaches nothing, as in RAFT's own training
 
@@ -106,7 +106,7 @@ class FlowViews(Dataset[FlowBatch]):
         def draw() -> FlowPair:
             return _with_flow(draw_pair(train_generator(self.seed, index), size), torch.float16)
 
-        return _with_flow(kept_or_drawn(path, FlowPair, draw), torch.float32)
+        return _with_flow(cached_or_generated(path, FlowPair, draw), torch.float32)
 
 
 def collate_pairs(items: list[FlowBatch]) -> FlowBatch:

@@ -18,7 +18,7 @@ from t4g_tracker.seeds import generator_for
 from t4g_tracker.synthetic.clips import CLIPS_VERSION, TrainingClip, draw_clip, train_generator
 from t4g_tracker.synthetic.scene import pixel_grid
 from t4g_tracker.training.loop.batches import TensorBatch
-from t4g_tracker.training.loop.items import kept_or_drawn
+from t4g_tracker.training.loop.items import cached_or_generated
 
 
 class Clips(Protocol):
@@ -62,7 +62,7 @@ class SyntheticClips:
             return draw()
         size = f"{self.size[0]}x{self.size[1]}"
         name = f"v{CLIPS_VERSION}-{size}-{self.frames}-{self.points}-{self.seed}-{index}.npz"
-        return kept_or_drawn(prepare_output_folder(self.folder) / name, TrainingClip, draw)
+        return cached_or_generated(prepare_output_folder(self.folder) / name, TrainingClip, draw)
 
 
 @dataclass(frozen=True)

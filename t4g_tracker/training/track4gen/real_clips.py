@@ -21,7 +21,7 @@ from t4g_tracker.flow.estimator import FlowEstimator, resolve_flow, weights_stam
 from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.image_sequences import image_files
 from t4g_tracker.synthetic.clips import TrainingClip
-from t4g_tracker.training.loop.items import read_kept, write_kept
+from t4g_tracker.training.loop.items import read_cached, write_cached
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
 from t4g_tracker.video import read_video, working_frames
 
@@ -76,7 +76,7 @@ class RealClips:
 
     def clip(self, index: int) -> TrainingClip:
         """The same clip whenever it is asked for."""
-        clip = read_kept(self.files[index], TrainingClip)
+        clip = read_cached(self.files[index], TrainingClip)
         if clip is None:
             video = self.files[index].stem.rpartition("-")[0]
             (self.folder / f"{video}.done").unlink(missing_ok=True)
@@ -103,7 +103,7 @@ class RealClips:
                 except NothingToFollowError:
                     log.warning("%s, frames from %d: left out: no flow leads there and back", source, begin)
                     continue
-                write_kept(self.folder / f"{name}-{begin:06d}.npz", clip)
+                write_cached(self.folder / f"{name}-{begin:06d}.npz", clip)
             done.touch()
         return sorted(self.folder.glob(f"{glob.escape(name)}-[0-9][0-9][0-9][0-9][0-9][0-9].npz"))
 
