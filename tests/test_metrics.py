@@ -85,6 +85,42 @@ def test_a_small_case_worked_out_by_hand():
     assert found.occlusion_accuracy == pytest.approx(100 * 2 / 4)
 
 
+def test_two_points_in_three_frames_worked_out_by_hand():
+    """In a frame of 128x512 pixels, where one pixel down is two of 256x256 and one across is half of one."""
+    # Point a is queried in frame 0, point b in frame 1, so a counts in frames 1 and 2, b in 0 and 2.
+    #
+    #           seen   predicted seen   off by          at 256x256
+    # a in 1    yes    yes              3 across        1.5
+    # a in 2    no     yes              0               0
+    # b in 0    yes    yes              3 across,
+    #                                   1 down          2.5 (1.5 and 2)
+    # b in 2    yes    no               5 down          10
+    true_xy = torch.tensor([[[20, 30], [40, 35], [60, 40]], [[300, 90], [310, 80], [320, 70]]]).float()
+    xy = true_xy.clone()
+    xy[0, 0], xy[1, 1] = -1000, -1000  # query frames, which are not counted
+    xy[0, 1, 0] += 3
+    xy[1, 0] += torch.tensor([3.0, 1.0])
+    xy[1, 2, 1] += 5
+    seen = torch.tensor([[True, True, False], [True, True, True]])
+    claimed = torch.tensor([[False, True, True], [True, False, False]])
+    tracks = Tracks(xy, claimed, claimed.float())
+    found = score(tracks, Tracks.known(true_xy, seen), queried_in([0, 1]), (128, 512), "strided")
+    # Three are seen. Within 1 px none is, within 2 a in 1, within 4 and 8 also b in 0, within 16 all.
+    assert found.delta_avg == pytest.approx(100 * (0 / 3 + 1 / 3 + 2 / 3 + 2 / 3 + 3 / 3) / 5)
+    assert found.within_1px == 0
+    # Jaccard: hits / (3 seen + false claims). A hit is seen, claimed and near; every other claim is false.
+    #   1 px: no hit, three false claims: 0 / 6.         2 px: a in 1; a in 2 and b in 0 are false: 1 / 5.
+    #   4, 8 and 16 px: a in 1 and b in 0; a in 2 is false: 2 / 4. b in 2 was not claimed and is no hit.
+    assert found.average_jaccard == pytest.approx(100 * (0 / 6 + 1 / 5 + 2 / 4 + 2 / 4 + 2 / 4) / 5)
+    # Of four counted, a in 1 and b in 0 have the right visibility.
+    assert found.occlusion_accuracy == pytest.approx(100 * 2 / 4)
+    # In first mode b counts in frame 2 alone: seen are a in 1 and b in 2, claims are a in 1 and a in 2.
+    first = score(tracks, Tracks.known(true_xy, seen), queried_in([0, 1]), (128, 512), "first")
+    assert first.delta_avg == pytest.approx(100 * (0 / 2 + 1 / 2 + 1 / 2 + 1 / 2 + 2 / 2) / 5)
+    assert first.average_jaccard == pytest.approx(100 * (0 / 4 + 1 / 3 + 1 / 3 + 1 / 3 + 1 / 3) / 5)
+    assert first.occlusion_accuracy == pytest.approx(100 * 1 / 3)
+
+
 @pytest.mark.parametrize(
     ("error_px", "delta_avg"), [(0.999, 100), (1.0, 80), (4.0, 40), (15.999, 20), (16.0, 0)]
 )
