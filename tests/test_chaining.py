@@ -47,7 +47,7 @@ def test_carried_points_are_in_pixels_of_the_video_whatever_size_flow_has(slide,
 
 @pytest.mark.parametrize("query_frame", [0, 4, 9])
 def test_the_cycle_error_of_chained_flow_is_how_far_it_has_drifted(query_frame):
-    """Half a pixel too far each step there, none on the way back, at twice the working size."""
+    """Forward flow is half a pixel too far each step, backward flow exact; both at twice the working size."""
     forward = torch.tensor([3.5, 0.0]).view(1, 2, 1, 1).expand(9, 2, 64, 128).clone()
     backward = torch.tensor([-3.0, 0.0]).view(1, 2, 1, 1).expand(9, 2, 64, 128).clone()
     flow, query_xy = FlowSequence(forward, backward), torch.tensor([[30.0, 12.0]])

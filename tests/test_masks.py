@@ -82,7 +82,7 @@ def test_a_mask_is_what_is_not_zero(tmp_path, name, image):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "reason"),
     [
         ("gone.png", None, "no such file"),
         ("text.png", b"not an image", "not an image"),
@@ -90,7 +90,7 @@ def test_a_mask_is_what_is_not_zero(tmp_path, name, image):
         ("black.png", np.zeros((36, 64), np.uint8), "nothing inside"),
     ],
 )
-def test_bad_masks_are_refused_by_name(tmp_path, name, content, said):
+def test_bad_masks_are_refused_by_name(tmp_path, name, content, reason):
     path = tmp_path / name
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -99,4 +99,4 @@ def test_bad_masks_are_refused_by_name(tmp_path, name, content, said):
     with pytest.raises(QueryError) as caught:
         read_mask(path, VIDEO)
     assert str(caught.value).startswith(f"{path}: ")
-    assert said in str(caught.value)
+    assert reason in str(caught.value)

@@ -1,4 +1,4 @@
-"""Tracking, through ``track`` alone: points of a known motion are found, and hidden ones are told hidden."""
+"""Tracking, through ``track`` alone: points of a known motion are found, hidden ones reported hidden."""
 
 import dataclasses
 
@@ -73,7 +73,7 @@ def test_a_hidden_point_is_reported_hidden_and_found_again(slide, ask):
     queries = ask((0, 50, 30), (0, 70, 40), (19, 60, 20))
     tracks = tracked(clip, queries)
     xy, _ = clip.follow(queries)
-    reach = torch.tensor([8.0, 0.0])  # what lies this near the bar's edge may be told either way
+    reach = torch.tensor([8.0, 0.0])  # what lies this near the bar's edge may be reported either way
     for t in range(20):
         near = torch.stack([clip.covered(xy[:, t] + shift, t) for shift in (-reach, 0 * reach, reach)])
         assert not tracks.visibility[near.all(0), t].any()
@@ -133,7 +133,7 @@ def smooth_grid(frames: int, frequencies: torch.Tensor) -> FeatureGrid:
 
 
 def drifting_flow(frames: int, drift: float) -> FlowSequence:
-    """2 px to the right, ``drift`` too much on the way there and none on the way back."""
+    """2 px to the right, ``drift`` too much forward and exact backward."""
     forward = torch.tensor([2.0 + drift, 0.0]).view(1, 2, 1, 1).expand(frames - 1, 2, 64, 128)
     backward = torch.tensor([-2.0, 0.0]).view(1, 2, 1, 1).expand(frames - 1, 2, 64, 128)
     return FlowSequence(forward.clone(), backward.clone())
@@ -185,9 +185,9 @@ def test_tracks_are_in_pixels_of_the_original_video(slide, ask):
     clip = slide()
     large = torch.nn.functional.interpolate(clip.frames.float(), scale_factor=2, mode="bilinear")
     video = Video(large.round().byte().permute(0, 2, 3, 1).contiguous().numpy(), 24.0, "large", "large.mp4")
-    queries, asked = ask((0, 60, 80)), ask((0, (60 - 0.5) / 2, (80 - 0.5) / 2))
+    queries, in_clip = ask((0, 60, 80)), ask((0, (60 - 0.5) / 2, (80 - 0.5) / 2))
     tracks = track(queries, clip.features(), video, MatchingConfig(), UNREFINED, VisibilityConfig())
-    xy, _ = clip.follow(asked)
+    xy, _ = clip.follow(in_clip)
     assert (tracks.xy - (2 * xy + 0.5)).norm(dim=-1).max() < 3.2  # twice the 1.6 px of the smaller video
 
 

@@ -103,8 +103,8 @@ def test_a_drifting_trajectory_is_cut_where_the_direct_flow_first_contradicts_it
 
     found = drifting_trajectories(slipped)
     end = found.start + found.length
-    told = found.start <= 4  # the direct flow from frame 4 to 8 is the first to contradict
-    assert not (told & (end > 8)).any()  # so none of their training pairs spans the drift
+    covered = found.start <= 4  # the direct flow from frame 4 to 8 is the first to contradict
+    assert not (covered & (end > 8)).any()  # so none of their training pairs spans the drift
     assert (end == 8).any()
     assert (found.start == 8).any()
 
@@ -123,17 +123,17 @@ def test_a_direct_flow_that_agrees_or_is_not_consistent_cuts_nothing(direct):
 
 
 def test_at_most_the_wanted_number_of_direct_flows_is_computed():
-    asked = []
+    computed = []
 
     def direct_flow(pairs):
-        asked.extend(pairs)
+        computed.extend(pairs)
         return torch.zeros(len(pairs), 2, 64, 64)
 
     config = TrajectoriesConfig(direct_pairs=5)
     chain_flow(constant_flow((0.0, 0.0), 60, (64, 64)), config, (64, 64), direct_flow)
-    forward = asked[0::2]
+    forward = computed[0::2]
     assert len(forward) == 5
-    assert [(j, i) for i, j in forward] == asked[1::2]
+    assert [(j, i) for i, j in forward] == computed[1::2]
     assert {j - i for i, j in forward} == {4, 8, 16}
 
 

@@ -190,10 +190,10 @@ def test_missing_and_empty_paths_are_named(tmp_path):
 
 
 def test_one_frame_makes_no_track(tmp_path):
-    said = "has 1 frame, but a track needs at least 2 frames"
-    assert said in message_of(write_video(tmp_path / "one.mp4", moving_square(1)))
-    assert said in message_of(write_folder(tmp_path / "one", {"0.png": moving_square(1)[0]}))
-    assert said in message_of(tmp_path / "one" / "0.png")
+    reason = "has 1 frame, but a track needs at least 2 frames"
+    assert reason in message_of(write_video(tmp_path / "one.mp4", moving_square(1)))
+    assert reason in message_of(write_folder(tmp_path / "one", {"0.png": moving_square(1)[0]}))
+    assert reason in message_of(tmp_path / "one" / "0.png")
 
 
 def test_a_song_is_no_video(tmp_path):

@@ -30,9 +30,9 @@ def refine_positions(
 ) -> Tensor:
     """Refine matched positions against the query frame's pixels.
 
-    A refined position is accepted if its cycle error, the distance of Lucas-Kanade's way back
-    from the query point, is at most one pixel and the move at most ``reach_px``; otherwise the
-    match stays. Both lengths are in pixels of a frame of ``pixels`` pixels; in a smaller frame
+    A refined position is accepted if its cycle error, the distance from the query point after
+    Lucas-Kanade back to the query frame, is at most one pixel and the move at most ``reach_px``;
+    otherwise the match stays. Both lengths are in pixels of a frame of ``pixels`` pixels; in a smaller frame
     they are its own pixels.
 
     Args:
