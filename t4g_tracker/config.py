@@ -8,7 +8,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,18 +31,29 @@ MOVED = {  # settings of version 0.1 that have another name now
 }
 
 
-def read_settings(base: Settings, file: Path | None, assignments: list[str]) -> Settings:
-    """Settings from the defaults, then a YAML file, then ``--set``; each checked."""
+def read_settings(
+    base: Settings, file: str | Path | None = None, assignments: Sequence[str] = ()
+) -> Settings:
+    """Settings from the defaults, then a YAML file, then single assignments; each checked.
+
+    Args:
+        base: The settings to change, ``Config()`` for the defaults.
+        file: YAML file of nested settings, or the name of one that comes with the program, such as "fast".
+        assignments: As ``--set`` takes them: "adaptation.steps=300".
+
+    Raises:
+        ConfigError: If a name, a type or a value is wrong; the message names it and the remedy.
+    """
     if file is not None:
-        base = apply_settings(base, read_yaml(_find_config(file)), str(file))
+        base = apply_settings(base, read_yaml(_find_config(Path(file))), str(file))
     return apply_settings(base, read_assignments(assignments), "--set")
 
 
 def _find_config(file: Path) -> Path:
-    """The file as given; for NAME or configs/NAME that is not there, the project's own."""
-    shipped = CONFIGS / file.name
+    """The file as given; if there is none, the program's own of that name, with or without its ending."""
+    shipped = CONFIGS / file.with_suffix(".yaml").name
     plain = file.parent in (Path(), Path("configs"))
-    return shipped if plain and not file.exists() and shipped.exists() else file
+    return shipped if plain and not file.is_file() and shipped.exists() else file
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -74,7 +85,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     return parsed
 
 
-def read_assignments(assignments: list[str]) -> dict[str, Any]:
+def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     """Turn ``["adaptation.steps=2000", ...]`` into nested settings; values are read as YAML.
 
     Raises:
