@@ -32,7 +32,8 @@ def track(argv: list[str] | None) -> int:
     from t4g_tracker.commands.points import read_foreground_of, request_queries, request_truth
     from t4g_tracker.commands.runs import run_of
     from t4g_tracker.files import prepare_output_folder
-    from t4g_tracker.pipeline import fit_clip, open_clip
+    from t4g_tracker.fitted import fit_clip
+    from t4g_tracker.pipeline import open_clip
     from t4g_tracker.results import closing_lines, describe
     from t4g_tracker.run_files import result_files
 

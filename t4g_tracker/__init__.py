@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from t4g_tracker.datatypes import Tracks as Tracks
     from t4g_tracker.datatypes import Video as Video
     from t4g_tracker.errors import TrackerError as TrackerError
+    from t4g_tracker.fitted import Fitted as Fitted
+    from t4g_tracker.fitted import fit as fit
     from t4g_tracker.metrics import Scores as Scores
     from t4g_tracker.metrics import sample_queries as sample_queries
     from t4g_tracker.metrics import score as score
     from t4g_tracker.pipeline import Config as Config
-    from t4g_tracker.pipeline import Fitted as Fitted
-    from t4g_tracker.pipeline import fit as fit
     from t4g_tracker.queries import grid_queries as grid_queries
     from t4g_tracker.queries import read_queries as read_queries
     from t4g_tracker.track_files import read_tracks_npz as read_tracks_npz
@@ -46,7 +46,8 @@ _HOMES = {
     "datatypes": ("QueryPoints", "Tracks", "Video"),
     "errors": ("TrackerError",),
     "metrics": ("Scores", "sample_queries", "score"),
-    "pipeline": ("Config", "Fitted", "fit"),
+    "fitted": ("Fitted", "fit"),
+    "pipeline": ("Config",),
     "queries": ("grid_queries", "read_queries"),
     "track_files": ("read_tracks_npz", "write_tracks_csv", "write_tracks_npz"),
     "video": ("read_video",),

@@ -10,8 +10,9 @@ import numpy as np
 
 from t4g_tracker.arrays import ArrayLike, as_queries, as_video
 from t4g_tracker.datatypes import Video
+from t4g_tracker.fitted import fit
 from t4g_tracker.masks import read_foreground
-from t4g_tracker.pipeline import Config, fit
+from t4g_tracker.pipeline import Config
 from t4g_tracker.video import read_video
 
 

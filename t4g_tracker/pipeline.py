@@ -1,19 +1,16 @@
-"""From a video to an adapter fitted to it, and from query points to tracks.
+"""The stages between a video and an adapter fitted to it, and every setting of them.
 
-``plan`` writes down the order of the stages, once; ``fit`` runs them. No mathematics: frozen features are in
-t4g_tracker/features/, optical flow in t4g_tracker/flow/, trajectories in t4g_tracker/trajectories.py, the
-optimisation in adaptation/loop.py, matching in t4g_tracker/tracking/track.py.
+``plan`` writes down their order, once. No mathematics: frozen features are in t4g_tracker/features/, optical
+flow in t4g_tracker/flow/, trajectories in t4g_tracker/trajectories.py, the optimisation in
+adaptation/loop.py. ``fit`` in t4g_tracker/fitted.py runs them and tracks.
 
-This module alone knows what learns (``adaptation``); commands and the Python interface build on it.
+This module alone imports ``adaptation``, which holds whatever learns.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,11 +20,10 @@ from adaptation.loop import adapt
 from adaptation.prepare import PreparedFeatures, prepare_features
 from adaptation.result import Adaptation
 from adaptation.settings import AdaptationConfig
-from t4g_tracker.arrays import ArrayLike, as_masks, as_queries
-from t4g_tracker.cache import Cache, digest, make_key
+from t4g_tracker.cache import digest, make_key
 from t4g_tracker.choices import Precision
 from t4g_tracker.coordinates import Size, WorkingSizeConfig, working_size
-from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Trajectories, Video
+from t4g_tracker.datatypes import FeatureGrid, FlowSequence, Trajectories, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.extractor import (
     check_features,
@@ -38,16 +34,14 @@ from t4g_tracker.features.extractor import (
 from t4g_tracker.features.settings import SIZE_MULTIPLE, FeaturesConfig
 from t4g_tracker.flow.estimator import FlowEstimator, effective_flow, weights_stamp
 from t4g_tracker.flow.settings import FlowConfig, flow_size
-from t4g_tracker.hardware import pick_device, pick_precision
+from t4g_tracker.hardware import pick_precision
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.run_files import OutputsConfig
 from t4g_tracker.stage_cache import Controls, Node, Run, Stages, derived
-from t4g_tracker.stage_log import Progress, StageLog, bars_of, no_bar
-from t4g_tracker.tracking.chaining import chain_query_points
-from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.track import TrackingConfig
 from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
-from t4g_tracker.video import content_hash, read_video, working_frames
+from t4g_tracker.video import content_hash, working_frames
 
 log = logging.getLogger(__name__)
 
@@ -264,138 +258,3 @@ def _effective(config: Config, device: torch.device) -> tuple[AdaptationConfig, 
         return untrained, MatchingConfig()
     snapshots = tuple(sorted({step for step in given.snapshots if step < given.steps}))
     return replace(given, precision=precision, width=width, snapshots=snapshots), config.matching
-
-
-def fit(
-    video: Video | str | Path,
-    config: Config | None = None,
-    *,
-    device: str | torch.device = "auto",
-    seed: int = 0,
-    masks: ArrayLike | None = None,
-    cache: str | Path | bool = True,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Fitted:
-    """Fit an adapter to a video: once, for any number of questions.
-
-    Args:
-        video: From ``read_video`` or ``as_video``; or a path, which is read.
-        config: Every setting; None takes the defaults.
-        device: ``auto`` takes CUDA, then MPS, then the CPU.
-        seed: The same seed on the same machine gives the same tracks.
-        masks: (T, H, W) bool, size of the video: half of the training pairs then come from inside.
-        cache: Folder in which features, flow and fitted weights are found again and left; True is the
-            commands' own, False caches nothing.
-        progress: Called with (stage, done, in all) while it works.
-
-    Returns:
-        The fitted tracker; ``track`` it as often as you like.
-
-    Raises:
-        TrackerError: If the video, the settings or the masks cannot be used, or a model is missing.
-
-    Example:
-        fitted = fit(read_video("x.mp4"))
-        tracks = fitted.track([[0, 120, 80], [12, 40, 96]])  # frame, x, y
-    """
-    config = config or Config()
-    video = read_video(video) if isinstance(video, str | Path) else video
-    size = working_size(video.size, config.working_size)
-    foreground = None if masks is None else as_masks(masks, video, size)
-    device = pick_device(device) if isinstance(device, str) else device
-    run = Run(
-        device=device,
-        seed=seed,
-        cache=None if cache is False else Cache() if cache is True else Cache(Path(cache)),
-        bar=no_bar if progress is None else bars_of(progress),
-        log=StageLog(device=device),
-    )
-    return fit_clip(open_clip(video, config, foreground), config, run)
-
-
-def fit_clip(clip: Clip, config: Config, run: Run) -> Fitted:
-    """``fit`` for a clip that is open already, run as ``run`` says."""
-    stages = plan(clip, config, run)
-    fitting = bool(config.adaptation.steps) and not stages.adaptation.cached
-    if fitting or (config.tracking.path and not stages.flow.cached):
-        method = stages.estimator.value.config.method  # its weights are loaded before any long work
-        if config.flow.method == "auto":
-            log.info("optical flow: %s", method)
-    prepared = stages.prepared.value  # the adapter corrects them, fitted now or before
-    return Fitted(clip, config, run, stages, prepared, stages.adaptation.value)
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A video with an adapter fitted to it: ask it for tracks as often as you like."""
-
-    clip: Clip
-    config: Config
-    run: Run
-    stages: Plan
-    prepared: PreparedFeatures
-    adaptation: Adaptation
-
-    def track(self, points: QueryPoints | ArrayLike, progress: Progress | None = None) -> Tracks:
-        """Follow query points through all frames: matching, and paths along the flow.
-
-        Args:
-            points: Query points; or (N, 3) frame, x, y; or (N, 2) x, y in frame 0; original pixels.
-            progress: Called with (frames done, frames in all).
-
-        Returns:
-            N tracks over T frames.
-
-        Raises:
-            QueryError: If the points cannot be used.
-        """
-        flow = self.stages.flow.value if self.config.tracking.path else None
-        return self._track(self.adapted, points, flow, progress)
-
-    def match(
-        self, points: QueryPoints | ArrayLike, step: int | None = None, progress: Progress | None = None
-    ) -> Tracks:
-        """Find query points by matching alone, which shows what the features are worth.
-
-        Args:
-            points: As ``track`` takes them.
-            step: With the adapter as it was after so many steps; 0 is the frozen features, None the last.
-            progress: Called with (frames done, frames in all).
-        """
-        adapted = self.adapted if step in (None, self.adaptation.last_step) else self.adapted_features(step)
-        return self._track(adapted, points, None, progress)
-
-    def chain(self, points: QueryPoints | ArrayLike) -> Tracks:
-        """Carry query points along by flow alone: the baseline without any features."""
-        queries = as_queries(points, self.clip.video)
-        threshold_px = self.config.trajectories.cycle_threshold_px
-        return chain_query_points(queries, self.stages.flow.value, self.clip.video.size, threshold_px)
-
-    @cached_property
-    def adapted(self) -> FeatureGrid:
-        """The features that the finished tracker matches."""
-        return self.adapted_features(None)
-
-    def adapted_features(self, step: int | None) -> FeatureGrid:
-        """Features corrected by the adapter as it was after ``step`` steps; None is the last."""
-        return self.adaptation.apply(self.prepared, self.clip.frames, self.run.device, step)
-
-    def _track(
-        self,
-        features: FeatureGrid,
-        points: QueryPoints | ArrayLike,
-        flow: FlowSequence | None,
-        progress: Progress | None,
-    ) -> Tracks:
-        config, video = self.config, self.clip.video
-        return track(
-            as_queries(points, video),
-            features,
-            video,
-            config.matching,
-            config.tracking,
-            config.visibility,
-            flow,
-            self.run.device,
-            progress,
-        )

@@ -16,8 +16,9 @@ from t4g_tracker.commands.compare_features import Choice, choose_features
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
+from t4g_tracker.fitted import fit_clip
 from t4g_tracker.metrics import score
-from t4g_tracker.pipeline import Config, fit_clip, open_clip
+from t4g_tracker.pipeline import Config, open_clip
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.track_files import read_tracks_npz
 from t4g_tracker.video import read_video

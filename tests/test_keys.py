@@ -10,7 +10,8 @@ import torch
 from t4g_tracker import hardware, pipeline
 from t4g_tracker.choices import Extractor
 from t4g_tracker.config import as_dict, read_settings
-from t4g_tracker.pipeline import Config, fit_clip, open_clip, plan
+from t4g_tracker.fitted import fit_clip
+from t4g_tracker.pipeline import Config, open_clip, plan
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import StageLog
 

@@ -12,7 +12,13 @@ MODULES = sorted(
     [*ROOT.glob("t4g_tracker/**/*.py"), *ROOT.glob("adaptation/**/*.py"), ROOT / "run_tracker.py"]
 )
 DOOR = "t4g_tracker.pipeline"  # alone knows what learns
-FACES = {"t4g_tracker", "t4g_tracker.api", "run_tracker"}  # with the commands, all that know the door
+# With the commands, all that may import it.
+FACES = {
+    "t4g_tracker",
+    "t4g_tracker.fitted",
+    "t4g_tracker.api",
+    "run_tracker",
+}
 WHAT_LEARNS_MAY_USE = {  # of t4g_tracker
     "choices",
     "coordinates",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from t4g_tracker import api, pipeline
+from t4g_tracker import api, fitted
 from t4g_tracker.config import read_settings
 from t4g_tracker.pipeline import Config
 
@@ -33,7 +33,7 @@ def test_a_snippet_runs_as_printed(page, number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("T4G_CACHE", str(tmp_path / "cache"))
     small = read_settings(Config(), "configs/fast.yaml")
-    for module in (api, pipeline):  # where no settings are given
+    for module in (api, fitted):  # where no settings are given
         monkeypatch.setattr(module, "Config", lambda: small)
     code = re.sub(r"steps=\d\d+", "steps=2", snippets(page)[number])
     found = {}

@@ -144,7 +144,7 @@ def track_frozen(
     Returns:
         The result with the seconds of its features, and the seconds of tracking.
     """
-    from t4g_tracker.pipeline import fit_clip
+    from t4g_tracker.fitted import fit_clip
     from t4g_tracker.results import Result
     from t4g_tracker.stage_log import StageLog
 

@@ -20,8 +20,9 @@ from t4g_tracker.datasets.protocols import PointProtocol, worst_tracks
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError
 from t4g_tracker.files import prepare_output_folder
+from t4g_tracker.fitted import fit_clip
 from t4g_tracker.masks import read_foreground, read_mask
-from t4g_tracker.pipeline import fit_clip, open_clip
+from t4g_tracker.pipeline import open_clip
 from t4g_tracker.queries import grid_queries, read_queries
 from t4g_tracker.results import Result
 from t4g_tracker.stage_cache import Run

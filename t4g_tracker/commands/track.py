@@ -19,7 +19,7 @@ from t4g_tracker.commands.arguments import (
 
 if TYPE_CHECKING:
     from t4g_tracker.datatypes import QueryPoints, Tracks
-    from t4g_tracker.pipeline import Fitted
+    from t4g_tracker.fitted import Fitted
     from t4g_tracker.results import Result
 
 
@@ -61,9 +61,10 @@ def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
     from t4g_tracker.results import Result
 
     config, run = fitted.config, fitted.run
-    steps = sorted(fitted.adaptation.snapshots) if config.outputs.progress else []
+    last = fitted.stages.adaptation.value.last_step
+    steps = sorted(fitted.stages.adaptation.value.snapshots) if config.outputs.progress else []
     if not config.tracking.path and not steps:
-        steps = [fitted.adaptation.last_step]
+        steps = [last]
     if config.tracking.path:
         fitted.stages.flow.value  # noqa: B018  # read or computed here, apart from tracking
     results: list[Result] = []
@@ -79,7 +80,7 @@ def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
             results.append(Result(label, fitted.match(queries, step, advance), step=step))
         if config.tracking.path:
             finished = fitted.track(queries, advance)
-            results.append(Result("finished tracker", finished, step=fitted.adaptation.last_step))
+            results.append(Result("finished tracker", finished, step=last))
     return results
 
 
@@ -110,7 +111,12 @@ def write_everything(
     from t4g_tracker.results import score_results
     from t4g_tracker.run_files import write_results, write_run
 
-    video, config, run, adaptation = fitted.clip.video, fitted.config, fitted.run, fitted.adaptation
+    video, config, run, adaptation = (
+        fitted.clip.video,
+        fitted.config,
+        fitted.run,
+        fitted.stages.adaptation.value,
+    )
     if truth is not None:
         results = score_results(results, truth, queries, video, mode)
     with run.log.stage("outputs"), run.bar("outputs", "file") as report:

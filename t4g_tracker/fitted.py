@@ -1,0 +1,165 @@
+"""Fit an adapter to a video once, ask about it often."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from t4g_tracker.arrays import ArrayLike, as_masks, as_queries
+from t4g_tracker.cache import Cache
+from t4g_tracker.coordinates import working_size
+from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Video
+from t4g_tracker.hardware import pick_device
+from t4g_tracker.pipeline import Clip, Config, Plan, open_clip, plan
+from t4g_tracker.stage_cache import Run
+from t4g_tracker.stage_log import Progress, StageLog, bars_of, no_bar
+from t4g_tracker.tracking.chaining import chain_query_points
+from t4g_tracker.tracking.track import track
+from t4g_tracker.video import read_video
+
+log = logging.getLogger(__name__)
+
+
+def fit(
+    video: Video | str | Path,
+    config: Config | None = None,
+    *,
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    masks: ArrayLike | None = None,
+    cache: str | Path | bool = True,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Fitted:
+    """Fit an adapter to a video: once, for any number of questions.
+
+    Args:
+        video: From ``read_video`` or ``as_video``; or a path, which is read.
+        config: Every setting; None takes the defaults.
+        device: ``auto`` takes CUDA, then MPS, then the CPU.
+        seed: The same seed on the same machine gives the same tracks.
+        masks: (T, H, W) bool, size of the video: half of the training pairs then come from inside.
+        cache: Folder in which features, flow and fitted weights are found again and left; True is the
+            commands' own, False caches nothing.
+        progress: Called with (stage, done, in all) while it works.
+
+    Returns:
+        The fitted tracker; ``track`` it as often as you like.
+
+    Raises:
+        TrackerError: If the video, the settings or the masks cannot be used, or a model is missing.
+
+    Example:
+        fitted = fit(read_video("x.mp4"))
+        tracks = fitted.track([[0, 120, 80], [12, 40, 96]])  # frame, x, y
+    """
+    config = config or Config()
+    video = read_video(video) if isinstance(video, str | Path) else video
+    size = working_size(video.size, config.working_size)
+    foreground = None if masks is None else as_masks(masks, video, size)
+    device = pick_device(device) if isinstance(device, str) else device
+    run = Run(
+        device=device,
+        seed=seed,
+        cache=None if cache is False else Cache() if cache is True else Cache(Path(cache)),
+        bar=no_bar if progress is None else bars_of(progress),
+        log=StageLog(device=device),
+    )
+    return fit_clip(open_clip(video, config, foreground), config, run)
+
+
+def fit_clip(clip: Clip, config: Config, run: Run) -> Fitted:
+    """``fit`` for a clip that is open already, run as ``run`` says."""
+    stages = plan(clip, config, run)
+    fitting = bool(config.adaptation.steps) and not stages.adaptation.cached
+    if fitting or (config.tracking.path and not stages.flow.cached):
+        method = stages.estimator.value.config.method  # its weights are loaded before any long work
+        if config.flow.method == "auto":
+            log.info("optical flow: %s", method)
+    # what every question needs is computed now; flow, unless fitting needed it, when a question does
+    _ = stages.prepared.value, stages.adaptation.value
+    return Fitted(clip, config, run, stages)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A video with an adapter fitted to it: ask it for tracks as often as you like."""
+
+    clip: Clip
+    config: Config
+    run: Run
+    stages: Plan
+
+    def track(self, points: QueryPoints | ArrayLike, progress: Progress | None = None) -> Tracks:
+        """Follow query points through all frames: matching, and paths along the flow.
+
+        Args:
+            points: Query points; or (N, 3) frame, x, y; or (N, 2) x, y in frame 0; original pixels.
+            progress: Called with (frames done, frames in all).
+
+        Returns:
+            N tracks over T frames.
+
+        Raises:
+            QueryError: If the points cannot be used.
+        """
+        flow = self.stages.flow.value if self.config.tracking.path else None
+        return self._track(self.adapted, points, flow, progress)
+
+    def match(
+        self, points: QueryPoints | ArrayLike, step: int | None = None, progress: Progress | None = None
+    ) -> Tracks:
+        """Find query points by matching alone, which shows what the features are worth.
+
+        Args:
+            points: As ``track`` takes them.
+            step: With the adapter as it was after so many steps; 0 is the frozen features, None the last.
+            progress: Called with (frames done, frames in all).
+        """
+        adapted = (
+            self.adapted
+            if step in (None, self.stages.adaptation.value.last_step)
+            else self.adapted_features(step)
+        )
+        return self._track(adapted, points, None, progress)
+
+    def chain(self, points: QueryPoints | ArrayLike) -> Tracks:
+        """Carry query points along by flow alone: the baseline without any features."""
+        queries = as_queries(points, self.clip.video)
+        threshold_px = self.config.trajectories.cycle_threshold_px
+        return chain_query_points(queries, self.stages.flow.value, self.clip.video.size, threshold_px)
+
+    @cached_property
+    def adapted(self) -> FeatureGrid:
+        """The features that the finished tracker matches."""
+        return self.adapted_features(None)
+
+    def adapted_features(self, step: int | None) -> FeatureGrid:
+        """Features corrected by the adapter as it was after ``step`` steps; None is the last."""
+        return self.stages.adaptation.value.apply(
+            self.stages.prepared.value, self.clip.frames, self.run.device, step
+        )
+
+    def _track(
+        self,
+        features: FeatureGrid,
+        points: QueryPoints | ArrayLike,
+        flow: FlowSequence | None,
+        progress: Progress | None,
+    ) -> Tracks:
+        config, video = self.config, self.clip.video
+        return track(
+            as_queries(points, video),
+            features,
+            video,
+            config.matching,
+            config.tracking,
+            config.visibility,
+            flow,
+            self.run.device,
+            progress,
+        )
