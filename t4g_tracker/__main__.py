@@ -13,20 +13,28 @@ COMMANDS = {
         "show frozen features of several extractors side by side on one video",
     ),
     "train-autoencoder": (
-        "t4g_tracker.commands.train_track4gen:train_autoencoder",
+        "t4g_tracker.commands.train_autoencoder:main",
         "train the mini model's autoencoder on synthetic clips",
     ),
     "train-flow": (
-        "t4g_tracker.commands.train_flow:train_flow",
+        "t4g_tracker.commands.train_flow:main",
         "train a small optical flow network on synthetic pairs of frames",
     ),
     "bench-flow": (
-        "t4g_tracker.commands.bench_flow:bench_flow",
-        "measure optical flow on synthetic pairs kept apart from training",
+        "t4g_tracker.commands.bench_flow:main",
+        "measure optical flow on synthetic pairs that no training sees",
     ),
     "train-track4gen": (
-        "t4g_tracker.commands.train_track4gen:train_track4gen",
+        "t4g_tracker.commands.train_track4gen:main",
         "train a video diffusion model whose features match points",
+    ),
+    "fit-readout": (
+        "t4g_tracker.commands.fit_readout:main",
+        "fit a trained UNet's last convolution anew for denoising",
+    ),
+    "paint-strip": (
+        "t4g_tracker.commands.paint_strip:main",
+        "paint what a video diffusion model makes of a video",
     ),
     "make-synthetic-val": (
         "t4g_tracker.commands.make_synthetic_val:main",

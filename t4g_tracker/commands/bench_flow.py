@@ -1,4 +1,4 @@
-"""``t4g bench-flow``: optical flow measured on synthetic pairs that no training has seen."""
+"""``t4g bench-flow``: measure optical flow on synthetic pairs that no training has seen."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import argparse
 import sys
 import time
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.commands.arguments import add_assignments, add_device, guarded
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.flow.estimator import FlowEstimator
-from t4g_tracker.flow.settings import FlowConfig
-from t4g_tracker.hardware import pick_device
-from t4g_tracker.synthetic.clips import FlowPair, val_pairs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from t4g_tracker.flow.estimator import FlowEstimator
+    from t4g_tracker.flow.settings import FlowConfig
+    from t4g_tracker.synthetic.clips import FlowPair
 
 HEADING = "| flow | mean | median | within 1 px | mean where seen | ms a flow |\n|---|---|---|---|---|---|"
 
@@ -50,6 +51,8 @@ def score_flow(estimator: FlowEstimator, pairs: list[FlowPair]) -> FlowScores:
     Returns:
         Errors in pixels of the frames, and time.
     """
+    import torch
+
     errors, masks, begin = [], [], time.perf_counter()
     for pair in pairs:
         found = estimator.pairs(torch.stack([pair.first, pair.second]), [(0, 1), (1, 0)]).float()
@@ -73,17 +76,37 @@ def _share(which: Tensor) -> float:
     return float(which.float().mean())
 
 
-def bench_flow(argv: list[str] | None = None) -> int:
-    """``t4g bench-flow``: returns the exit code."""
-    return guarded(_bench_flow, argv)
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    return guarded(_main, argv)
 
 
-def _bench_flow(argv: list[str] | None) -> int:
+def _main(argv: list[str] | None) -> int:
+    request = _parse(argv)
+    if request.pairs < 1 or min(request.height, request.width) < 128:
+        raise ConfigError("t4g bench-flow: --pairs must be at least 1, --height and --width at least 128")
+
+    from t4g_tracker.flow.estimator import FlowEstimator
+    from t4g_tracker.hardware import pick_device
+    from t4g_tracker.synthetic.clips import val_pairs
+
+    methods = _methods(request.assignments)
+    device = pick_device(request.device)
+    pairs = val_pairs(request.pairs, (request.height, request.width))
+    sys.stdout.write(f"{HEADING}\n")
+    for name, config in methods.items():
+        sys.stdout.write(score_flow(FlowEstimator(config, device), pairs).row(name) + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="t4g bench-flow",
-        description="End-point errors of DIS, of the bundled RAFT if it is there, of what --set asks for.",
+        description="End-point errors on synthetic pairs that no training has seen: of DIS, of the bundled "
+        "RAFT if present, and of the settings of --set.",
     )
-    parser.add_argument("--pairs", type=int, default=40, help="how many pairs (default 40)")
+    parser.add_argument("--pairs", type=int, default=40, help="number of pairs (default 40)")
     parser.add_argument("--height", type=int, default=320, help="of the frames, pixels (default 320)")
     parser.add_argument("--width", type=int, default=576, help="of the frames, pixels (default 576)")
     add_device(parser)
@@ -92,9 +115,13 @@ def _bench_flow(argv: list[str] | None) -> int:
         "SETTING=VALUE",
         "a row for these settings of the stage flow, e.g. method=raft-small weights=FILE refine=dis",
     )
-    request = parser.parse_args(argv)
-    if request.pairs < 1 or min(request.height, request.width) < 128:
-        raise ConfigError("t4g bench-flow: --pairs must be at least 1, --height and --width at least 128")
+    return parser.parse_args(argv)
+
+
+def _methods(assignments: list[str]) -> dict[str, FlowConfig]:
+    """What to measure, by name: DIS, the bundled RAFT, and the settings of ``--set``."""
+    from t4g_tracker.flow.settings import FlowConfig
+
     methods = {
         "DIS, medium preset": FlowConfig(method="dis", finest_scale=1),
         "DIS at full size": FlowConfig(method="dis"),
@@ -108,15 +135,7 @@ def _bench_flow(argv: list[str] | None) -> int:
         methods["raft-mini at half size, refine=dis finest_scale=1"] = replace(
             half, refine="dis", finest_scale=1
         )
-    if request.assignments:
-        asked = [
-            setting.removeprefix("flow.") for setting in request.assignments
-        ]  # as other commands have it
-        methods[" ".join(asked)] = read_settings(FlowConfig(), None, asked)
-    device = pick_device(request.device)
-    pairs = val_pairs(request.pairs, (request.height, request.width))
-    sys.stdout.write(f"{HEADING}\n")
-    for name, config in methods.items():
-        sys.stdout.write(score_flow(FlowEstimator(config, device), pairs).row(name) + "\n")
-        sys.stdout.flush()
-    return 0
+    if assignments:
+        settings = [setting.removeprefix("flow.") for setting in assignments]  # as other commands take them
+        methods[" ".join(settings)] = read_settings(FlowConfig(), None, settings)
+    return methods
