@@ -34,7 +34,7 @@ class PairCrops(Dataset[FlowBatch]):
 
     def __getitem__(self, item: tuple[int, int]) -> FlowBatch:
         """``config.views`` crops of pair ``item[0]``, as a batch; every ``item[1]`` gives other ones."""
-        generator = generator_for(f"view {self.seed} {item[1]}")
+        generator = generator_for(f"view {self.seed} {item[1]}")  # another word would give other crops
         pair = self.pair(item[0])
         return collate_pairs([crop_pair(pair, self.config, generator) for _ in range(self.config.views)])
 

@@ -74,7 +74,7 @@ class ClipCrops(Dataset[TrainingClip]):
 
     def __getitem__(self, item: tuple[int, int]) -> TrainingClip:
         """Crop number ``item[1]``, of clip ``item[0]``."""
-        generator = generator_for(f"view {self.seed} {item[1]}")
+        generator = generator_for(f"view {self.seed} {item[1]}")  # another word would give other crops
         return crop_clip(self.clips.clip(item[0]), self.crop, generator)
 
 
