@@ -6,59 +6,14 @@ at zero, so an untrained adapter changes nothing, exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, normalize, pad, pixel_unshuffle, relu
 
+from adaptation.prepare import PreparedFeatures, align
+from t4g_tracker.choices import AdapterKind
 from t4g_tracker.coordinates import centred_offset
 from t4g_tracker.datatypes import FeatureGrid
-
-AdapterKind = Literal["lite", "delta-cnn"]
-
-
-def mean_feature(frozen: Tensor) -> Tensor:
-    """The mean (C, 1, 1) over all frames and cells of (T, C, h, w), in single precision.
-
-    What all cells have in common tells none from another, but a residual would have to
-    cancel it first: features after a ReLU have much of it.
-    """
-    return frozen.mean(dim=(0, 2, 3), dtype=torch.float32)[:, None, None]
-
-
-def unit_length(frozen: Tensor, mean: Tensor | None = None) -> Tensor:
-    """Scale every cell of (T, C, h, w) to unit length, half precision, after taking off ``mean`` (C, 1, 1).
-
-    Residuals of any extractor then start on the same scale. Cells without any feature stay so.
-    """
-    values = frozen.float()
-    if mean is not None:
-        values = torch.where(values.any(dim=1, keepdim=True), values - mean, 0)
-    return normalize(values, dim=1, eps=1e-6).half()
-
-
-def check_tiling(features: FeatureGrid) -> None:
-    """Refuse a grid whose cells do not tile the frame from edge to edge, which ``align`` takes for granted.
-
-    Raises:
-        ValueError: If they do not.
-    """
-    height, width = (features.stride_px * cells for cells in features.shape[2:])
-    reach = max(abs(height - features.working_size[0]), abs(width - features.working_size[1]))
-    if reach > 0.5 or abs(features.offset_px - centred_offset(features.stride_px)) > 0.01:
-        raise ValueError(
-            f"features must tile the frame of {features.working_size} from edge to edge, got cells of stride "
-            f"{features.stride_px} and offset {features.offset_px} in a grid of {features.shape[2:]}"
-        )
-
-
-def align(frozen: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring frozen features (B, C, h, w) to another grid (h', w') that tiles the same frame."""
-    if list(frozen.shape[-2:]) == list(size):
-        return frozen
-    return interpolate(frozen, size=list(size), mode="bilinear", align_corners=False)
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Conv2d:
@@ -194,38 +149,31 @@ def normalise_frames(frames: Tensor) -> Tensor:
 @torch.no_grad()
 def apply_adapter(
     adapter: Adapter,
-    features: FeatureGrid,
+    features: PreparedFeatures,
     frames: Tensor,
     device: torch.device,
     precision: torch.dtype = torch.float32,
     batch: int = 4,
-    centre: bool = True,
 ) -> FeatureGrid:
-    """Run a fitted adapter over the whole video.
+    """Run an adapter over the whole video.
 
     Args:
-        adapter: From ``build_adapter``.
-        features: Frozen features of T frames.
+        adapter: From ``build_adapter`` or ``Adaptation.adapter``.
+        features: Prepared features of T frames.
         frames: (T, 3, H, W) uint8 at the working size.
         device: Where to compute.
         precision: Autocast type; float32 for none.
         batch: Frames at a time, which bounds memory.
-        centre: Take off the video's mean feature first; as in the adaptation.
 
     Returns:
         The adapted grid at unit length, half precision, on the CPU.
-
-    Raises:
-        ValueError: If the cells of ``features`` do not tile the frame from edge to edge.
     """
-    check_tiling(features)
     was_training = adapter.training
     adapter.eval()
-    mean = mean_feature(features.values).to(device) if centre else None
     parts = []
     for begin in range(0, len(frames), batch):
         part = slice(begin, begin + batch)
-        frozen = unit_length(features.values[part].to(device), mean).to(precision)
+        frozen = features.values[part].to(device).to(precision)
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             adapted = adapter(normalise_frames(frames[part].to(device)), frozen)
         parts.append(normalize(adapted.float(), dim=1, eps=1e-6).half().cpu())

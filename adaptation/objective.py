@@ -8,38 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from adaptation.adapter import align
 from adaptation.losses import huber, prior
+from adaptation.prepare import align
 from adaptation.sampling import PairBatch
+from adaptation.settings import LossConfig
 from t4g_tracker.coordinates import cells_to_pixels, centred_offset, pixels_to_cells
-from t4g_tracker.errors import ConfigError
 from t4g_tracker.matching.cost_maps import sample_vectors, vote, window_offsets
 from t4g_tracker.matching.losses import cell_cross_entropy, window_cross_entropy
+from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.matching.similarity import frame_similarity, window_similarity
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """Weights of the losses (0 drops one) and the shape of the cost maps they see."""
-
-    huber: float = 0.0  # soft-argmax position, in halves of the frame: the published flow loss, near 1e-5
-    cross_entropy: float = 1.0  # classification over the whole frame at stride 8
-    window_cross_entropy: float = 1.0  # classification within the window at the adapter's own stride
-    prior: float = 0.0  # norm and angle near the frozen features
-    temperature: float = 0.05  # of the cost maps in every loss above
-    window_radius_px: float = 16.0  # reach of the soft-argmax and of the window, working pixels
-
-    def __post_init__(self) -> None:
-        for name in ("huber", "cross_entropy", "window_cross_entropy", "prior"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"adaptation.losses.{name} must be 0 or more, got {getattr(self, name)}")
-        if not self.huber + self.cross_entropy + self.window_cross_entropy:
-            raise ConfigError(
-                "adaptation.losses: huber, cross_entropy or window_cross_entropy must be above 0; "
-                "to track with frozen features set adaptation.steps=0"
-            )
-        if self.temperature <= 0 or self.window_radius_px <= 0:
-            raise ConfigError("adaptation.losses: temperature and window_radius_px must be positive")
 
 
 @dataclass(frozen=True)
@@ -97,7 +74,12 @@ def window_maps(adapted: Tensor, queries: Tensor, centre: Tensor, radius: float)
 
 
 def batch_losses(
-    adapted: Tensor, frozen: Tensor, batch: PairBatch, stride_px: int, config: LossConfig
+    adapted: Tensor,
+    frozen: Tensor,
+    batch: PairBatch,
+    stride_px: int,
+    config: LossConfig,
+    matching: MatchingConfig,
 ) -> dict[str, Tensor]:
     """Unweighted losses of a batch, each a scalar mean.
 
@@ -110,7 +92,8 @@ def batch_losses(
         frozen: (F, C, h', w') frozen features of unit length; only read by the prior.
         batch: Pairs, working pixels.
         stride_px: Of ``adapted``.
-        config: Which losses and cost-map shape.
+        config: Which losses.
+        matching: Temperature and window, as tracking reads cost maps.
 
     Returns:
         Name to scalar, for the losses whose weight is not 0.
@@ -120,31 +103,31 @@ def batch_losses(
     if config.cross_entropy:
         target = pixels_to_cells(batch.target_xy, maps.stride_px, centred_offset(maps.stride_px))
         losses["cross_entropy"] = cell_cross_entropy(
-            maps.similarity, target, maps.size, config.temperature
+            maps.similarity, target, maps.size, matching.temperature
         ).mean()
     if config.huber or config.window_cross_entropy:
         target = pixels_to_cells(batch.target_xy, stride_px, centred_offset(stride_px))
         best = pixels_to_cells(maps.best_px(), stride_px, centred_offset(stride_px))
-        radius = config.window_radius_px / stride_px
+        radius = matching.window_radius_px / stride_px
         near = (best - target).norm(dim=-1, keepdim=True) <= max(radius - 1, 1)
         centre = torch.where(near, best, target).round().long()
         similarity, cells = window_maps(adapted, maps.queries, centre, radius)
         if config.window_cross_entropy:
             losses["window_cross_entropy"] = window_cross_entropy(
-                similarity, cells, target, config.temperature
+                similarity, cells, target, matching.temperature
             ).mean()
         if config.huber:
             size = (adapted.shape[2], adapted.shape[3])
-            losses["huber"] = huber(vote(similarity, cells, config.temperature), target, size).mean()
+            losses["huber"] = huber(vote(similarity, cells, matching.temperature), target, size).mean()
     if config.prior:
         losses["prior"] = prior(adapted, align(frozen, adapted.shape[-2:])).mean()
     return losses
 
 
-def found_positions(adapted: Tensor, batch: PairBatch, stride_px: int, config: LossConfig) -> Tensor:
+def found_positions(adapted: Tensor, batch: PairBatch, stride_px: int, matching: MatchingConfig) -> Tensor:
     """Where matching finds each pair's source point in its target frame, (F * P, 2) working pixels."""
     maps = cost_maps(adapted, batch, stride_px)
     offset_px = centred_offset(stride_px)
     centre = pixels_to_cells(maps.best_px(), stride_px, offset_px).round().long()
-    similarity, cells = window_maps(adapted, maps.queries, centre, config.window_radius_px / stride_px)
-    return cells_to_pixels(vote(similarity, cells, config.temperature), stride_px, offset_px)
+    similarity, cells = window_maps(adapted, maps.queries, centre, matching.window_radius_px / stride_px)
+    return cells_to_pixels(vote(similarity, cells, matching.temperature), stride_px, offset_px)

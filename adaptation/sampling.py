@@ -1,4 +1,4 @@
-"""Drawing training pairs from trajectories, and setting some aside to measure progress on."""
+"""Sampling training pairs from trajectories, and holding some trajectories out to measure progress on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PairBatch:
         )
 
 
-def hold_back(
+def hold_out(
     trajectories: Trajectories, size: Size, share: float, generator: torch.Generator, block_px: int = 48
 ) -> tuple[Trajectories, Trajectories]:
     """Split off the trajectories that start in randomly chosen blocks of the frame.
@@ -46,13 +46,13 @@ def hold_back(
     Args:
         trajectories: All of them.
         size: (H, W) in working pixels.
-        share: Share of blocks to hold back, 0..1.
+        share: Share of blocks to hold out, 0..1.
         generator: For the choice.
         block_px: Side of a block, working pixels.
 
     Returns:
-        Trajectories to train on, and those held back; the latter are none where ``share``
-        is 0, and neither is empty where there are two trajectories or more.
+        Trajectories to train on, and those held out; with ``share`` 0 none is held out,
+        else neither is empty as long as there are two trajectories.
     """
     across = -(-size[1] // block_px)
     blocks = across * -(-size[0] // block_px)
@@ -67,8 +67,8 @@ def hold_back(
     return trajectories.subset(~held), trajectories.subset(held)
 
 
-def draw_frames(frame_count: int, count: int, generator: torch.Generator) -> Tensor:
-    """Draw ``count`` distinct frames, spread over a stretch of random length.
+def sample_frames(frame_count: int, count: int, generator: torch.Generator) -> Tensor:
+    """Sample ``count`` distinct frames, spread over a stretch of random length.
 
     Stretches from ``count`` frames up to the whole video are equally likely, so pairs of
     neighbouring and of far frames both occur.
@@ -83,7 +83,7 @@ def draw_frames(frame_count: int, count: int, generator: torch.Generator) -> Ten
     return begin + chosen.sort().values
 
 
-def draw_pairs(
+def sample_pairs(
     trajectories: Trajectories,
     frame_count: int,
     frames_per_step: int,
@@ -92,34 +92,34 @@ def draw_pairs(
     foreground: Tensor | None = None,
     attempts: int = 100,
 ) -> PairBatch:
-    """Draw frames, and for each the same number of pairs that end in it.
+    """Sample frames, and for each the same number of pairs that end in it.
 
     Args:
-        trajectories: What to draw from.
+        trajectories: What to sample from.
         frame_count: T of the video.
         frames_per_step: F, at least 2.
         pairs_per_frame: P pairs to find in each frame.
         generator: For every choice.
         foreground: (M,) bool; when given, half of the pairs come from these trajectories
             (where there are any).
-        attempts: Draws of frames before giving up.
+        attempts: Sets of frames to try before giving up.
 
     Returns:
         A batch of F * P pairs.
 
     Raises:
-        TrackerError: If no drawn set of frames shares trajectories in every frame.
+        TrackerError: If no sampled set of frames shares trajectories in every frame.
     """
     end = trajectories.start + trajectories.length
     for _ in range(attempts):
-        frames = draw_frames(frame_count, frames_per_step, generator)
+        frames = sample_frames(frame_count, frames_per_step, generator)
         alive = (trajectories.start[:, None] <= frames) & (end[:, None] > frames)
         usable = alive & (alive.sum(1, keepdim=True) >= 2)
         if not bool(usable.any(0).all()):
             continue
         source, source_xy, target_xy = [], [], []
         for g in range(len(frames)):
-            which = _draw_trajectories(usable[:, g], pairs_per_frame, generator, foreground)
+            which = _sample_trajectories(usable[:, g], pairs_per_frame, generator, foreground)
             others = alive[which].clone()
             others[:, g] = False
             chance = torch.rand(others.shape, generator=generator).masked_fill(~others, -1)
@@ -134,16 +134,16 @@ def draw_pairs(
     )
 
 
-def _draw_trajectories(
+def _sample_trajectories(
     usable: Tensor, count: int, generator: torch.Generator, foreground: Tensor | None
 ) -> Tensor:
-    """Draw ``count`` indices with replacement among usable ones, half of them in the foreground."""
+    """Sample ``count`` indices with replacement among usable ones, half of them in the foreground."""
 
-    def draw(mask: Tensor, wanted: int) -> Tensor:
+    def sample(mask: Tensor, wanted: int) -> Tensor:
         candidates = mask.nonzero().squeeze(1)
         return candidates[torch.randint(len(candidates), (wanted,), generator=generator)]
 
     if foreground is None or not bool((usable & foreground).any()):
-        return draw(usable, count)
-    front = draw(usable & foreground, count // 2)
-    return torch.cat([front, draw(usable, count - len(front))])
+        return sample(usable, count)
+    front = sample(usable & foreground, count // 2)
+    return torch.cat([front, sample(usable, count - len(front))])

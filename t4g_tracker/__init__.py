@@ -1,51 +1,66 @@
-"""Measuring a video: features, flow, trajectories and tracks. What learns from it is in ``adaptation``.
+"""Track any point through a video: frozen features, adapted to that one video.
 
-The names below are the ones for use from Python; README shows them in a few lines.
+    from t4g_tracker import track_points
+
+    tracks = track_points("x.mp4", [[0, 120, 80], [12, 40, 96]])  # frame, x, y
+    tracks.xy, tracks.visibility, tracks.confidence  # numpy
+
+To ask about the same video again, keep what was fitted: ``fitted = fit(video)``, ``fitted.track(points)``.
+Names are imported when they are first used, so importing this package loads no library.
 """
 
-from t4g_tracker.coordinates import WorkingSizeConfig, working_size
-from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Trajectories, Video
-from t4g_tracker.errors import TrackerError
-from t4g_tracker.features.extractor import extract_features
-from t4g_tracker.features.settings import FeaturesConfig
-from t4g_tracker.files import read_tracks_npz, write_tracks_csv, write_tracks_npz
-from t4g_tracker.flow.estimator import FlowEstimator
-from t4g_tracker.flow.settings import FlowConfig, flow_size
-from t4g_tracker.metrics import Scores, sample_queries, score
-from t4g_tracker.queries import grid_queries, read_queries
-from t4g_tracker.tracking.track import TrackingConfig, track
-from t4g_tracker.tracking.visibility import VisibilityConfig
-from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
-from t4g_tracker.video import read_video, working_frames
+from __future__ import annotations
 
-__all__ = [
-    "FeatureGrid",
-    "FeaturesConfig",
-    "FlowConfig",
-    "FlowEstimator",
-    "FlowSequence",
-    "QueryPoints",
-    "Scores",
-    "TrackerError",
-    "TrackingConfig",
-    "Tracks",
-    "Trajectories",
-    "TrajectoriesConfig",
-    "Video",
-    "VisibilityConfig",
-    "WorkingSizeConfig",
-    "chain_flow",
-    "extract_features",
-    "flow_size",
-    "grid_queries",
-    "read_queries",
-    "read_tracks_npz",
-    "read_video",
-    "sample_queries",
-    "score",
-    "track",
-    "working_frames",
-    "working_size",
-    "write_tracks_csv",
-    "write_tracks_npz",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from t4g_tracker.api import PointTracks as PointTracks
+    from t4g_tracker.api import track_points as track_points
+    from t4g_tracker.arrays import as_queries as as_queries
+    from t4g_tracker.arrays import as_video as as_video
+    from t4g_tracker.config import read_settings as read_settings
+    from t4g_tracker.datatypes import QueryPoints as QueryPoints
+    from t4g_tracker.datatypes import Tracks as Tracks
+    from t4g_tracker.datatypes import Video as Video
+    from t4g_tracker.errors import TrackerError as TrackerError
+    from t4g_tracker.metrics import Scores as Scores
+    from t4g_tracker.metrics import sample_queries as sample_queries
+    from t4g_tracker.metrics import score as score
+    from t4g_tracker.pipeline import Config as Config
+    from t4g_tracker.pipeline import Fitted as Fitted
+    from t4g_tracker.pipeline import fit as fit
+    from t4g_tracker.queries import grid_queries as grid_queries
+    from t4g_tracker.queries import read_queries as read_queries
+    from t4g_tracker.track_files import read_tracks_npz as read_tracks_npz
+    from t4g_tracker.track_files import write_tracks_csv as write_tracks_csv
+    from t4g_tracker.track_files import write_tracks_npz as write_tracks_npz
+    from t4g_tracker.video import read_video as read_video
+
+__version__ = "0.2.0"
+
+_HOMES = {
+    "api": ("PointTracks", "track_points"),
+    "arrays": ("as_queries", "as_video"),
+    "config": ("read_settings",),
+    "datatypes": ("QueryPoints", "Tracks", "Video"),
+    "errors": ("TrackerError",),
+    "metrics": ("Scores", "sample_queries", "score"),
+    "pipeline": ("Config", "Fitted", "fit"),
+    "queries": ("grid_queries", "read_queries"),
+    "track_files": ("read_tracks_npz", "write_tracks_csv", "write_tracks_npz"),
+    "video": ("read_video",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

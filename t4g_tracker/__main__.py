@@ -2,60 +2,63 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import importlib.util
 import sys
+from typing import Any
 
-COMMANDS = {
-    "track": ("run_tracker:main", "track points through a video (the same as run_tracker.py)"),
-    "bench": ("t4g_tracker.commands.bench:bench", "measure accuracy and time on annotated clips"),
-    "compare-features": (
-        "t4g_tracker.commands.compare_features:compare_features",
-        "show frozen features of several extractors side by side on one video",
-    ),
-    "train-autoencoder": (
-        "t4g_tracker.commands.train_autoencoder:main",
-        "train the mini model's autoencoder on synthetic clips",
-    ),
-    "train-flow": (
-        "t4g_tracker.commands.train_flow:main",
-        "train a small optical flow network on synthetic pairs of frames",
-    ),
-    "bench-flow": (
-        "t4g_tracker.commands.bench_flow:main",
-        "measure optical flow on synthetic pairs that no training sees",
-    ),
-    "train-track4gen": (
-        "t4g_tracker.commands.train_track4gen:main",
-        "train a video diffusion model whose features match points",
-    ),
-    "fit-readout": (
-        "t4g_tracker.commands.fit_readout:main",
-        "fit a trained UNet's last convolution anew for denoising",
-    ),
-    "paint-strip": (
-        "t4g_tracker.commands.paint_strip:main",
-        "paint what a video diffusion model makes of a video",
-    ),
-    "make-synthetic-val": (
-        "t4g_tracker.commands.make_synthetic_val:main",
-        "write a benchmark of synthetic clips",
-    ),
-    "weights": ("t4g_tracker.commands.weights:main", "list the models to choose from, and fetch them"),
+from t4g_tracker import __version__
+from t4g_tracker.bundled import shipped
+
+COMMANDS = {  # each is a module of commands/ with a ``main``, but for track, which is run_tracker.py
+    "track": "track points through a video",
+    "bench": "measure accuracy and time on annotated clips",
+    "compare-features": "show frozen features of several extractors side by side on one video",
+    "weights": "list the models to choose from, and fetch them",
+    "train-autoencoder": "train the mini model's autoencoder on synthetic clips",
+    "train-track4gen": "train a video diffusion model whose features match points",
+    "fit-readout": "fit a trained UNet's last convolution anew for denoising",
+    "paint-strip": "paint what a video diffusion model makes of a video",
+    "train-flow": "train a small optical flow network on synthetic pairs of frames",
+    "bench-flow": "measure optical flow on held-out synthetic pairs",
+    "make-synthetic-val": "write a benchmark of synthetic clips",
 }
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Hand the arguments after the subcommand to its function; returns its exit code."""
+    """Hand the arguments after the subcommand to its ``main``; returns its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments and arguments[0] in COMMANDS:
-        module, function = COMMANDS[arguments[0]][0].split(":")
-        code: int = getattr(importlib.import_module(module), function)(arguments[1:])
+    name = arguments[0] if arguments else ""
+    if name in COMMANDS:
+        code: int = _module(name).main(arguments[1:])
         return code
+    if name in ("--version", "-V"):
+        print(f"t4g-tracker {__version__}")
+        return 0
+    if name and not name.startswith("-"):
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(COMMANDS)}"
+        print(f"error: t4g {name}: is not a command; {hint}", file=sys.stderr)
+        return 2
     print("usage: t4g COMMAND [options]\n")
-    for name, (_, what) in COMMANDS.items():
-        print(f"  t4g {name:<18} {what}")
-    print("\nt4g COMMAND --help lists the options.")
-    return 0 if arguments and arguments[0] in ("-h", "--help") else 2
+    for command, what in COMMANDS.items():
+        print(f"  t4g {command:<18} {what}")
+    print("\nt4g COMMAND --help lists the options; t4g --version says which version this is.")
+    return 0 if name in ("-h", "--help") else 2
+
+
+def _module(name: str) -> Any:
+    """The module of a command."""
+    if name != "track":
+        return importlib.import_module(f"t4g_tracker.commands.{name.replace('-', '_')}")
+    # run_tracker.py is no module of the package: it lies inside it in a wheel, and beside it in a checkout
+    spec = importlib.util.spec_from_file_location("run_tracker", shipped("run_tracker.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":

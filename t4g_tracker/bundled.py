@@ -1,7 +1,7 @@
 """Files that come with the program: settings and small models.
 
-``configs/`` and ``assets/`` lie inside the package when it is installed from a wheel, and beside it in a
-checkout; an editable install is a checkout.
+``configs/``, ``assets/weights/`` and ``run_tracker.py`` lie inside the package when it is installed from
+a wheel, and beside it in a checkout; an editable install is a checkout.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 from t4g_tracker.errors import WeightsError
 
 
-def shipped(folder: str) -> Path:
-    """Where a folder that comes with the program lies: ``configs`` or ``assets``."""
+def shipped(name: str) -> Path:
+    """Where something that comes with the program lies: ``configs``, ``assets`` or ``run_tracker.py``."""
     package = Path(str(importlib.resources.files("t4g_tracker")))
-    inside = package / folder
-    return inside if inside.is_dir() else package.parent / folder
+    inside = package / name
+    return inside if inside.exists() else package.parent / name
 
 
 CONFIGS = shipped("configs")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,18 +16,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from t4g_tracker.errors import CacheError
-from t4g_tracker.files import prepare_output_folder, save_torch
+from t4g_tracker.errors import CacheError, OutputError
+from t4g_tracker.files import atomic_write, default_cache_folder, prepare_output_folder
 
 PLACE = "folder with --cache"  # in errors
-FORMAT = 3  # raise when what an entry holds, or how it is computed, changes
-
-
-def default_cache_folder() -> Path:
-    """``$T4G_CACHE``, or ``t4g-tracker`` in the user's cache folder."""
-    if "T4G_CACHE" in os.environ:
-        return Path(os.environ["T4G_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t4g-tracker"
+FORMAT = 4  # raise when what an entry holds, or how it is computed, changes
 
 
 def make_key(**parts: Any) -> str:
@@ -89,7 +81,9 @@ class Cache:
             entry = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             return None
-        except Exception as error:
+        except (PermissionError, MemoryError) as error:
+            raise CacheError(f"{path}: cache entry cannot be read ({_why(error)})") from error
+        except Exception as error:  # whatever unpickling half a file may raise
             raise CacheError(
                 f"{path}: cache entry is cut short or damaged; delete it or run with --fresh"
             ) from error
@@ -111,6 +105,30 @@ class Cache:
 
     def remove(self, kind: str, key: str) -> None:
         self.path(kind, key).unlink(missing_ok=True)
+
+
+def save_torch(path: Path, payload: Any, place: str) -> None:
+    """Write what ``torch.load`` reads, whole or not at all.
+
+    Args:
+        path: The file; its folder must exist.
+        payload: Plain containers and tensors.
+        place: What the user would choose another one of, for the error message.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    try:
+        with atomic_write(path, place) as temporary:
+            torch.save(payload, temporary)
+    except RuntimeError as error:  # how torch's writer says that the disk took no more
+        raise OutputError(
+            f"{path}: cannot be written, the disk may be full; free some space or choose another {place}"
+        ) from error
+
+
+def _why(error: BaseException) -> str:
+    return "out of memory" if isinstance(error, MemoryError) else "permission denied; choose another --cache"
 
 
 Value = TypeVar("Value")

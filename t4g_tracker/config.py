@@ -19,6 +19,17 @@ from t4g_tracker.errors import ConfigError, suggestion
 
 Settings = TypeVar("Settings")
 
+MOVED = {  # settings of version 0.1 that have another name now
+    "adaptation.held_back": "adaptation.held_out",
+    "adaptation.losses.temperature": "matching.temperature",
+    "adaptation.losses.window_radius_px": "matching.window_radius_px",
+    "tracking.temperature": "matching.temperature",
+    "tracking.window_radius_px": "matching.window_radius_px",
+    "tracking.polish": "tracking.subpixel",
+    "tracking.polish_reach_px": "tracking.subpixel_reach_px",
+    "tracking.polish_window_px": "tracking.subpixel_window_px",
+}
+
 
 def read_settings(base: Settings, file: Path | None, assignments: list[str]) -> Settings:
     """Settings from the defaults, then a YAML file, then ``--set``; each checked."""
@@ -106,8 +117,10 @@ def apply_settings(base: Settings, changes: Mapping[str, Any], where: str, prefi
     updates: dict[str, Any] = {}
     for key, value in changes.items():
         dotted = f"{prefix}{key}"
+        if dotted in MOVED:
+            raise ConfigError(f"{where}: {dotted} is now called {MOVED[dotted]}")
         if key not in known:
-            hint = suggestion(str(key), sorted(known), "settings here are")
+            hint = _suggested(str(key), base, prefix)
             raise ConfigError(f"{where}: {dotted} is not a setting; {hint}")
         current = getattr(base, key)
         if dataclasses.is_dataclass(current):
@@ -120,6 +133,32 @@ def apply_settings(base: Settings, changes: Mapping[str, Any], where: str, prefi
         return dataclasses.replace(base, **updates)  # type: ignore[type-var]
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _suggested(key: str, base: Any, prefix: str) -> str:
+    """The nearest setting to a name that is none: among its neighbours, or anywhere below them."""
+    leaves = _leaves(base, prefix)
+    here = {name.removeprefix(prefix).partition(".")[0] for name in leaves}
+    close = difflib.get_close_matches(key, here, n=1, cutoff=0.75)
+    if close:
+        return f"did you mean {prefix}{close[0]}?"
+    last = {name.rpartition(".")[2]: name for name in reversed(leaves)}
+    close = difflib.get_close_matches(key.rpartition(".")[2], last, n=1, cutoff=0.75)
+    if close:
+        return f"did you mean {last[close[0]]}?"
+    return suggestion(key, sorted(here), "settings here are")
+
+
+def _leaves(base: Any, prefix: str) -> list[str]:
+    """Dotted names of all settings below ``base``."""
+    names = []
+    for entry in dataclasses.fields(base):
+        value = getattr(base, entry.name)
+        if dataclasses.is_dataclass(value):
+            names += _leaves(value, f"{prefix}{entry.name}.")
+        else:
+            names.append(f"{prefix}{entry.name}")
+    return names
 
 
 def _checked(value: Any, hint: Any, name: str) -> Any:

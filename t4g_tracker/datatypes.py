@@ -117,8 +117,17 @@ class Tracks:
     visibility: Tensor  # (N, T) bool, True when seen
     confidence: Tensor  # (N, T) float32 in 0..1
 
+    @staticmethod
+    def known(xy: Tensor, visibility: Tensor) -> Tracks:
+        """True tracks, which are certain."""
+        return Tracks(xy, visibility, visibility.new_ones(visibility.shape, dtype=torch.float32))
+
     def __len__(self) -> int:
         return self.xy.shape[0]
+
+    def subset(self, keep: Tensor) -> Tracks:
+        """The tracks at the indices ``keep``, in that order."""
+        return Tracks(self.xy[keep], self.visibility[keep], self.confidence[keep])
 
     def first(self, frames: int) -> Tracks:
         """The same points in the first ``frames`` frames alone."""

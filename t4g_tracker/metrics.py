@@ -5,7 +5,7 @@ Source: the definitions of TAP-Vid, arXiv:2211.03726, section 3, at 256x256 pixe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -19,24 +19,24 @@ THRESHOLDS_PX = (1.0, 2.0, 4.0, 8.0, 16.0)
 EVALUATION_SIZE: Size = (256, 256)
 
 
+MEASURES = ("AJ", "delta_avg", "OA", "<1px")  # what tables and files call the fields of ``Scores``
+
+
 @dataclass(frozen=True)
 class Scores:
     """How well one clip was tracked, in percent, higher is better."""
 
     average_jaccard: float  # AJ: position and visibility together
     delta_avg: float  # visible points within 1, 2, 4, 8, 16 px, mean of the five
-    occlusion_accuracy: float  # OA: frames whose visibility was told right
+    occlusion_accuracy: float  # OA: frames whose visibility is right
     within_1px: float  # visible points within 1 px of the evaluation size
 
+    def measures(self) -> dict[str, float]:
+        """The four by name, in the order of ``MEASURES``."""
+        return dict(zip(MEASURES, astuple(self), strict=True))
 
-def score(
-    predicted: Tracks,
-    true_xy: Tensor,
-    true_visibility: Tensor,
-    query_frame: Tensor,
-    size: Size,
-    mode: QueryMode,
-) -> Scores:
+
+def score(predicted: Tracks, truth: Tracks, queries: QueryPoints, size: Size, mode: QueryMode) -> Scores:
     """Compare tracks with the truth as TAP-Vid does.
 
     The query frame itself is never counted. In ``first`` mode the frames before it are
@@ -45,45 +45,47 @@ def score(
 
     Args:
         predicted: N tracks over T frames, pixels of ``size``.
-        true_xy: (N, T, 2) pixels of ``size``; where a point is hidden the value is not read.
-        true_visibility: (N, T) bool.
-        query_frame: (N,) frame each point was queried in.
+        truth: Of the same points and frames, pixels of ``size``; positions are read where visible.
+        queries: The N query points; only their frames are read.
         size: (H, W) of the video in pixels.
         mode: Which frames count: all but the query frame, or those after it.
 
     Returns:
-        Percentages. Without a visible point in any counted frame delta_avg is NaN, and AJ is NaN too
-        unless some are told to be visible, which makes it 0. OA is NaN without a counted frame.
+        Percentages. If no counted frame has a visible point, delta_avg is NaN; AJ is NaN too, or 0 if
+        the tracker claims one. OA is NaN without a counted frame.
+
+    Raises:
+        ValueError: If tracks and truth are not of the same shape.
 
     Source: TAP-Vid, arXiv:2211.03726.
     """
-    if true_xy.shape != predicted.xy.shape or true_visibility.shape != predicted.visibility.shape:
+    if truth.xy.shape != predicted.xy.shape:
         raise ValueError(
-            f"truth {tuple(true_xy.shape)} and tracks {tuple(predicted.xy.shape)} differ in shape"
+            f"truth {tuple(truth.xy.shape)} and tracks {tuple(predicted.xy.shape)} differ in shape"
         )
-    counted = counted_frames(query_frame, true_xy.shape[1], mode)
-    distance = evaluation_distance(predicted.xy, true_xy, size)
-    told, seen = predicted.visibility, true_visibility
+    counted = counted_frames(queries, truth.xy.shape[1], mode)
+    distance = evaluation_distance(predicted.xy, truth.xy, size)
+    claimed, seen = predicted.visibility, truth.visibility
     positives = (seen & counted).sum().item()
     within, jaccard = [], []
     for threshold in THRESHOLDS_PX:
         near = distance < threshold
         within.append(_percent((near & seen & counted).sum().item(), positives))
-        hits = (near & seen & told & counted).sum().item()
-        false_alarms = (told & ~(near & seen) & counted).sum().item()
+        hits = (near & seen & claimed & counted).sum().item()
+        false_alarms = (claimed & ~(near & seen) & counted).sum().item()
         jaccard.append(_percent(hits, positives + false_alarms))
     return Scores(
         average_jaccard=float(np.mean(jaccard)),
         delta_avg=float(np.mean(within)),
-        occlusion_accuracy=_percent(((told == seen) & counted).sum().item(), counted.sum().item()),
+        occlusion_accuracy=_percent(((claimed == seen) & counted).sum().item(), counted.sum().item()),
         within_1px=within[0],
     )
 
 
-def counted_frames(query_frame: Tensor, frames: int, mode: QueryMode) -> Tensor:
+def counted_frames(queries: QueryPoints, frames: int, mode: QueryMode) -> Tensor:
     """(N, T) which frames count: in ``first`` mode those after the query frame, else all but it."""
-    times = torch.arange(frames)
-    return times > query_frame[:, None] if mode == "first" else times != query_frame[:, None]
+    times, queried = torch.arange(frames), queries.frame[:, None]
+    return times > queried if mode == "first" else times != queried
 
 
 def evaluation_distance(found: Tensor, true: Tensor, size: Size) -> Tensor:
@@ -96,18 +98,15 @@ def _percent(part: float, whole: float) -> float:
     return 100.0 * part / whole if whole else float("nan")
 
 
-def sample_queries(
-    true_xy: Tensor, true_visibility: Tensor, mode: QueryMode, stride: int = 5
-) -> tuple[QueryPoints, Tensor]:
+def sample_queries(truth: Tracks, mode: QueryMode, stride: int = 5) -> tuple[QueryPoints, Tensor]:
     """Choose query points from annotated tracks as TAP-Vid does.
 
     ``strided``: every ``stride``-th frame, each point that is visible there is a query,
-    so a point is asked for several times. ``first``: each point once, where it is first
+    so a point can be queried several times. ``first``: each point once, where it is first
     visible; points that are never visible are left out.
 
     Args:
-        true_xy: (N, T, 2) pixels.
-        true_visibility: (N, T) bool.
+        truth: N annotated tracks over T frames.
         mode: Which protocol.
         stride: Frames between query frames in ``strided`` mode.
 
@@ -117,11 +116,11 @@ def sample_queries(
     Source: TAP-Vid, arXiv:2211.03726.
     """
     if mode == "strided":
-        asked = torch.zeros_like(true_visibility)
-        asked[:, ::stride] = true_visibility[:, ::stride]
-        frame, track = asked.T.nonzero().unbind(1)
+        queried = torch.zeros_like(truth.visibility)
+        queried[:, ::stride] = truth.visibility[:, ::stride]
+        frame, track = queried.T.nonzero().unbind(1)
     else:
-        track = true_visibility.any(1).nonzero().squeeze(1)
-        frame = true_visibility[track].int().argmax(1)
+        track = truth.visibility.any(1).nonzero().squeeze(1)
+        frame = truth.visibility[track].int().argmax(1)
     names = tuple(f"track-{int(t)}@{int(f)}" for t, f in zip(track, frame, strict=True))
-    return QueryPoints(frame, true_xy[track, frame].float(), names), track
+    return QueryPoints(frame, truth.xy[track, frame].float(), names), track

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from t4g_tracker.coordinates import inside
 from t4g_tracker.datatypes import QueryPoints, Video
 from t4g_tracker.errors import QueryError
+from t4g_tracker.masks import check_mask
 from t4g_tracker.query_formats import FORMATS, QueryRow
-from t4g_tracker.video import IMAGE_ERRORS
 
 
 def read_queries(path: str | Path, video: Video) -> QueryPoints:
@@ -55,7 +54,7 @@ def read_queries(path: str | Path, video: Video) -> QueryPoints:
         raise QueryError(f"{path}: is empty; give at least one query point as frame, x, y")
     try:
         rows = rows_of(data)
-        _check_in_video(rows, video)
+        check_in_video(rows, video)
         names = _complete_names(rows)
     except QueryError as error:
         raise QueryError(f"{path}: {error}") from error
@@ -90,7 +89,7 @@ def grid_queries(video: Video, across: int, frame: int = 0, mask: np.ndarray | N
         raise QueryError(f"{video.source}: the grid asks for frame {frame}, but {_said_frames(video)}")
     if mask is None:
         mask = np.ones(video.size, dtype=bool)
-    _check_mask(mask, video, f"{video.source}: the mask")
+    check_mask(mask, video, f"{video.source}: the mask")
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, left = rows[0], columns[0]
     box_height, box_width = rows[-1] - top + 1, columns[-1] - left + 1
@@ -117,58 +116,11 @@ def grid_queries(video: Video, across: int, frame: int = 0, mask: np.ndarray | N
     )
 
 
-def read_mask(path: str | Path, video: Video, may_be_empty: bool = False) -> np.ndarray:
-    """Read which pixels belong to an object.
-
-    Any image will do: a pixel is inside where it is not zero. In a palette image, as
-    DAVIS has them, the index counts and not its colour. An alpha channel must be more
-    than zero as well. JPEG smears its zeros, so there the limit is half brightness.
-
-    Args:
-        path: The image.
-        video: Gives the size that the mask must have.
-        may_be_empty: Take a mask with nothing inside as well.
-
-    Returns:
-        (H, W) bool, original pixels, true inside; at least one pixel is, unless
-        ``may_be_empty``.
-
-    Raises:
-        QueryError: If the image is missing or unreadable, has another size than the
-            video, or has nothing inside.
-    """
-    path = Path(path)
-    try:
-        with Image.open(path) as opened:
-            lossy = opened.format in ("JPEG", "MPO")
-            values = np.asarray(ImageOps.exif_transpose(opened))
-            has_alpha = opened.mode in ("RGBA", "LA")
-    except FileNotFoundError as error:
-        raise QueryError(f"{path}: no such file; give an image of the mask") from error
-    except IMAGE_ERRORS as error:
-        raise QueryError(f"{path}: is not an image that can be read; save the mask as png") from error
-    mask = values >= 128 if lossy else values != 0
-    if mask.ndim == 3:
-        colour, alpha = (mask[..., :-1], mask[..., -1]) if has_alpha else (mask, np.True_)
-        mask = colour.any(axis=-1) & alpha
-    _check_mask(mask, video, str(path), may_be_empty)
-    return mask
-
-
-def _check_mask(mask: np.ndarray, video: Video, where: str, may_be_empty: bool = False) -> None:
-    if mask.shape != video.size:
-        height, width = video.size
-        got = "x".join(str(side) for side in mask.shape[::-1])
-        raise QueryError(f"{where}: is {got} pixels, but {video.source} is {width}x{height}; make them equal")
-    if not mask.any() and not may_be_empty:
-        raise QueryError(f"{where}: has nothing inside; paint the object with anything but 0")
-
-
 def _said_frames(video: Video) -> str:
     return f"{video.source} has {video.frame_count} frames (0-{video.frame_count - 1})"
 
 
-def _check_in_video(rows: Sequence[QueryRow], video: Video) -> None:
+def check_in_video(rows: Sequence[QueryRow], video: Video) -> None:
     """Refuse points that are not in a frame of the video."""
     if not rows:
         raise QueryError("holds no query points; give at least one as frame, x, y")

@@ -17,60 +17,80 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 LOG_EVERY_S = 10.0  # between the lines of a bar that goes into a file
 
-Progress = Callable[[int, int], None]  # told (done, in all) while work goes on
+Progress = Callable[[int, int], None]  # called with (done, in all) while work proceeds
 # From a stage's title and unit to what shows its progress, which takes (done, in all) and perhaps a note.
 Bar = Callable[[str, str], contextlib.AbstractContextManager[Callable[..., None]]]
 
 
 @dataclass
 class StageLog:
-    """What each stage took, in the order they ran."""
+    """What each stage took, in the order they began.
 
+    Args:
+        peaks: Measure memory too. That resets the process's own record of its peak (Linux), so a program
+            that only imports this one leaves it off.
+    """
+
+    peaks: bool = False
+    device: torch.device | None = None  # whose memory is measured, where it is a GPU
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
-    kept: dict[str, float] = field(default_factory=dict)  # seconds that an earlier run spent on a stage
-    running: str | None = None
+    cached: dict[str, float] = field(default_factory=dict)  # seconds that an earlier run spent on a stage
+    _running: list[str] = field(default_factory=list)
+    _begun: float = 0.0
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the enclosed work; peaks are of the stage where the system can tell them apart.
+        """Measure the enclosed work, without the stages that run within it.
 
-        A stage that runs again adds to its seconds. Stages do not nest: time would count twice.
+        A stage that runs again adds to its seconds and keeps its highest peaks.
         """
-        assert self.running is None, f"stage {name} began inside stage {self.running}"
-        self.running = name
-        _reset_peak()
-        begin = time.perf_counter()
+        self._pause()
+        self._running.append(name)
+        self.stages.setdefault(name, {"seconds": 0.0})
         try:
             yield
         finally:
-            self.running = None
-            entry = {"seconds": time.perf_counter() - begin, "peak_memory_mb": _peak_mb()}
-            if torch.cuda.is_available():
-                entry["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
-            before = self.stages.get(name, {})
-            entry["seconds"] += before.get("seconds", 0.0)
-            peaks = {key: max(value, before.get(key, 0.0)) for key, value in entry.items()}
-            self.stages[name] = {key: round(value, 2) for key, value in peaks.items()}
+            self._pause()
+            self._running.pop()
 
     def spent(self, *names: str) -> tuple[float, float]:
-        """What named stages take, whether they ran now or are kept from an earlier run.
+        """What named stages take, whether they ran now or an earlier run cached them.
 
         Returns:
             Seconds in all, and the highest peak in MB of those that ran now: of the GPU's memory
             where any of them used it, else of the process's.
         """
         ran = [self.stages[name] for name in names if name in self.stages]
-        seconds = sum(entry["seconds"] for entry in ran) + sum(self.kept.get(name, 0.0) for name in names)
-        on_gpu = max(entry.get("peak_gpu_memory_mb", 0.0) for entry in ran)
-        return seconds, on_gpu or max(entry["peak_memory_mb"] for entry in ran)
+        seconds = sum(entry["seconds"] for entry in ran) + sum(self.cached.get(name, 0.0) for name in names)
+        on_gpu = max((entry.get("peak_gpu_memory_mb", 0.0) for entry in ran), default=0.0)
+        return seconds, on_gpu or max((entry.get("peak_memory_mb", 0.0) for entry in ran), default=0.0)
+
+    def _pause(self) -> None:
+        """Charge what has passed to the stage that is running, and begin to measure anew."""
+        if self._running:
+            entry = self.stages[self._running[-1]]
+            entry["seconds"] = round(entry["seconds"] + time.perf_counter() - self._begun, 2)
+            for kind, peak in self._peaks().items():
+                entry[kind] = max(entry.get(kind, 0.0), round(peak, 2))
+        if self.peaks:
+            _reset_peak(self.device)
+        self._begun = time.perf_counter()
+
+    def _peaks(self) -> dict[str, float]:
+        if not self.peaks:
+            return {}
+        found = {"peak_memory_mb": _peak_mb()}
+        if self.device is not None and self.device.type == "cuda":
+            found["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated(self.device) / 2**20
+        return found
 
 
-def _reset_peak() -> None:
+def _reset_peak(device: torch.device | None) -> None:
     """Forget the process's memory peak (Linux), so that the next stage gets its own."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    if device is not None and device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _peak_mb() -> float:
@@ -82,11 +102,26 @@ def _peak_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
+def no_bar(title: str, unit: str) -> contextlib.AbstractContextManager[Callable[..., None]]:
+    """A ``Bar`` that shows nothing."""
+    return contextlib.nullcontext(lambda done, total, note="": None)
+
+
+def bars_of(progress: Callable[[str, int, int], None]) -> Bar:
+    """A ``Bar`` that calls ``progress`` with (stage, done, in all)."""
+
+    @contextlib.contextmanager
+    def bar(title: str, unit: str) -> Iterator[Callable[..., None]]:
+        yield lambda done, total, note="": progress(title, done, total)
+
+    return bar
+
+
 @contextlib.contextmanager
 def progress_bar(title: str, unit: str, quiet: bool = False) -> Iterator[Callable[..., None]]:
     """A tqdm bar with time left, as a callback that takes (done, in all) and perhaps a note.
 
-    It appears with the first call, so a stage that finds its result kept shows none; what is done by then
+    It appears with the first call, so a stage whose result is cached shows none; what is done by then
     does not count for the time left. Log messages go above it. In a file it writes a line now and then.
     """
     bars: list[tqdm[Any]] = []

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from t4g_tracker.coordinates import Size, inside, rescale, to_sample_grid
-from t4g_tracker.datatypes import FlowSequence, QueryPoints, Tracks, Trajectories
+from t4g_tracker.datatypes import FlowSequence, Trajectories
 from t4g_tracker.errors import ConfigError, NothingToFollowError
 
 REFERENCE_PIXELS = 320 * 576  # the published thresholds are for this size
@@ -24,15 +24,11 @@ PairFlow = Callable[[list[tuple[int, int]]], Tensor]
 class TrajectoriesConfig:
     """How flow is chained into training targets."""
 
-    cycle_threshold_px: float = 1.5  # at 320x576: a step whose round trip misses by more ends the trajectory
+    cycle_threshold_px: float = 1.5  # at 320x576: a step with a larger cycle error ends the trajectory
     direct_threshold_px: float = 2.0  # at 320x576: chained and consistent direct flow may differ by this much
-    direct_gaps: tuple[int, ...] = (
-        4,
-        8,
-        16,
-    )  # frames between the ends of a direct flow; empty: no direct test
+    direct_gaps: tuple[int, ...] = (4, 8, 16)  # frames that a direct flow spans; empty: no direct test
     direct_pairs: int = 24  # most frame pairs that get a direct flow
-    spacing_px: int = 4  # a new trajectory starts in every tile of this side that no living one is in
+    spacing_px: int = 4  # at 320x576: a trajectory starts in every tile of this side that none passes
     minimum_frames: int = 3  # shorter trajectories are dropped
 
     def __post_init__(self) -> None:
@@ -46,6 +42,11 @@ class TrajectoriesConfig:
             raise ConfigError(f"trajectories.minimum_frames must be at least 2, got {self.minimum_frames}")
         if any(gap < 2 for gap in self.direct_gaps):
             raise ConfigError("trajectories.direct_gaps must be 2 frames or more")
+
+
+def threshold_scale(size: Size) -> float:
+    """Pixels of a frame of ``size`` (H, W) for one pixel at 320x576, where thresholds are given."""
+    return float((size[0] * size[1] / REFERENCE_PIXELS) ** 0.5)
 
 
 def sample_flow(flow: Tensor, xy: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def sample_flow(flow: Tensor, xy: Tensor) -> Tensor:
 
 
 def follow(flow: Tensor, reverse: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
-    """Move points along one flow field and measure how far the way back misses.
+    """Move points along one flow field and measure the cycle error of the step.
 
     Args:
         flow: (2, H, W) displacement from this frame to the next, pixels.
@@ -74,7 +75,8 @@ def follow(flow: Tensor, reverse: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
         xy: (P, 2) pixels in this frame.
 
     Returns:
-        (P, 2) positions in the next frame, and (P,) round-trip error in pixels.
+        (P, 2) positions in the next frame, and (P,) cycle error: how far the reverse flow, followed
+        from there, ends from ``xy``, in pixels.
     """
     there = xy + sample_flow(flow, xy)
     back = there + sample_flow(reverse, there)
@@ -88,7 +90,7 @@ def chain_flow(
     direct_flow: PairFlow | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trajectories:
-    """Chain flow into trajectories that start wherever no living trajectory passes.
+    """Chain flow into trajectories that start wherever no other trajectory passes.
 
     A trajectory ends where it leaves the frame or a step fails the cycle check. Then
     direct flow over a bounded set of larger gaps looks for drift: where i -> j is
@@ -97,8 +99,8 @@ def chain_flow(
 
     Args:
         flow: Neighbouring flows, in pixels of their own size.
-        config: Lengths at 320x576, scaled here to the size of ``flow``.
-        working_size: (H, W) the trajectories are wanted in.
+        config: Thresholds and spacing at 320x576, scaled here to the size of ``flow``.
+        working_size: (H, W) that the result is in.
         direct_flow: Takes P frame pairs and returns (P, 2, H, W); None skips the direct test.
         progress: Called with (direct flows done, in all).
 
@@ -110,11 +112,12 @@ def chain_flow(
 
     Source: supplement 1.1 of Track4Gen, arXiv:2412.06016.
     """
-    height, width = flow.forward.shape[-2:]
-    scale = (height * width / REFERENCE_PIXELS) ** 0.5
+    frame_count = flow.forward.shape[0] + 1
+    size = (flow.forward.shape[-2], flow.forward.shape[-1])
+    scale = threshold_scale(size)
     chained = _chain(flow, config.cycle_threshold_px * scale, max(1, round(config.spacing_px * scale)))
     if direct_flow is not None and config.direct_gaps and config.direct_pairs:
-        pairs = _direct_pairs(flow.forward.shape[0] + 1, config)
+        pairs = _direct_pairs(frame_count, config)
         chained = _cut_drift(
             chained,
             pairs,
@@ -123,14 +126,13 @@ def chain_flow(
             direct_px=config.direct_threshold_px * scale,
             progress=progress,
         )
-    frame_count = flow.forward.shape[0] + 1
     chained = chained.subset(chained.length >= min(config.minimum_frames, frame_count))
     if not len(chained):
         raise NothingToFollowError(
             "no point of the video survives the flow's cycle check, so there is nothing to adapt to; "
             "raise trajectories.cycle_threshold_px, or set adaptation.steps=0 to track with frozen features"
         )
-    xy = rescale(chained.xy, (height, width), working_size)
+    xy = rescale(chained.xy, size, working_size)
     return Trajectories(chained.start, chained.length, chained.first, xy)
 
 
@@ -143,8 +145,8 @@ def _chain(flow: FlowSequence, cycle_px: float, spacing_px: int) -> Trajectories
     started = len(seeds)
     log_ids, log_frames, log_xy = [ids], [torch.zeros_like(ids)], [xy]
     for t in range(steps):
-        there, miss = follow(flow.forward[t], flow.backward[t], xy)
-        alive = (miss <= cycle_px) & inside(there, size)
+        there, cycle_error = follow(flow.forward[t], flow.backward[t], xy)
+        alive = (cycle_error <= cycle_px) & inside(there, size)
         ids, xy = ids[alive], there[alive]
         pixel = torch.minimum(xy.round().long().clamp_min(0), torch.tensor([width - 1, height - 1]))
         tile = (pixel // spacing_px) @ torch.tensor([1, tiles_across])
@@ -202,8 +204,8 @@ def _cut_drift(
         which = ((trajectories.start <= first) & (end > second)).nonzero().squeeze(1)
         begin = trajectories.at(which, torch.full_like(which, first))
         chained = trajectories.at(which, torch.full_like(which, second))
-        direct, miss = follow(there, back, begin)
-        drifted = which[(miss <= cycle_px) & ((direct - chained).norm(dim=-1) >= direct_px)]
+        direct, cycle_error = follow(there, back, begin)
+        drifted = which[(cycle_error <= cycle_px) & ((direct - chained).norm(dim=-1) >= direct_px)]
         cut_before[trajectories.first[drifted] + second - trajectories.start[drifted]] = True
         if progress is not None:
             progress(done + 1, len(pairs))
@@ -218,105 +220,3 @@ def _split(trajectories: Trajectories, cut_before: Tensor) -> Trajectories:
     owner = torch.repeat_interleave(torch.arange(len(trajectories)), trajectories.length)
     frames = torch.arange(len(ids)) - trajectories.first[owner] + trajectories.start[owner]
     return _from_log(ids, frames, trajectories.xy, int(begins.sum()))
-
-
-def chain_query_points(
-    queries: QueryPoints, flow: FlowSequence, video_size: Size, cycle_threshold_px: float = 1.5
-) -> Tracks:
-    """Track query points by chaining flow alone: the baseline that adaptation has to beat.
-
-    A point counts as visible until a step fails the cycle check or leaves the frame;
-    its position goes on along the flow all the same.
-
-    Args:
-        queries: N points, original pixels.
-        flow: T - 1 steps, in pixels of their own size.
-        video_size: (H, W) of the original frames.
-        cycle_threshold_px: Longest accepted miss of a step's round trip, at 320x576.
-
-    Returns:
-        Tracks in original pixels; confidence is 1 where visible, else 0.
-    """
-    size = (flow.forward.shape[-2], flow.forward.shape[-1])
-    cycle_threshold_px *= (size[0] * size[1] / REFERENCE_PIXELS) ** 0.5
-    frame_count = flow.forward.shape[0] + 1
-    xy = torch.zeros(len(queries), frame_count, 2)
-    visibility = torch.zeros(len(queries), frame_count, dtype=torch.bool)
-    rows = torch.arange(len(queries))
-    xy[rows, queries.frame], visibility[rows, queries.frame] = (
-        rescale(queries.xy.float(), video_size, size),
-        True,
-    )
-    for t in range(frame_count - 1):
-        _chain_step(
-            xy,
-            visibility,
-            queries.frame <= t,
-            t,
-            t + 1,
-            flow.forward[t],
-            flow.backward[t],
-            size,
-            cycle_threshold_px,
-        )
-    for t in range(frame_count - 1, 0, -1):
-        _chain_step(
-            xy,
-            visibility,
-            queries.frame >= t,
-            t,
-            t - 1,
-            flow.backward[t - 1],
-            flow.forward[t - 1],
-            size,
-            cycle_threshold_px,
-        )
-    return Tracks(rescale(xy, size, video_size), visibility, visibility.float())
-
-
-def miss_on_return(
-    xy: Tensor, query_frame: Tensor, query_xy: Tensor, flow: FlowSequence, working_size: Size
-) -> Tensor:
-    """How far the flow, chained back from each position to the query frame, misses the query point.
-
-    Flow that drifts does not come back to where it began, except by chance, though each of its steps may
-    pass the cycle check.
-
-    Args:
-        xy: (N, T, 2) positions of N points, working pixels.
-        query_frame: (N,) int64.
-        query_xy: (N, 2) working pixels.
-        flow: T - 1 steps, in pixels of their own size.
-        working_size: (H, W) of the working pixels.
-
-    Returns:
-        (N, T) distance in working pixels.
-    """
-    size = (flow.forward.shape[-2], flow.forward.shape[-1])
-    there = rescale(xy, working_size, size)
-    frame = torch.arange(xy.shape[1]).expand(xy.shape[:2])
-    home = query_frame[:, None]
-    for t in range(len(flow.backward), 0, -1):
-        under_way = (frame >= t) & (home < t)
-        there[under_way] += sample_flow(flow.backward[t - 1], there[under_way])
-    for t in range(len(flow.forward)):
-        under_way = (frame <= t) & (home > t)
-        there[under_way] += sample_flow(flow.forward[t], there[under_way])
-    return (rescale(there, size, working_size) - query_xy[:, None]).norm(dim=-1)
-
-
-def _chain_step(
-    xy: Tensor,
-    visibility: Tensor,
-    who: Tensor,
-    now: int,
-    then: int,
-    flow: Tensor,
-    reverse: Tensor,
-    size: tuple[int, int],
-    cycle_px: float,
-) -> None:
-    """Fill in frame ``then`` from frame ``now`` for the points that the mask selects."""
-    there, miss = follow(flow, reverse, xy[who, now])
-    xy[who, then] = there
-    visibility[who, then] = visibility[who, now] & (miss <= cycle_px) & inside(there, size)

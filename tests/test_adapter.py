@@ -7,14 +7,12 @@ from torch.nn.functional import normalize
 from adaptation.adapter import (
     DeltaCnnAdapter,
     LiteAdapter,
-    align,
     apply_adapter,
     blur_halve,
     build_adapter,
-    mean_feature,
     normalise_frames,
-    unit_length,
 )
+from adaptation.prepare import align, mean_feature, prepare_features, unit_length
 from t4g_tracker.datatypes import FeatureGrid
 
 CPU = torch.device("cpu")
@@ -59,7 +57,7 @@ def test_an_untrained_adapter_changes_nothing_exactly(clip, kind, stride_px):
 def test_over_a_whole_video_an_untrained_adapter_gives_the_frozen_features(clip, kind):
     grid = frozen_grid(clip)
     adapter = build_adapter(kind, 24, 32, seed=0)
-    adapted = apply_adapter(adapter, grid, clip.frames, CPU, batch=2)
+    adapted = apply_adapter(adapter, prepare_features(grid, True), clip.frames, CPU, batch=2)
     side = 64 // adapter.stride_px
     wanted = align(unit_length(grid.values, mean_feature(grid.values)).float(), (side, 2 * side))
     assert torch.equal(adapted.values, normalize(wanted, dim=1).half())
@@ -69,7 +67,8 @@ def test_over_a_whole_video_an_untrained_adapter_gives_the_frozen_features(clip,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_trained_adapter_depends_on_the_frame_but_not_on_the_others_of_its_batch(clip, kind):
-    grid, adapter = frozen_grid(clip), stirred(build_adapter(kind, 24, 32, seed=0))
+    grid = prepare_features(frozen_grid(clip), True)
+    adapter = stirred(build_adapter(kind, 24, 32, seed=0))
     together = apply_adapter(adapter, grid, clip.frames, CPU, batch=3).values
     alone = apply_adapter(adapter, grid, clip.frames, CPU, batch=1).values
     torch.testing.assert_close(together, alone, atol=2e-3, rtol=0)

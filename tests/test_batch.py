@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -18,24 +20,26 @@ import torch
 from ray.cluster_utils import Cluster
 
 from t4g_tracker.batch.cluster import connect, device_there, measure_on_ray
+from t4g_tracker.batch.html_report import Setup, incomparable, write_report
 from t4g_tracker.batch.journal import Journal
-from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
-from t4g_tracker.batch.progress import clip_bar
+from t4g_tracker.batch.machines import Machines
+from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.published import PUBLISHED, published_for
-from t4g_tracker.batch.report import Setup, differences, write_report
-from t4g_tracker.batch.run import Machines
-from t4g_tracker.batch.tables import means, table_rows, terminal_lines, write_summary
+from t4g_tracker.batch.summary import means, summary_rows, summary_table, write_summary
+from t4g_tracker.batch.worker_progress import clip_bar
 from t4g_tracker.batch.workers import Share, measure_all
-from t4g_tracker.commands.batch_arguments import parse_bench, varied
+from t4g_tracker.commands.bench import parse_bench, varied
 from t4g_tracker.datasets.protocols import WorstTrack
 from t4g_tracker.errors import CacheError, ConfigError, OutputError, VideoError
 from t4g_tracker.hardware import cores
+from t4g_tracker.results import Result
 
 MEASURES = ("AJ", "OA")
 
 
 def outcome(clip: str, score: float = 50.0, **more) -> ClipOutcome:
-    return ClipOutcome(clip, (MethodScores("tracker", {"AJ": score, "OA": 90.0}, 1.5, 100.0),), **more)
+    result = Result("tracker", measures={"AJ": score, "OA": 90.0}, seconds=1.5, peak_memory_mb=100.0)
+    return ClipOutcome(clip, (result,), **more)
 
 
 def journal(folder: Path, clips=("a", "b", "c"), identity=None, fresh=False) -> Journal:
@@ -81,6 +85,29 @@ def test_a_failed_clip_is_tried_again(tmp_path):
         assert second.failures() == []
 
 
+def test_a_journal_has_the_figures_of_each_method_and_not_its_tracks(tmp_path):
+    with journal(tmp_path) as first:
+        first.add(outcome("a", frames=7))
+    assert json.loads((tmp_path / "journal.jsonl").read_text()) == {
+        "clip": "a",
+        "methods": [
+            {
+                "method": "tracker",
+                "measures": {"AJ": 50.0, "OA": 90.0},
+                "seconds": 1.5,
+                "peak_memory_mb": 100.0,
+            }
+        ],
+        "worst": [],
+        "frames": 7,
+        "overlay": "",
+        "error": "",
+        "trace": "",
+    }
+    assert (tmp_path / "results.csv").read_bytes() == b"clip,method,AJ,OA,error\r\na,tracker,50.00,90.00,\r\n"
+    assert (tmp_path / "timings.csv").read_bytes() == b"clip,method,seconds,peak MB\r\na,tracker,1.5,100\r\n"
+
+
 def test_two_runs_refuse_each_others_folder(tmp_path):
     with journal(tmp_path), pytest.raises(OutputError, match="another run is writing to it"):
         journal(tmp_path).__enter__()
@@ -105,8 +132,14 @@ def test_a_lock_does_not_outlive_a_killed_run(tmp_path):
 def test_other_settings_are_refused_until_told_to_begin_anew(tmp_path):
     with journal(tmp_path) as first:
         first.add(outcome("a"))
-    with pytest.raises(CacheError, match="other settings"):
+    said = r"batch\.json: was made with seed=0 and not 1; choose another --out, or --fresh to begin anew"
+    with pytest.raises(CacheError, match=said):
         journal(tmp_path, identity={"seed": 1}).__enter__()
+    with pytest.raises(CacheError, match=r"was made with no threads \(now 2\); choose another --out"):
+        journal(tmp_path, identity={"seed": 0, "threads": 2}).__enter__()  # of an older version
+    (tmp_path / "batch.json").write_text('{"seed"')
+    with pytest.raises(CacheError, match=r"batch\.json: is damaged; choose another --out"):
+        journal(tmp_path).__enter__()
     with journal(tmp_path, identity={"seed": 1}, fresh=True) as anew:
         assert anew.missing() == ["a", "b", "c"]
 
@@ -123,7 +156,9 @@ class Chores:
         if name == "bug":
             raise KeyError("x")
         if name == "tells":
-            with clip_bar(name, "flow", "pair") as report:
+            clock = iter([10.0, 10.1])  # the second report follows at once
+            with pytest.MonkeyPatch.context() as patched, clip_bar(name, "flow", "pair") as report:
+                patched.setattr("t4g_tracker.batch.progress.time", SimpleNamespace(monotonic=clock.__next__))
                 report(1, 4)
                 report(2, 4)
         if name == "dies":
@@ -158,7 +193,7 @@ def test_a_clip_in_hand_tells_how_far_it_is(tmp_path, in_process):
         told.append((clip, where))
 
     list(measure_all(["tells"], Chores(tmp_path), Share(1, 1, "cpu", in_process), tell))
-    deadline = time.monotonic() + 10  # what a process says may come in after its result
+    deadline = time.monotonic() + 120  # what a process reports may come in after its result
     while len(told) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert told == [("tells", "flow"), ("tells", "flow 25 %")]  # the last comes too soon to be shown
@@ -188,12 +223,12 @@ def test_workers_end_when_the_run_is_killed(tmp_path):
     workers = [psutil.Process(int(file.read_text())) for file in begun]
     run.kill()
     run.wait()
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=120)
     assert alive == []
 
 
 def test_workers_never_have_more_threads_than_there_are_cores(monkeypatch):
-    monkeypatch.setattr("t4g_tracker.batch.run.cores", lambda: 16)
+    monkeypatch.setattr("t4g_tracker.hardware.cores", lambda: 16)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     assert Machines().workers_here(torch.device("cuda")) == 8
     assert Machines(threads=4).workers_here(torch.device("cuda")) == 4
@@ -212,8 +247,8 @@ def cluster():
     """Two machines of one core each, as far as Ray can tell."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    second = made.add_node(num_cpus=1)
-    made.wait_for_nodes()
+    second = made.add_node(wait=False, num_cpus=1)
+    made.wait_for_nodes(timeout=120)
     yield made, second
     ray.shutdown()
     made.shutdown()
@@ -237,7 +272,8 @@ def test_a_cluster_that_loses_a_machine_half_way_still_ends_complete(cluster, tm
 def test_a_cluster_that_loses_its_only_machine_for_a_clip_says_so(cluster, tmp_path, monkeypatch):
     made, _ = cluster
     monkeypatch.setattr("t4g_tracker.batch.cluster.SECONDS_BETWEEN_LOOKS", 1.0)
-    only = made.add_node(num_cpus=3)
+    only = made.add_node(wait=False, num_cpus=3)
+    made.wait_for_nodes(timeout=120)
     coming = measure_on_ray(["slow-1", "long-2"], Chores(tmp_path), 3, "cpu", made.address)
     assert next(coming).clip == "slow-1"
     made.remove_node(only, allow_graceful=False)
@@ -259,22 +295,21 @@ def test_a_cluster_too_small_for_a_clip_is_told_before_any_work(cluster):
         next(measure_on_ray(["a"], Chores(Path()), 64, "cpu", made.address))
 
 
-def test_an_address_without_a_cluster_is_told_at_once():
+def test_an_address_without_a_cluster_is_refused_before_ray_tries_for_minutes(monkeypatch):
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray is to connect where nobody listens"))
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # not listening
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
-        begin = time.monotonic()
         with pytest.raises(ConfigError, match=f"--ray {address}: nothing answers there"):
             connect(address)
         with pytest.raises(ConfigError, match="nothing answers there"):
             device_there(address, "cpu")
-    assert time.monotonic() - begin < 10
 
 
 def test_means_count_each_clip_once_and_leave_out_what_counts_nothing():
-    rows = means(table_rows([outcome("a", 40.0), outcome("b", 60.0), outcome("c", float("nan"))])[:3])
-    assert rows[0].scores.measures == {"AJ": 50.0, "OA": 90.0}
-    lines = terminal_lines(table_rows([outcome("c", float("nan"))]), MEASURES)
+    rows = means(summary_rows([outcome("a", 40.0), outcome("b", 60.0), outcome("c", float("nan"))])[:3])
+    assert rows[0].result.measures == {"AJ": 50.0, "OA": 90.0}
+    lines = summary_table(summary_rows([outcome("c", float("nan"))]), MEASURES).console()
     assert lines[-1].split() == ["mean", "of", "1", "tracker", "-", "90.0", "2", "100"]
 
 
@@ -293,7 +328,7 @@ def setup(**changes) -> Setup:
 
 def test_a_published_score_under_the_same_protocol_needs_no_warning():
     dino = next(row for row in PUBLISHED if row.tracker == "DINO-Tracker" and row.dataset == "tapvid-davis")
-    assert differences(setup(), dino, 104) == []
+    assert incomparable(setup(), dino, 104) == []
     for changes, longest, said in (
         ({"first_frames": 24}, 24, "length: first 24 frames here"),
         ({}, 32, "length: at most 32 frames here"),
@@ -301,7 +336,7 @@ def test_a_published_score_under_the_same_protocol_needs_no_warning():
         ({"mode": "first"}, 104, "queries: first here, strided there"),
         ({"clips": 8}, 104, "clips: 8 of 30"),
     ):
-        found = differences(setup(**changes), dino, longest)
+        found = incomparable(setup(**changes), dino, longest)
         assert [entry[: len(said)] for entry in found] == [said]
 
 
@@ -309,7 +344,8 @@ def test_scores_of_the_same_query_mode_come_first():
     rows = published_for("tapvid-davis", "first")
     assert [row.tracker for row in rows][:2] == ["CoTracker3", "Track-On-R"]
     assert all(
-        "queries: first here, strided there" in differences(setup(mode="first"), row, 104) for row in rows[2:]
+        "queries: first here, strided there" in incomparable(setup(mode="first"), row, 104)
+        for row in rows[2:]
     )
     assert published_for("rgb-stacking", "strided") == []
 
@@ -340,7 +376,7 @@ def test_where_every_clip_failed_there_is_no_table(tmp_path):
     outcomes = [ClipOutcome("c", error="cut short")]
     rows = write_summary(tmp_path, outcomes, MEASURES, {"title": "a title"})
     write_report(tmp_path, outcomes, rows, MEASURES, setup(clips=1, all_clips=1))
-    assert terminal_lines(rows, MEASURES) == []
+    assert rows == []
     assert (tmp_path / "results.md").read_text() == "a title\n\n- failed: c: cut short\n"
     page = (tmp_path / "report.html").read_text()
     assert "<h2>Clips</h2>" not in page

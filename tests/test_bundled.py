@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
-import zipfile
-
 import pytest
 import torch
 from tiny_published import save_tiny_mini
 
-from run_tracker import Config
+from t4g_tracker import bundled
 from t4g_tracker.bundled import TRACK4GEN_MINI
 from t4g_tracker.config import read_settings
 from t4g_tracker.datatypes import Video
@@ -19,8 +14,10 @@ from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features import extractor as features
 from t4g_tracker.features.extractor import check_features, extract_features
 from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
-from t4g_tracker.files import read_tracks_npz
+from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import score
+from t4g_tracker.pipeline import Config
+from t4g_tracker.track_files import read_tracks_npz
 from t4g_tracker.tracking.track import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.video import read_video, working_frames
@@ -52,28 +49,13 @@ def test_it_gives_what_track4gen_gives_on_its_folder(in_place):
     assert "refiner/diffusion_pytorch_model.safetensors" in check_features(mini)
 
 
-def test_it_belongs_to_the_checkout():
-    assert TRACK4GEN_MINI.parts[-3:] == ("assets", "weights", "track4gen-mini")
-    assert (TRACK4GEN_MINI.parents[2] / "run_tracker.py").is_file()
-
-
-def test_an_installed_program_brings_its_models_and_settings_along(tmp_path):
-    checkout, copy = TRACK4GEN_MINI.parents[2], tmp_path / "checkout"
-    for name in ("t4g_tracker", "adaptation", "pipeline", "assets", "configs"):
-        shutil.copytree(checkout / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "run_tracker.py"):
-        shutil.copy(checkout / name, copy)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "--wheel-dir", tmp_path, copy], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    packed = {entry.filename: entry.file_size for entry in zipfile.ZipFile(wheel).infolist()}
-    models = [path for path in (checkout / "assets" / "weights").rglob("*") if path.is_file()]
-    modules = list((checkout / "t4g_tracker").rglob("*.py"))
-    settings = list((checkout / "configs").glob("*.yaml"))
-    assert len(models) > 10
-    assert len(settings) >= 3
-    for path in models + modules + settings:
-        assert packed[path.relative_to(checkout).as_posix()] == path.stat().st_size
+def test_what_is_shipped_lies_beside_the_package_or_first_of_all_inside_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(bundled.importlib.resources, "files", lambda package: tmp_path / package)
+    beside, inside = tmp_path / "configs", tmp_path / "t4g_tracker" / "configs"
+    beside.mkdir()
+    assert bundled.shipped("configs") == beside  # a checkout
+    inside.mkdir(parents=True)
+    assert bundled.shipped("configs") == inside  # installed, perhaps beside another project's configs
 
 
 def test_without_its_folder_it_says_what_to_do(monkeypatch, tmp_path):
@@ -112,22 +94,16 @@ def test_the_bundled_model_finds_points_where_patches_do_not():
     """Zero-shot, on the bundled clip at half size: look-alike fish that bend and turn."""
     video = read_video(ASSETS / "koi.mp4")
     truth, queries, _, _ = read_tracks_npz(ASSETS / "koi.tracks.npz")
-    few = slice(0, 16)
-    video = Video(video.frames[few], video.fps, video.name, video.source)
+    video = Video(video.frames[:16], video.fps, video.name, video.source)
     early = (queries.frame < 16).nonzero().squeeze(1)
     queries = queries.subset(early)
     frames = working_frames(video, (256, 448))
 
     def delta_avg(extractor: str) -> float:
         grid = extract_features(frames, FeaturesConfig(extractor=extractor), CPU, seed=0)
-        tracks = track(queries, grid, video, TrackingConfig(polish=False), VisibilityConfig())
-        return score(
-            tracks,
-            truth.xy[early, few],
-            truth.visibility[early, few],
-            queries.frame,
-            video.size,
-            "strided",
-        ).delta_avg
+        tracks = track(
+            queries, grid, video, MatchingConfig(), TrackingConfig(subpixel=False), VisibilityConfig()
+        )
+        return score(tracks, truth.first(16).subset(early), queries, video.size, "strided").delta_avg
 
     assert delta_avg("track4gen-mini") > delta_avg("patch") + 20

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from run_tracker import Config
 from t4g_tracker.config import apply_settings, as_dict, read_assignments, read_settings, read_yaml
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.pipeline import Config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -34,7 +34,7 @@ def names_in(settings, prefix="") -> set[str]:
     [
         (
             "adaptation: {learning_rte: 1.0e-3}",
-            "adaptation.learning_rte is not a setting; did you mean learning_rate?",
+            "adaptation.learning_rte is not a setting; did you mean adaptation.learning_rate?",
         ),
         (
             "adaptation: {learning_rate: 1e-3}",
@@ -58,8 +58,8 @@ def names_in(settings, prefix="") -> set[str]:
             "adaptation.snapshots[1] must be a whole number, got the text 'x'",
         ),
         ("adaptation: 7", "adaptation is a group of settings, got 7"),
-        ("tracking: {polish: 1}", "tracking.polish must be true or false, got 1"),
-        ("tracking: {polish: 'yes'}", "tracking.polish must be true or false, got the text 'yes'"),
+        ("tracking: {subpixel: 1}", "tracking.subpixel must be true or false, got 1"),
+        ("tracking: {subpixel: 'yes'}", "tracking.subpixel must be true or false, got the text 'yes'"),
         (
             "flow: {method: raft-smal}",
             "flow.method must be one of auto, dis, raft-mini, raft-small, raft-large, "
@@ -127,8 +127,10 @@ def test_an_empty_file_changes_nothing(tmp_path):
 
 
 def test_assignments_are_read_as_yaml_and_nest():
-    found = read_assignments(["adaptation.steps=20", "adaptation.losses.prior=1.5", "tracking.polish=false"])
-    assert found == {"adaptation": {"steps": 20, "losses": {"prior": 1.5}}, "tracking": {"polish": False}}
+    found = read_assignments(
+        ["adaptation.steps=20", "adaptation.losses.prior=1.5", "tracking.subpixel=false"]
+    )
+    assert found == {"adaptation": {"steps": 20, "losses": {"prior": 1.5}}, "tracking": {"subpixel": False}}
 
 
 @pytest.mark.parametrize("wrong", ["adaptation.steps", "=3", "adaptation.=3", ".steps=3", "a.b=[1, 2"])

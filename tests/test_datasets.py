@@ -25,8 +25,8 @@ def check(loaded: AnnotatedClip, clip, ask) -> None:
     """The clip is the one that was written."""
     xy, seen = clip.follow(ask(*POINTS))
     assert np.array_equal(loaded.video.frames, clip.video.frames)
-    torch.testing.assert_close(loaded.xy, xy, atol=1e-3, rtol=0)
-    assert torch.equal(loaded.visibility, seen)
+    torch.testing.assert_close(loaded.truth.xy, xy, atol=1e-3, rtol=0)
+    assert torch.equal(loaded.truth.visibility, seen)
 
 
 @pytest.mark.parametrize("encode", [False, True], ids=["arrays", "images"])
@@ -133,12 +133,13 @@ def test_tracks_of_a_davis_sequence_come_from_its_folder_or_a_pickle(slide, ask,
 
 def test_badja_joints_are_turned_from_rows_and_columns_and_placed_in_their_frames(slide, tmp_path):
     clip = BadjaClips(badja_tree(tmp_path, slide)).load("beast")
-    assert clip.xy.shape == (len(ANNOTATED_JOINTS), 7, 2)
+    assert clip.truth.xy.shape == (len(ANNOTATED_JOINTS), 7, 2)
     entry = json.loads((tmp_path / "joint_annotations" / "beast.json").read_text())[1]  # of frame 3
     y, x = entry["joints"][ANNOTATED_JOINTS[4]]
-    assert clip.xy[4, 3].tolist() == pytest.approx([x, y])
-    assert clip.visibility.any(0).tolist() == [frame % 3 == 0 for frame in range(7)]
-    assert clip.visibility[0].tolist() == [False, False, False, True, False, False, True]  # hidden at first
+    assert clip.truth.xy[4, 3].tolist() == pytest.approx([x, y])
+    assert clip.truth.visibility.any(0).tolist() == [frame % 3 == 0 for frame in range(7)]
+    hidden_at_first = [False, False, False, True, False, False, True]
+    assert clip.truth.visibility[0].tolist() == hidden_at_first
     assert clip.reach_px is not None
     assert clip.reach_px[3] == pytest.approx(0.2 * 1000**0.5)
     assert clip.reach_px.isnan().tolist() == [frame % 3 != 0 for frame in range(7)]
@@ -147,12 +148,13 @@ def test_badja_joints_are_turned_from_rows_and_columns_and_placed_in_their_frame
 def test_badja_scores_agree_with_a_case_worked_by_hand():
     """Two joints, three annotated frames; reaches 10, 5 and 5 px.
 
-    Joint 0 is asked for in frame 0 and is off by 4 px, then by 7: one within reach of two, none within 3 px.
+    Joint 0 is queried in frame 0 and is off by 4 px, then by 7: one within reach of two, none within 3 px.
     Joint 1 is first visible in frame 1, and off by 2 px in frame 2: one of one, within both.
     """
     seen = torch.tensor([[True, True, True], [False, True, True]])
-    clip = AnnotatedClip(_video(), torch.zeros(2, 3, 2), seen, (256, 256), torch.tensor([10.0, 5.0, 5.0]))
-    queries, which = JointProtocol().ask(clip)
+    truth = Tracks.known(torch.zeros(2, 3, 2), seen)
+    clip = AnnotatedClip(_video(3), truth, (256, 256), torch.tensor([10.0, 5.0, 5.0]))
+    queries, which = JointProtocol().queries(clip)
     assert queries.frame.tolist() == [0, 1]
     xy = torch.tensor([[[0.0, 0], [4, 0], [0, 7]], [[90, 90], [0, 0], [2, 0]]])
     tracks = Tracks(xy, seen, torch.ones(2, 3))
@@ -184,9 +186,11 @@ def test_a_view_cuts_and_resizes_pictures_and_points_alike(slide, ask, tmp_path)
     stored = FolderClips(davis_tree(tmp_path, slide, ask)).load("left")
     seen = View("256", 4).of(stored)
     assert seen.video.frames.shape == (4, 256, 256, 3)
-    assert seen.xy.shape == (3, 4, 2)
-    same = (seen.xy + 0.5) / 256 * torch.tensor([SIZE[1], SIZE[0]]) - 0.5  # the same fractions of the frame
-    torch.testing.assert_close(same, stored.xy[:, :4], atol=1e-4, rtol=0)
+    assert seen.truth.xy.shape == (3, 4, 2)
+    same = (seen.truth.xy + 0.5) / 256 * torch.tensor(
+        [SIZE[1], SIZE[0]]
+    ) - 0.5  # the same fractions of the frame
+    torch.testing.assert_close(same, stored.truth.xy[:, :4], atol=1e-4, rtol=0)
     assert View("480p").of(stored).video.size == SIZE  # never enlarged
 
 
@@ -197,7 +201,8 @@ def test_480p_is_the_shorter_side():
 
 def test_a_view_without_a_visible_point_is_refused(slide, ask, tmp_path):
     stored = FolderClips(davis_tree(tmp_path, slide, ask)).load("left")
-    late = replace(stored, visibility=stored.visibility & (torch.arange(7) > 4))
+    seen = stored.truth.visibility & (torch.arange(7) > 4)
+    late = replace(stored, truth=replace(stored.truth, visibility=seen))
     with pytest.raises(DatasetError, match="no annotated point is visible in its first 4 frames"):
         View("stored", 4).of(late)
 
@@ -213,11 +218,11 @@ def test_the_same_data_is_described_by_its_protocol(tmp_path):
 
 def test_errors_of_tracks_are_means_over_the_frames_that_count():
     seen = torch.tensor([[True, True, False, True]])
-    clip = AnnotatedClip(_video(), torch.zeros(1, 4, 2), seen, (256, 256))
+    clip = AnnotatedClip(_video(4), Tracks.known(torch.zeros(1, 4, 2), seen), (256, 256))
     xy = torch.tensor([[[9.0, 0], [1, 0], [50, 0], [0, 3]]])
     tracks, which = Tracks(xy, seen, torch.ones(1, 4)), torch.tensor([0])
     protocol = PointProtocol("first")
-    queries, _ = protocol.ask(clip)
+    queries, _ = protocol.queries(clip)
     assert protocol.error_px(clip, queries, which, tracks).tolist() == pytest.approx([2.0])
 
 
@@ -225,8 +230,8 @@ def test_errors_do_not_ask_where_a_hidden_point_is():
     seen = torch.tensor([[True, True, False, True]])
     xy = torch.zeros(1, 4, 2)
     xy[0, 2] = float("nan")
-    clip = AnnotatedClip(_video(), xy, seen, (256, 256))
-    queries, which = PointProtocol().ask(clip)
+    clip = AnnotatedClip(_video(4), Tracks.known(xy, seen), (256, 256))
+    queries, which = PointProtocol().queries(clip)
     tracks = Tracks(torch.zeros(len(queries), 4, 2), seen, torch.ones(1, 4))
     assert PointProtocol().error_px(clip, queries, which, tracks).tolist() == [0.0]
 
@@ -236,15 +241,15 @@ def test_joints_are_measured_at_the_size_of_their_annotations(slide, tmp_path):
     scores = []
     for view in (View("stored"), View("256")):
         clip = view.of(stored)
-        queries, which = JointProtocol().ask(clip)
+        queries, which = JointProtocol().queries(clip)
         apart = torch.tensor([2.9, 0.0]) if view.resolution == "stored" else torch.tensor([2.9 * 256 / 96, 0])
-        xy = clip.xy[which] + apart
-        tracks = Tracks(xy, clip.visibility[which], torch.ones(xy.shape[:2]))
+        truth = clip.truth.subset(which)
+        tracks = replace(truth, xy=truth.xy + apart)
         scores.append(JointProtocol().score(clip, queries, which, tracks))
         error = JointProtocol().error_px(clip, queries, which, tracks)
         assert error.tolist() == pytest.approx([2.9] * len(queries), abs=1e-3)
     assert scores[0] == scores[1] == {"segment": 100.0, "3px": 100.0}
 
 
-def _video():
-    return Video(np.zeros((4, 256, 256, 3), np.uint8), 24.0, "x", "x")
+def _video(frames):
+    return Video(np.zeros((frames, 256, 256, 3), np.uint8), 24.0, "x", "x")

@@ -32,7 +32,7 @@ NAMES = {module_of(path) for path in MODULES}
 
 
 def imported(path: Path) -> set[str]:
-    """Modules of this project that a file imports, by a statement anywhere in it or by their name in a string.
+    """Modules of this project that a file imports, by a statement anywhere in it or by name in a string.
 
     A string counts where it names one of our modules, alone or before a colon: whatever is called
     with it will import that.
@@ -105,7 +105,8 @@ def run(program: str) -> str:
     return done.stdout.strip()
 
 
-HEAVY = "torch", "torchvision", "diffusers", "transformers", "accelerate", "matplotlib", "cv2", "scipy"
+LARGE = "torchvision", "diffusers", "transformers", "accelerate", "matplotlib", "ray"
+HEAVY = "torch", "numpy", "cv2", *LARGE
 
 
 def test_importing_the_package_loads_no_library():
@@ -127,26 +128,22 @@ print([name for name in {HEAVY} if name in sys.modules])
     assert run(program) == "[]"
 
 
-def test_importing_everything_samples_nothing_and_loads_no_large_library():
-    modules = sorted(
-        name for name in NAMES if not name.startswith(("t4g_tracker.training", "t4g_tracker.features"))
-    )
-    skip = ("t4g_tracker.__main__", *(n for n in modules if n.startswith("t4g_tracker.commands.")))
-    modules = [name for name in modules if name not in skip]
+def test_importing_the_library_changes_nothing_and_loads_no_library_of_one_choice():
     program = f"""
-import importlib, os, random, signal, sys
+import os, random, signal, sys
 import numpy, torch
 mask = os.umask(0o077)
 before = torch.get_rng_state(), numpy.random.get_state()[1].copy(), random.getstate()
 handler, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
-for name in {modules}:
-    importlib.import_module(name)
+import t4g_tracker
+for name in t4g_tracker.__all__:
+    getattr(t4g_tracker, name)
 assert torch.equal(torch.get_rng_state(), before[0])
 assert (numpy.random.get_state()[1] == before[1]).all()
 assert random.getstate() == before[2]
 assert os.umask(mask) == 0o077
 assert signal.getsignal(signal.SIGINT) is handler and torch.get_num_threads() == threads
 assert not torch.cuda.is_initialized()
-print([name for name in ("diffusers", "transformers", "accelerate", "matplotlib", "torchvision") if name in sys.modules])
+print([name for name in {LARGE} if name in sys.modules])
 """
     assert run(program) == "[]"

@@ -6,10 +6,14 @@ import dataclasses
 import pytest
 import torch
 
-from adaptation.adapter import apply_adapter, build_adapter
-from adaptation.loop import AdaptationConfig, Interrupted, adapt
+from adaptation.adapter import build_adapter
+from adaptation.loop import Interrupted, adapt
+from adaptation.prepare import prepare_features
+from adaptation.sampling import sample_pairs
+from adaptation.settings import AdaptationConfig
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.tracking.track import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
@@ -20,7 +24,7 @@ SHORT = AdaptationConfig(
     pairs_per_frame=32,
     snapshots=(5, 10),
     evaluate_every=6,
-    held_back=0.2,
+    held_out=0.2,
     precision="float32",
 )
 
@@ -39,7 +43,10 @@ def noise(clip):
 
 
 def fit(clip, features, config=SHORT, seed=0, **kwargs):
-    return adapt(features, clip.frames, clip.trajectories, config, seed=seed, device=CPU, **kwargs)
+    prepared = prepare_features(features, config.centre)
+    return adapt(
+        prepared, clip.frames, clip.trajectories, config, MatchingConfig(), seed=seed, device=CPU, **kwargs
+    )
 
 
 def assert_same_weights(first, second):
@@ -57,22 +64,22 @@ def uninterrupted(clip, noise):
 
 def test_adaptation_lowers_the_error_on_points_it_was_not_trained_on(clip, noise, ask):
     config = dataclasses.replace(
-        SHORT, steps=160, width=32, pairs_per_frame=128, held_back=0.3, learning_rate=5e-3
+        SHORT, steps=160, width=32, pairs_per_frame=128, held_out=0.3, learning_rate=5e-3
     )
     fitted = fit(clip, noise, config)
-    shares = [row["held_back_2px"] for row in fitted.history if "held_back_2px" in row]
+    shares = [row["held_out_2px"] for row in fitted.history if "held_out_2px" in row]
     assert shares[0] < 0.2
     assert shares[-1] > shares[0] + 0.3
 
     queries = ask(
         *((t, x, y) for t, x, y in [(0, 40, 40), (0, 70, 30), (3, 90, 20), (5, 60, 45), (5, 30, 25)])
     )
-    adapter = build_adapter("lite", 16, 32, seed=0)
     errors = []
     for step in (0, 160):
-        adapter.load_state_dict(fitted.snapshots[step])
-        adapted = apply_adapter(adapter, noise, clip.frames, CPU)
-        tracks = track(queries, adapted, clip.video, TrackingConfig(polish=False), VisibilityConfig())
+        adapted = fitted.apply(prepare_features(noise, config.centre), clip.frames, step=step)
+        tracks = track(
+            queries, adapted, clip.video, MatchingConfig(), TrackingConfig(subpixel=False), VisibilityConfig()
+        )
         errors.append((tracks.xy - clip.follow(queries)[0]).norm(dim=-1).median().item())
     assert errors[1] < 4 < 10 < errors[0]
 
@@ -90,7 +97,7 @@ def test_an_optimisation_taken_up_again_ends_as_if_it_had_not_stopped(clip, nois
         fit(
             clip,
             noise,
-            keep=lambda state: kept.append(copy.deepcopy(state)),
+            save=lambda state: kept.append(copy.deepcopy(state)),
             report=lambda step, row: steps.append(step),
             stop=lambda: len(steps) == stop_after,
         )
@@ -103,13 +110,13 @@ def test_an_optimisation_taken_up_again_ends_as_if_it_had_not_stopped(clip, nois
 
 def test_the_state_is_kept_from_time_to_time(clip, noise):
     kept = []
-    fit(clip, noise, keep=lambda state: kept.append(state["step"]), keep_every_s=0.0)
+    fit(clip, noise, save=lambda state: kept.append(state["step"]), save_every_s=0.0)
     assert kept == list(range(1, 13))
 
 
 def test_a_state_of_another_adapter_is_refused(clip, noise):
     kept = []
-    fit(clip, noise, keep=lambda state: kept.append(copy.deepcopy(state)), keep_every_s=0.0)
+    fit(clip, noise, save=lambda state: kept.append(copy.deepcopy(state)), save_every_s=0.0)
     with pytest.raises(RuntimeError, match="state_dict"):
         fit(clip, noise, dataclasses.replace(SHORT, width=32), resume=kept[0])
 
@@ -124,7 +131,7 @@ def test_the_wanted_snapshots_the_start_and_the_end_are_kept(uninterrupted):
 def test_the_history_has_every_step_and_measures_now_and_then(uninterrupted):
     history = uninterrupted.history
     assert [row["step"] for row in history] == list(range(13))
-    assert [row["step"] for row in history if "held_back_2px" in row] == [0, 6, 12]
+    assert [row["step"] for row in history if "held_out_2px" in row] == [0, 6, 12]
     weights = SHORT.losses
     for row in history[1:]:
         total = sum(getattr(weights, name) * value for name, value in row["losses"].items())
@@ -133,7 +140,10 @@ def test_the_history_has_every_step_and_measures_now_and_then(uninterrupted):
 
 
 def test_without_steps_the_adapter_is_the_untrained_one(clip, noise):
-    fitted = adapt(noise, clip.frames, None, dataclasses.replace(SHORT, steps=0), seed=3, device=CPU)
+    config = dataclasses.replace(SHORT, steps=0)
+    fitted = adapt(
+        prepare_features(noise, True), clip.frames, None, config, MatchingConfig(), seed=3, device=CPU
+    )
     wanted = build_adapter("lite", 16, 16, seed=3).state_dict()
     assert_same_weights(fitted.snapshots, {0: dict(wanted)})
     assert fitted.history == []
@@ -148,25 +158,59 @@ def test_any_number_of_steps_can_be_asked_for(clip, noise, steps, schedule):
     assert all(value.isfinite().all() for value in fitted.snapshots[steps].values())
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"adapter": "delta-cnn", "frames_per_step": 4},
-        {"losses": dataclasses.replace(SHORT.losses, prior=1.0, huber=0.0)},
-        {"held_back": 0.0},
-        {"precision": "bfloat16"},
-    ],
-)
-def test_other_settings_run_too(clip, noise, changes):
-    fitted = fit(clip, noise, dataclasses.replace(SHORT, steps=2, pairs_per_frame=8, **changes))
-    assert fitted.history[-1]["loss"] > 0
-    assert any(
-        not torch.equal(value, fitted.snapshots[0][name]) for name, value in fitted.snapshots[2].items()
+@pytest.fixture
+def sampled(monkeypatch):
+    """Every batch of pairs that the loop samples, in order: eight to measure on, then one per step."""
+    batches = []
+
+    def recorded(*args):
+        batches.append(sample_pairs(*args))
+        return batches[-1]
+
+    monkeypatch.setattr("adaptation.loop.sample_pairs", recorded)
+    return batches
+
+
+def test_a_delta_cnn_learns_from_as_many_frames_a_step_as_set(clip, noise, sampled):
+    config = dataclasses.replace(
+        SHORT, adapter="delta-cnn", frames_per_step=4, steps=5, learning_rate=1e-2, held_out=0.0
     )
+    fitted = fit(clip, noise, config)
+    assert len(sampled) == 5  # none to measure on, for nothing is held out
+    assert all(len(batch.frames.unique()) == 4 and len(batch.source) == 4 * 32 for batch in sampled)
+    losses = [row["loss"] for row in fitted.history[1:]]
+    assert losses[-1] < 0.5 * losses[0]
+    wanted = build_adapter("delta-cnn", 16, 16, seed=0).state_dict()
+    assert {name: value.shape for name, value in fitted.snapshots[5].items()} == {
+        name: value.shape for name, value in wanted.items()
+    }
+
+
+def test_the_prior_holds_adapted_features_near_the_frozen_ones(clip, noise, uninterrupted):
+    losses = dataclasses.replace(SHORT.losses, prior=10.0)
+    held = fit(clip, noise, dataclasses.replace(SHORT, losses=losses))
+    assert held.history[1]["losses"].keys() == {"cross_entropy", "window_cross_entropy", "prior"}
+    assert uninterrupted.history[1]["losses"].keys() == {"cross_entropy", "window_cross_entropy"}
+    frozen = prepare_features(noise, SHORT.centre)
+
+    def change(fitted):
+        """Mean distance of adapted features from the frozen ones, all of unit length."""
+        before = fitted.apply(frozen, clip.frames, step=0).values.float()
+        return (fitted.apply(frozen, clip.frames).values.float() - before).norm(dim=1).mean().item()
+
+    assert 0 < change(held) < 0.5 * change(uninterrupted)
+
+
+def test_bfloat16_computes_nearly_the_same_and_leaves_weights_in_full_precision(clip, noise, uninterrupted):
+    fitted = fit(clip, noise, dataclasses.replace(SHORT, precision="bfloat16"))
+    loss, full = fitted.history[1]["loss"], uninterrupted.history[1]["loss"]
+    assert loss == pytest.approx(full, rel=0.01)
+    assert loss != full
+    assert all(value.dtype != torch.bfloat16 for value in fitted.snapshots[12].values())
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_what_cannot_be_held_back_is_not_measured_on(clip, noise, uninterrupted, monkeypatch, caplog, count):
+def test_what_cannot_be_held_out_is_not_measured_on(clip, noise, uninterrupted, monkeypatch, caplog, count):
     """Neither on nothing nor on points of which no two frames of the video share two."""
 
     def split(trajectories, *_):
@@ -174,11 +218,11 @@ def test_what_cannot_be_held_back_is_not_measured_on(clip, noise, uninterrupted,
         few = trajectories.subset(apart)
         return trajectories, dataclasses.replace(few, length=torch.ones_like(few.length))
 
-    monkeypatch.setattr("adaptation.loop.hold_back", split)
+    monkeypatch.setattr("adaptation.loop.hold_out", split)
     history = fit(clip, noise).history
-    assert not any("held_back_2px" in row for row in history)
+    assert not any("held_out_2px" in row for row in history)
     assert len(history) == len(uninterrupted.history)
-    assert ("too few trajectories are held back" in caplog.text) == (count > 0)
+    assert ("too few trajectories are held out" in caplog.text) == (count > 0)
 
 
 def test_a_grid_that_does_not_tile_the_frame_is_refused(clip, noise):
@@ -187,11 +231,19 @@ def test_a_grid_that_does_not_tile_the_frame_is_refused(clip, noise):
             fit(clip, dataclasses.replace(noise, **changes))
 
 
-def test_with_a_foreground_the_draws_are_others(clip, noise, uninterrupted):
+def test_with_a_foreground_half_of_the_pairs_begin_inside_it(clip, noise, sampled):
     left = torch.zeros(6, 64, 128, dtype=torch.bool)
-    left[:, :, :40] = True
-    fitted = fit(clip, noise, foreground=left)
-    assert fitted.history[1]["loss"] != uninterrupted.history[1]["loss"]
+    left[:, :, :40] = True  # taken as rows, this would be most of the frame
+    within_px = 40 + 5 * clip.velocity[0]  # how far right what began inside can be
+
+    def share_inside(batches):
+        return torch.cat([batch.source_xy[:, 0] < within_px for batch in batches]).float().mean().item()
+
+    fit(clip, noise)
+    plain = share_inside(sampled)
+    sampled.clear()
+    fit(clip, noise, foreground=left)
+    assert share_inside(sampled[8:]) > 0.5 + 0.5 * plain - 0.05
 
 
 @pytest.mark.parametrize(
@@ -202,7 +254,7 @@ def test_with_a_foreground_the_draws_are_others(clip, noise, uninterrupted):
         {"learning_rate": 0.0},
         {"frames_per_step": 1},
         {"pairs_per_frame": 0},
-        {"held_back": 0.6},
+        {"held_out": 0.6},
         {"snapshots": (0,)},
     ],
 )

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from adaptation.losses import huber, prior
-from adaptation.objective import LossConfig, batch_losses, found_positions
+from adaptation.objective import batch_losses, found_positions
 from adaptation.sampling import PairBatch
+from adaptation.settings import LossConfig
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.matching.cost_maps import window_offsets
 from t4g_tracker.matching.losses import cell_cross_entropy, window_cross_entropy
+from t4g_tracker.matching.settings import MatchingConfig
 
 SIZE = (40, 72)
 
@@ -148,11 +150,13 @@ def batch(slide):
 
 def test_good_features_find_the_pairs_and_cost_little(batch):
     features, pairs = batch
-    found = found_positions(features, pairs, 4, LossConfig())
+    found = found_positions(features, pairs, 4, MatchingConfig())
     assert (found - pairs.target_xy).norm(dim=-1).max() < 2
     noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
     config = LossConfig(huber=1.0, cross_entropy=1.0, window_cross_entropy=1.0, prior=1.0)
-    good, bad = (batch_losses(values, values, pairs, 4, config) for values in (features, noise))
+    good, bad = (
+        batch_losses(values, values, pairs, 4, config, MatchingConfig()) for values in (features, noise)
+    )
     assert good["prior"].item() == pytest.approx(0, abs=1e-6)
     for name in ("huber", "cross_entropy", "window_cross_entropy"):
         assert good[name] < bad[name]
@@ -163,14 +167,19 @@ def test_every_loss_passes_a_gradient_to_the_features(batch):
     for name in ("huber", "cross_entropy", "window_cross_entropy"):
         values = features.clone().requires_grad_()
         only = LossConfig(**{"huber": 0.0, "cross_entropy": 0.0, "window_cross_entropy": 0.0} | {name: 1.0})
-        losses = batch_losses(values, features, pairs, 4, only)
+        losses = batch_losses(values, features, pairs, 4, only, MatchingConfig())
         assert set(losses) == {name}
         losses[name].backward()
         assert values.grad.isfinite().all()
         assert values.grad.any()
 
 
-@pytest.mark.parametrize("settings", [{"huber": -1.0}, {"temperature": 0.0}, {"window_radius_px": 0.0}])
-def test_weights_and_shapes_out_of_range_are_refused(settings):
-    with pytest.raises(ConfigError, match=r"adaptation\.losses"):
-        LossConfig(**settings)
+def test_weights_out_of_range_are_refused():
+    with pytest.raises(ConfigError, match=r"adaptation\.losses\.huber"):
+        LossConfig(huber=-1.0)
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"window_radius_px": 0.0}])
+def test_shapes_of_cost_maps_out_of_range_are_refused(settings):
+    with pytest.raises(ConfigError, match=rf"matching\.{next(iter(settings))}"):
+        MatchingConfig(**settings)

@@ -1,4 +1,4 @@
-"""Foreground masks: one a frame, brought to the working size about the same centres as the frames."""
+"""Masks: what is not zero is inside; one per frame keeps its place when it is resized as the frames are."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,10 @@ import torch
 from PIL import Image
 
 from t4g_tracker.datatypes import Video
-from t4g_tracker.errors import VideoError
-from t4g_tracker.masks import read_foreground
+from t4g_tracker.errors import QueryError, VideoError
+from t4g_tracker.masks import read_foreground, read_mask
+
+VIDEO = Video(np.zeros((24, 36, 64, 3), np.uint8), 24.0, "dog", "assets/dog.mp4")
 
 
 def save(folder, masks):
@@ -36,3 +38,65 @@ def test_the_first_masks_are_of_the_first_frames(tmp_path):
     assert torch.equal(found, torch.from_numpy(np.stack(masks[:2])))
     with pytest.raises(VideoError, match=r"has 3 mask images, but clip\.mp4 has 2 frames"):
         read_foreground(folder, blank(2, 4, 4), (4, 4))
+
+
+def object_at(value, background=0, depth=np.uint8):
+    image = np.full((36, 64), background, depth)
+    image[4:9, 30:50] = value
+    return image
+
+
+def palette_image():
+    """An object of index 1 painted black on a white background of index 0, to mislead."""
+    image = Image.fromarray(object_at(1)).convert("P")
+    image.putdata(object_at(1).ravel())
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    return image
+
+
+def cutout_image():
+    """An opaque object; white shows beneath the transparent background."""
+    colour = np.full((36, 64, 4), 255, np.uint8)
+    colour[..., 3] = object_at(255)
+    return Image.fromarray(colour)
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("grey.png", Image.fromarray(object_at(1))),
+        ("deep.png", Image.fromarray(object_at(1, depth=np.uint16))),
+        ("bits.png", Image.fromarray(object_at(255)).convert("1")),
+        ("davis.png", palette_image()),
+        ("blue.png", Image.fromarray(object_at(1)[..., None] * np.array([0, 0, 9], np.uint8))),
+        ("opaque.png", Image.fromarray(object_at(255)).convert("RGBA")),
+        ("cutout.png", cutout_image()),
+        ("smeared.jpg", Image.fromarray(object_at(255))),
+    ],
+)
+def test_a_mask_is_what_is_not_zero(tmp_path, name, image):
+    image.save(tmp_path / name)
+    mask = read_mask(tmp_path / name, VIDEO)
+    assert mask.dtype == np.bool_
+    np.testing.assert_array_equal(mask, object_at(1).astype(bool))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("gone.png", None, "no such file"),
+        ("text.png", b"not an image", "not an image"),
+        ("small.png", np.ones((18, 32), np.uint8), "is 32x18 pixels, but assets/dog.mp4 is 64x36"),
+        ("black.png", np.zeros((36, 64), np.uint8), "nothing inside"),
+    ],
+)
+def test_bad_masks_are_refused_by_name(tmp_path, name, content, said):
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        Image.fromarray(content).save(path)
+    with pytest.raises(QueryError) as caught:
+        read_mask(path, VIDEO)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert said in str(caught.value)

@@ -9,6 +9,7 @@ from t4g_tracker.matching.cost_maps import (
     peak_cells,
     sample_vectors,
     soft_argmax,
+    top_peaks,
     window_offsets,
 )
 
@@ -72,6 +73,45 @@ def test_the_best_cell_is_told_as_x_then_y():
     cost = torch.zeros(2, 5, 7)
     cost[0, 1, 6] = cost[1, 4, 0] = 1
     assert peak_cells(cost).tolist() == [[6, 1], [0, 4]]
+
+
+def test_peaks_come_best_first_and_none_within_the_radius_of_a_better_one():
+    cost = torch.zeros(2, 9, 16)
+    cost[0, 2, 2] = 0.9
+    cost[0, 2, 5] = 0.8  # 3 cells away, at the radius: not another peak
+    cost[0, 5, 4] = 0.7  # 3.6 cells away: one
+    cost[0, 7, 6] = 0.6  # 2.8 cells from the second peak
+    cost[0, 1, 13] = 0.5
+    cost[1, 8, 15], cost[1, 0, 0], cost[1, 4, 8] = 0.2, 0.3, 0.1
+    peaks, similarity = top_peaks(cost, count=3, radius=3)
+    assert peaks.tolist() == [[[2, 2], [4, 5], [13, 1]], [[0, 0], [15, 8], [8, 4]]]
+    torch.testing.assert_close(similarity, torch.tensor([[0.9, 0.7, 0.5], [0.3, 0.2, 0.1]]))
+
+
+@pytest.mark.parametrize(("edge", "opposite"), [((0, 4), (15, 3)), ((15, 4), (0, 5)), ((7, 0), (7, 8))])
+def test_a_peak_at_one_border_leaves_the_opposite_border_alone(edge, opposite):
+    cost = torch.zeros(1, 9, 16)
+    cost[0, edge[1], edge[0]], cost[0, opposite[1], opposite[0]] = 0.9, 0.8
+    peaks, similarity = top_peaks(cost, count=2, radius=3)
+    assert peaks[0].tolist() == [list(edge), list(opposite)]
+    torch.testing.assert_close(similarity, torch.tensor([[0.9, 0.8]]))
+
+
+def test_a_grid_that_runs_out_of_cells_gives_peaks_without_similarity():
+    cost = torch.arange(-12.0, 0.0).view(1, 3, 4)
+    peaks, similarity = top_peaks(cost, count=4, radius=2)
+    # -12 -11 -10  -9     The disc about -1 leaves -4, -8, -7, -12, -11 and -10,
+    #  -8  -7  -6  -5     that about -4 leaves -11 and -10,
+    #  -4  -3  -2  -1     and that about -10 leaves nothing.
+    assert peaks[0, :3].tolist() == [[3, 2], [0, 2], [2, 0]]
+    assert similarity.tolist() == [[-1.0, -4.0, -10.0, -torch.inf]]
+
+
+def test_peaks_are_searched_in_a_copy():
+    cost = torch.rand(2, 5, 6, generator=torch.Generator().manual_seed(0))
+    before = cost.clone()
+    top_peaks(cost, count=3, radius=2)
+    assert torch.equal(cost, before)
 
 
 def test_the_window_is_a_disc():

@@ -5,10 +5,16 @@ import math
 import pytest
 import torch
 
-from t4g_tracker.datatypes import Tracks
-from t4g_tracker.metrics import Scores, sample_queries, score
+from t4g_tracker.datatypes import QueryPoints, Tracks
+from t4g_tracker.metrics import MEASURES, Scores, sample_queries, score
 
 EVALUATED = (256, 256)  # so that pixels are the pixels that thresholds are in
+
+
+def queried_in(frames):
+    """Query points in these frames; where they are does not matter to scores."""
+    names = tuple(f"p{index}" for index in range(len(frames)))
+    return QueryPoints(torch.as_tensor(frames), torch.zeros(len(frames), 2), names)
 
 
 def scores_of(error_px, told, seen, query_frame=0, mode="strided", size=EVALUATED):
@@ -17,9 +23,8 @@ def scores_of(error_px, told, seen, query_frame=0, mode="strided", size=EVALUATE
     predicted = true_xy.clone()
     predicted[0, :, 0] += torch.tensor(error_px)
     told, seen = torch.tensor([told]).bool(), torch.tensor([seen]).bool()
-    return score(
-        Tracks(predicted, told, told.float()), true_xy, seen, torch.tensor([query_frame]), size, mode
-    )
+    truth = Tracks.known(true_xy, seen)
+    return score(Tracks(predicted, told, told.float()), truth, queried_in([query_frame]), size, mode)
 
 
 def by_the_definition(xy, told, true_xy, seen, query_frame, size, mode):
@@ -58,14 +63,11 @@ def test_the_measures_are_those_of_the_definition_on_random_tracks(mode, size):
     seen = torch.rand(points, frames, generator=generator) < 0.7
     told = torch.rand(points, frames, generator=generator) < 0.6
     query_frame = torch.randint(0, frames - 1, (points,), generator=generator)
-    found = score(Tracks(xy, told, told.float()), true_xy, seen, query_frame, size, mode)
+    truth = Tracks.known(true_xy, seen)
+    found = score(Tracks(xy, told, told.float()), truth, queried_in(query_frame), size, mode).measures()
     wanted = by_the_definition(xy, told, true_xy, seen, query_frame, size, mode)
-    assert (
-        found.average_jaccard,
-        found.delta_avg,
-        found.occlusion_accuracy,
-        found.within_1px,
-    ) == pytest.approx(wanted, abs=1e-6)
+    assert list(found) == list(MEASURES) == ["AJ", "delta_avg", "OA", "<1px"]
+    assert list(found.values()) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_a_perfect_track_scores_a_hundred():
@@ -125,9 +127,14 @@ def test_nothing_seen_gives_no_number_rather_than_a_wrong_one():
 
 
 def test_tracks_of_other_points_are_refused():
-    tracks = Tracks(torch.zeros(2, 5, 2), torch.ones(2, 5).bool(), torch.ones(2, 5))
+    two, three = (Tracks.known(torch.zeros(n, 5, 2), torch.ones(n, 5).bool()) for n in (2, 3))
     with pytest.raises(ValueError, match="differ in shape"):
-        score(tracks, torch.zeros(3, 5, 2), torch.ones(3, 5).bool(), torch.zeros(3), EVALUATED, "first")
+        score(two, three, queried_in([0, 0, 0]), EVALUATED, "first")
+
+
+def test_measures_are_the_scores_under_their_names():
+    scores = Scores(average_jaccard=1.0, delta_avg=2.0, occlusion_accuracy=3.0, within_1px=4.0)
+    assert scores.measures() == {"AJ": 1.0, "delta_avg": 2.0, "OA": 3.0, "<1px": 4.0}
 
 
 SEEN = torch.tensor(
@@ -138,16 +145,17 @@ SEEN = torch.tensor(
     ]
 ).bool()
 XY = torch.rand(3, 12, 2, generator=torch.Generator().manual_seed(0)) * 100
+TRUTH = Tracks.known(XY, SEEN)
 
 
 def test_first_mode_asks_for_each_point_where_it_is_first_seen():
-    queries, track = sample_queries(XY, SEEN, "first")
+    queries, track = sample_queries(TRUTH, "first")
     assert list(zip(track.tolist(), queries.frame.tolist(), strict=True)) == [(0, 2), (2, 0)]
     assert torch.equal(queries.xy, torch.stack([XY[0, 2], XY[2, 0]]))
 
 
 def test_strided_mode_asks_for_each_point_in_every_fifth_frame_that_shows_it():
-    queries, track = sample_queries(XY, SEEN, "strided")
+    queries, track = sample_queries(TRUTH, "strided")
     asked = set(zip(track.tolist(), queries.frame.tolist(), strict=True))
     assert asked == {(2, 0), (0, 5), (0, 10), (2, 10)}
     assert torch.equal(queries.xy, XY[track, queries.frame])

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import os
 import shutil
 import signal
 import subprocess
@@ -17,10 +16,10 @@ from PIL import Image
 import adaptation.loop
 import run_tracker
 from t4g_tracker import pipeline as stages
-from t4g_tracker.commands.arguments import LARGE_PAGES, stop_on_interrupt
+from t4g_tracker.commands.guarded import LARGE_PAGES, stop_on_interrupt
 from t4g_tracker.datatypes import Tracks
-from t4g_tracker.files import read_tracks_npz, write_tracks_npz
-from t4g_tracker.results import OutputsConfig, result_files
+from t4g_tracker.run_files import OutputsConfig, result_files
+from t4g_tracker.track_files import read_tracks_npz, write_tracks_npz
 
 SIZE = (64, 96)
 POINTS = [{"frame": 0, "x": 40, "y": 40, "name": "nose"}, {"frame": 5, "x": 60.25, "y": 30.5}]
@@ -126,7 +125,7 @@ def test_asking_for_other_points_reuses_what_the_video_taught(kept, command, tmp
     (tmp_path / "more.json").write_text(json.dumps([[3, 50, 30], [7, 70, 20], [0, 30, 50]]))
     assert command(tmp_path / "out", kept, "--queries", str(tmp_path / "more.json")) == 0
     assert "trajectories" not in stages_of(tmp_path / "out")
-    assert "took features kept, flow kept, adaptation kept, tracking " in capsys.readouterr().out
+    assert "took features cached, adaptation cached, flow cached, tracking " in capsys.readouterr().out
     assert len(np.load(tmp_path / "out" / "tracks.npz")["tracks"]) == 3
 
 
@@ -171,11 +170,14 @@ def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
         (["--queries", "{}/no_such.json"], "no_such.json: cannot be read"),
         (["--queries", "{}/outside.json"], "outside"),
         (["--queries", "{}/late.json"], "asks for frame 96, but"),
-        (["--set", "adaptation.stepz=3"], "--set: adaptation.stepz is not a setting; did you mean steps?"),
+        (
+            ["--set", "adaptation.stepz=3"],
+            "--set: adaptation.stepz is not a setting; did you mean adaptation.steps?",
+        ),
         (["--config", "no_such.yaml"], "no_such.yaml: cannot be read"),
         (["--device", "nonsense"], "--device nonsense: is not a device"),
         (["--device", "cuda:99"], "--device cuda:99: is not on this machine; it has cpu"),
-        (["--gt", "{}/other_points.npz"], "its query points are not those asked for"),
+        (["--gt", "{}/other_points.npz"], "its query points are not the ones to track"),
         (["--gt", "{}/other_size.npz"], "true tracks are of 8 frames of 64x96"),
         (["--foreground", "{}"], "has 0 mask images, but"),
         (["--foreground", "{}/no_masks"], "no_masks: no such folder"),
@@ -251,26 +253,26 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(
     finished, command, tmp_path, capsys, caplog, monkeypatch
 ):
     caplog.set_level(logging.INFO)
-    draw, drawn = adaptation.loop.draw_pairs, []
-    press_at = 8 + 7  # eight draws to measure on, then the seventh step
+    sample, sampled = adaptation.loop.sample_pairs, []
+    press_at = 8 + 7  # eight batches to measure on, then the seventh step
 
     def press_ctrl_c(*args, **kwargs):
-        drawn.append(1)
-        if len(drawn) == press_at:
+        sampled.append(1)
+        if len(sampled) == press_at:
             signal.raise_signal(signal.SIGINT)
-        return draw(*args, **kwargs)
+        return sample(*args, **kwargs)
 
-    monkeypatch.setattr(adaptation.loop, "draw_pairs", press_ctrl_c)
+    monkeypatch.setattr(adaptation.loop, "sample_pairs", press_ctrl_c)
     assert command(tmp_path / "out", tmp_path / "cache") == 130
-    assert "stopped after step 7 of 20; the same command goes on" in capsys.readouterr().err
+    assert "stopped after step 7 of 20; the same command resumes" in capsys.readouterr().err
     assert not (tmp_path / "out" / "tracks.npz").exists()
     assert len(list((tmp_path / "cache").rglob("checkpoint-*.pt"))) == 1
 
-    drawn.clear()
+    sampled.clear()
     press_at = None
     assert command(tmp_path / "out", tmp_path / "cache") == 0
-    assert len(drawn) == 8 + 13  # the seven steps are not taken again
-    assert "adaptation: going on from step 7 of 20" in caplog.text
+    assert len(sampled) == 8 + 13  # the seven steps are not taken again
+    assert "adaptation: resuming from step 7 of 20" in caplog.text
     found = (tmp_path / "out" / "tracks.npz").read_bytes()
     assert found == (finished / "out" / "tracks.npz").read_bytes()
     assert not list((tmp_path / "cache").rglob("checkpoint-*.pt"))
@@ -282,26 +284,26 @@ def test_a_fresh_run_that_is_interrupted_is_gone_on_with_instead_of_the_older_re
     caplog.set_level(logging.INFO)
 
     def press_ctrl_c(*args, **kwargs):
-        drawn.append(1)
-        if len(drawn) == 8 + 3:  # eight draws to measure on, then the third step
+        sampled.append(1)
+        if len(sampled) == 8 + 3:  # eight batches to measure on, then the third step
             signal.raise_signal(signal.SIGINT)
-        return draw(*args, **kwargs)
+        return sample(*args, **kwargs)
 
-    draw, drawn = adaptation.loop.draw_pairs, []
+    sample, sampled = adaptation.loop.sample_pairs, []
     with monkeypatch.context() as patched:
-        patched.setattr(adaptation.loop, "draw_pairs", press_ctrl_c)
+        patched.setattr(adaptation.loop, "sample_pairs", press_ctrl_c)
         assert command(tmp_path / "out", kept, "--fresh") == 130
     assert command(tmp_path / "out", kept) == 0
-    assert "adaptation: going on from step 3 of 20" in caplog.text
+    assert "adaptation: resuming from step 3 of 20" in caplog.text
 
 
 def test_the_first_ctrl_c_asks_and_the_second_interrupts():
     before = signal.getsignal(signal.SIGINT)
     with contextlib.suppress(KeyboardInterrupt), stop_on_interrupt() as stop:
         assert not stop()
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop()
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         pytest.fail("the second Ctrl-C did not interrupt")
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -309,7 +311,7 @@ def test_the_first_ctrl_c_asks_and_the_second_interrupts():
 FLAGS_OF_64_MB = """
 import torch
 from pathlib import Path
-from t4g_tracker.commands.arguments import guarded
+from t4g_tracker.commands.guarded import guarded
 
 def flags(argv):
     memory = torch.empty(2**24)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from adaptation.sampling import draw_frames, draw_pairs, hold_back
+from adaptation.sampling import hold_out, sample_frames, sample_pairs
 from t4g_tracker.datatypes import Trajectories
 from t4g_tracker.errors import TrackerError
 
@@ -30,7 +30,7 @@ def by_hand(*runs):
 @pytest.mark.parametrize("frames_per_step", [2, 4, 7])
 def test_every_pair_is_the_same_point_in_two_different_frames(trajectories, frames_per_step):
     for seed in range(20):
-        batch = draw_pairs(trajectories, FRAMES, frames_per_step, 32, generator(seed))
+        batch = sample_pairs(trajectories, FRAMES, frames_per_step, 32, generator(seed))
         target = torch.arange(frames_per_step).repeat_interleave(32)
         assert (batch.source != target).all()
         gap = batch.frames[target] - batch.frames[batch.source]
@@ -39,19 +39,19 @@ def test_every_pair_is_the_same_point_in_two_different_frames(trajectories, fram
 
 
 def test_pairs_come_from_all_over_the_frame(trajectories):
-    batch = draw_pairs(trajectories, FRAMES, 2, 512, generator())
+    batch = sample_pairs(trajectories, FRAMES, 2, 512, generator())
     assert (batch.target_xy.amax(0) - batch.target_xy.amin(0) > torch.tensor([80.0, 30.0])).all()
 
 
 def test_the_same_generator_draws_the_same_and_another_does_not(trajectories):
-    first, again, other = (draw_pairs(trajectories, FRAMES, 4, 32, generator(seed)) for seed in (3, 3, 4))
+    first, again, other = (sample_pairs(trajectories, FRAMES, 4, 32, generator(seed)) for seed in (3, 3, 4))
     assert torch.equal(first.frames, again.frames)
     assert torch.equal(first.source_xy, again.source_xy)
     assert not torch.equal(first.source_xy, other.source_xy)
 
 
 def test_frames_are_distinct_and_both_neighbours_and_far_frames_occur():
-    draws = [draw_frames(30, 2, generator(seed)) for seed in range(200)]
+    draws = [sample_frames(30, 2, generator(seed)) for seed in range(200)]
     gaps = torch.stack([draw[1] - draw[0] for draw in draws])
     assert gaps.min() == 1
     assert gaps.max() > 20
@@ -59,31 +59,34 @@ def test_frames_are_distinct_and_both_neighbours_and_far_frames_occur():
 
 
 def test_a_clip_with_fewer_frames_than_wanted_gives_all_of_them():
-    assert draw_frames(3, 8, generator()).tolist() == [0, 1, 2]
+    assert sample_frames(3, 8, generator()).tolist() == [0, 1, 2]
 
 
 def test_half_of_the_pairs_come_from_the_foreground():
     at_rest = by_hand(*((0, [(n, 5)] * 6) for n in range(100)))
     foreground = torch.arange(100) < 10
-    batch = draw_pairs(at_rest, 6, 2, 1000, generator(), foreground)
+    batch = sample_pairs(at_rest, 6, 2, 1000, generator(), foreground)
     share = (batch.target_xy[:, 0] < 10).float().mean()
     assert share == pytest.approx(0.5 + 0.5 * 0.1, abs=0.02)  # the other half comes from all
 
 
 def test_an_empty_foreground_is_as_none(trajectories):
     empty = torch.zeros(len(trajectories), dtype=torch.bool)
-    assert draw_pairs(trajectories, FRAMES, 2, 50, generator(), empty).source_xy.shape == (100, 2)
+    found = sample_pairs(trajectories, FRAMES, 2, 50, generator(), empty)
+    wanted = sample_pairs(trajectories, FRAMES, 2, 50, generator())
+    for part in ("frames", "source", "source_xy", "target_xy"):
+        assert torch.equal(getattr(found, part), getattr(wanted, part))
 
 
 def test_trajectories_that_share_no_frames_are_refused_rather_than_tried_for_ever():
     apart = by_hand((0, [(1, 1)]), (5, [(2, 2)]))
     with pytest.raises(TrackerError, match=r"too short to pair frames; lower adaptation\.frames_per_step"):
-        draw_pairs(apart, 10, 2, 8, generator())
+        sample_pairs(apart, 10, 2, 8, generator())
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
-def test_what_is_held_back_starts_in_other_blocks_than_what_is_trained_on(trajectories, share):
-    training, held = hold_back(trajectories, (64, 128), share, generator())
+def test_what_is_held_out_starts_in_other_blocks_than_what_is_trained_on(trajectories, share):
+    training, held = hold_out(trajectories, (64, 128), share, generator())
     assert len(training) + len(held) == len(trajectories)
     assert len(training) > 0
     assert len(held) > 0
@@ -94,13 +97,13 @@ def test_what_is_held_back_starts_in_other_blocks_than_what_is_trained_on(trajec
     assert not blocks(training) & blocks(held)
 
 
-def test_nothing_is_held_back_where_nothing_is_asked_for(trajectories):
-    training, held = hold_back(trajectories, (64, 128), 0.0, generator())
+def test_nothing_is_held_out_where_nothing_is_asked_for(trajectories):
+    training, held = hold_out(trajectories, (64, 128), 0.0, generator())
     assert len(held) == 0
     assert torch.equal(training.xy, trajectories.xy)
 
 
-def test_where_all_start_in_one_block_some_are_held_back_all_the_same():
+def test_where_all_start_in_one_block_some_are_held_out_all_the_same():
     crowd = by_hand(*((0, [(5 + n, 5), (6 + n, 5)]) for n in range(10)))
-    training, held = hold_back(crowd, (64, 128), 0.2, generator())
+    training, held = hold_out(crowd, (64, 128), 0.2, generator())
     assert len(training) > len(held) > 0

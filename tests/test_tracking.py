@@ -9,14 +9,23 @@ from t4g_tracker.datatypes import FeatureGrid, FlowSequence, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.patch import extract_patch
 from t4g_tracker.features.settings import PatchConfig
+from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.tracking.track import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
-UNPOLISHED = TrackingConfig(polish=False)
+UNREFINED = TrackingConfig(subpixel=False)
 
 
 def tracked(clip, queries, features=None, config=TrackingConfig(), **kwargs):  # noqa: B008 frozen settings
-    return track(queries, features or clip.features(), clip.video, config, VisibilityConfig(), **kwargs)
+    return track(
+        queries,
+        features or clip.features(),
+        clip.video,
+        MatchingConfig(),
+        config,
+        VisibilityConfig(),
+        **kwargs,
+    )
 
 
 def worst_px(tracks, clip, queries):
@@ -43,10 +52,10 @@ def test_tracks_on_a_sliding_texture_follow_it_to_half_a_pixel(slide, points, ve
 
 def test_matching_alone_is_right_to_a_fraction_of_a_cell(slide, points):
     clip = slide()
-    assert worst_px(tracked(clip, points, config=UNPOLISHED), clip, points) < 0.4 * clip.features().stride_px
+    assert worst_px(tracked(clip, points, config=UNREFINED), clip, points) < 0.4 * clip.features().stride_px
 
 
-def test_the_polish_takes_the_match_the_rest_of_the_way(slide, points):
+def test_the_subpixel_takes_the_match_the_rest_of_the_way(slide, points):
     clip = slide()
     assert worst_px(tracked(clip, points), clip, points) < 0.1
 
@@ -107,8 +116,8 @@ def test_a_path_along_flow_does_not_jump_to_a_better_looking_copy(slide, ask, qu
     clip, grid = slide(7, velocity=(4.0, 0.0)), look_alike_grid()
     queries = ask((query_frame, (6 + query_frame) * 4 + 1.5, 8 * 4 + 1.5))
     true_x = 25.5 + 4 * torch.arange(7.0)
-    alone = track(queries, grid, clip.video, UNPOLISHED, VisibilityConfig())
-    followed = track(queries, grid, clip.video, UNPOLISHED, VisibilityConfig(), clip.flow)
+    alone = track(queries, grid, clip.video, MatchingConfig(), UNREFINED, VisibilityConfig())
+    followed = track(queries, grid, clip.video, MatchingConfig(), UNREFINED, VisibilityConfig(), clip.flow)
     assert abs(alone.xy[0, 3, 0] - true_x[3]) > 50
     assert (followed.xy[0, :, 0] - true_x).abs().max() < 4
 
@@ -137,12 +146,12 @@ def test_flow_that_drifts_off_a_match_is_not_followed(slide, ask):
     true_x = 40 + 2 * torch.arange(20.0)
 
     def error(drift_cost: float) -> float:
-        config = dataclasses.replace(UNPOLISHED, drift_cost=drift_cost)
-        tracks = track(queries, grid, video, config, VisibilityConfig(), flow)
+        config = dataclasses.replace(UNREFINED, drift_cost=drift_cost)
+        tracks = track(queries, grid, video, MatchingConfig(), config, VisibilityConfig(), flow)
         return float((tracks.xy[0, :, 0] - true_x).abs().max())
 
     assert error(0.0) > 6  # 7.6 px is how far it drifts
-    assert error(UNPOLISHED.drift_cost) < 3
+    assert error(UNREFINED.drift_cost) < 3
 
 
 def test_where_no_match_leads_back_either_the_flow_is_followed(slide, ask):
@@ -151,7 +160,13 @@ def test_where_no_match_leads_back_either_the_flow_is_followed(slide, ask):
     queries = ask((0, 40.0, 32.0))
     flow = drifting_flow(20, 0.4)
     tracks = track(
-        queries, smooth_grid(20, frequencies), slide(20).video, UNPOLISHED, VisibilityConfig(), flow
+        queries,
+        smooth_grid(20, frequencies),
+        slide(20).video,
+        MatchingConfig(),
+        UNREFINED,
+        VisibilityConfig(),
+        flow,
     )
     assert (tracks.xy[0, :, 0] - (40 + 2.4 * torch.arange(20.0))).abs().max() < 1
 
@@ -171,7 +186,7 @@ def test_tracks_are_in_pixels_of_the_original_video(slide, ask):
     large = torch.nn.functional.interpolate(clip.frames.float(), scale_factor=2, mode="bilinear")
     video = Video(large.round().byte().permute(0, 2, 3, 1).contiguous().numpy(), 24.0, "large", "large.mp4")
     queries, asked = ask((0, 60, 80)), ask((0, (60 - 0.5) / 2, (80 - 0.5) / 2))
-    tracks = track(queries, clip.features(), video, UNPOLISHED, VisibilityConfig())
+    tracks = track(queries, clip.features(), video, MatchingConfig(), UNREFINED, VisibilityConfig())
     xy, _ = clip.follow(asked)
     assert (tracks.xy - (2 * xy + 0.5)).norm(dim=-1).max() < 3.2  # twice the 1.6 px of the smaller video
 
@@ -212,7 +227,7 @@ def test_progress_counts_up_to_the_whole(slide, points):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"temperature": 0.0}, {"window_radius_px": 0.0}, {"points_at_once": 0}, {"polish_window_px": 2}],
+    [{"jump_px": 0.0}, {"drift_px": 0.0}, {"points_at_once": 0}, {"subpixel_window_px": 2}],
 )
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ConfigError, match="tracking"):

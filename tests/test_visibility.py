@@ -1,4 +1,4 @@
-"""Visibility: a point is seen where its match looks alike and leads back to it."""
+"""Visibility: a point is seen where its match looks alike and its cycle error is small."""
 
 import pytest
 import torch
@@ -9,17 +9,19 @@ from t4g_tracker.tracking.visibility import VisibilityConfig, judge
 CONFIG = VisibilityConfig(cycle_threshold_px=8.0, similarity_threshold=0.5)
 
 
-def judged(similarity, miss_px):
-    seen, confidence = judge(torch.tensor([[similarity]]), torch.tensor([[miss_px]]), CONFIG)
+def judged(similarity, cycle_error_px):
+    seen, confidence = judge(torch.tensor([[similarity]]), torch.tensor([[cycle_error_px]]), CONFIG)
     return seen.item(), confidence.item()
 
 
 @pytest.mark.parametrize(
-    ("similarity", "miss_px", "wanted"),
+    ("similarity", "cycle_error_px", "wanted"),
     [(0.9, 1.0, True), (0.5, 8.0, True), (0.49, 1.0, False), (0.9, 8.1, False), (-0.9, 90.0, False)],
 )
-def test_a_point_is_seen_where_it_looks_alike_and_the_way_back_ends_near(similarity, miss_px, wanted):
-    assert judged(similarity, miss_px)[0] is wanted
+def test_a_point_is_seen_where_it_looks_alike_and_its_cycle_error_is_small(
+    similarity, cycle_error_px, wanted
+):
+    assert judged(similarity, cycle_error_px)[0] is wanted
 
 
 def test_a_perfect_match_that_leads_straight_back_is_certain():
@@ -33,18 +35,18 @@ def test_each_threshold_halves_the_confidence():
 
 
 def test_confidence_is_a_share_and_at_least_a_quarter_wherever_seen():
-    similarity, miss_px = torch.meshgrid(
+    similarity, cycle_error_px = torch.meshgrid(
         torch.linspace(-1, 1, 81), torch.linspace(0, 200, 401), indexing="ij"
     )
-    seen, confidence = judge(similarity, miss_px, CONFIG)
+    seen, confidence = judge(similarity, cycle_error_px, CONFIG)
     assert confidence.min() >= 0
     assert confidence.max() <= 1
     assert confidence[seen].min() >= 0.25
 
 
 def test_confidence_falls_as_the_match_gets_worse():
-    similarity, miss_px = torch.linspace(1, 0.05, 20), torch.linspace(0, 30, 20)
-    _, confidence = judge(similarity[None], miss_px[None], CONFIG)
+    similarity, cycle_error_px = torch.linspace(1, 0.05, 20), torch.linspace(0, 30, 20)
+    _, confidence = judge(similarity[None], cycle_error_px[None], CONFIG)
     assert (confidence.diff() < 0).all()
 
 

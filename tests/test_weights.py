@@ -172,6 +172,12 @@ def test_a_full_disk_is_not_blamed_on_the_hub(capsys, monkeypatch):
     assert "HF_HOME" in said
 
 
-def test_bundled_places_are_in_the_checkout():
-    assert bundled.RAFT_MINI == bundled.WEIGHTS / "raft-mini.safetensors"
-    assert (bundled.WEIGHTS.parents[1] / "pyproject.toml").is_file()
+def test_the_models_in_the_checkout_are_whole(capsys, monkeypatch):
+    monkeypatch.setattr(weights, "TRACK4GEN_MINI", bundled.TRACK4GEN_MINI)
+    monkeypatch.setattr(weights, "RAFT_MINI", bundled.RAFT_MINI)
+    listed = _listed(capsys)
+    assert {name for name, row in listed.items() if row["state"] == "there"} == {
+        "track4gen-mini",
+        "raft-mini",
+    }
+    assert listed["raft-mini"]["place"] == str(bundled.RAFT_MINI)

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from scene import koi_pond, layer_name
-from t4g_tracker.commands.arguments import guarded
+from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.files import atomic_write, prepare_output_folder, write_tracks_npz
+from t4g_tracker.files import atomic_write, prepare_output_folder
 from t4g_tracker.synthetic.layers import sample
 from t4g_tracker.synthetic.rendering import render
 from t4g_tracker.synthetic.scene import Scene, top_layer, tracks
-from t4g_tracker.visualize.overlay import write_video
+from t4g_tracker.track_files import write_tracks_npz
+from t4g_tracker.visualize.files import write_video
 
 SEED = 4
 FPS = 16.0

@@ -69,7 +69,7 @@ def device_there(address: str, wanted: str) -> str:
     """
     if wanted not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"--device {wanted}: with --ray it is auto, cpu or cuda; Ray chooses which GPU")
-    ray = connect(address)  # also where it is not asked: an address is refused before anything is written
+    ray = connect(address)  # refuses a wrong address before anything is written
     if wanted == "auto":
         return "cuda" if any(has.get("GPU", 0) for has in _machines(ray)) else "cpu"
     return wanted

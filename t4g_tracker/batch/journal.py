@@ -1,16 +1,13 @@
 """The record of a batch on disk: a line for each clip as it ends, so that nothing done is done again.
 
-``journal.jsonl`` is only ever appended to; a line that a kill cut short is passed over, and its clip is
+``journal.jsonl`` is only ever appended to; a line that a kill cut short is skipped, and its clip is
 measured anew. ``results.csv`` and ``timings.csv`` are written whole from it after each clip,
 clips in the data set's order, so they are the same however often the batch was interrupted.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,8 +18,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.errors import CacheError, OutputError
-from t4g_tracker.files import atomic_write, prepare_output_folder
+from t4g_tracker.errors import OutputError
+from t4g_tracker.files import prepare_output_folder, write_text
+from t4g_tracker.identity import refuse
+from t4g_tracker.tables import Table, rounded
 
 JOURNAL, IDENTITY, LOCK = "journal.jsonl", "batch.json", ".lock"
 AT_THE_END = ("summary.json", "results.md", "report.html")  # which others write when all clips are done
@@ -48,7 +47,7 @@ class Journal:
     outcomes: dict[str, ClipOutcome] = field(default_factory=dict)
 
     def __enter__(self) -> Journal:
-        """Lock the folder and take up what it holds.
+        """Lock the folder and read what it holds.
 
         Raises:
             OutputError: If another batch is writing to it, or it cannot be written.
@@ -63,7 +62,7 @@ class Journal:
                 f"{self.folder}: another run is writing to it; wait for it, or choose another --out"
             ) from error
         try:
-            self._take_up()
+            self._resume()
         except BaseException:
             self._lock.release()
             raise
@@ -103,46 +102,43 @@ class Journal:
 
     def write_tables(self) -> None:
         """Write results.csv and timings.csv from what is known."""
-        scores: list[list[str]] = [["clip", "method", *self.measures, "error"]]
-        timings: list[list[str]] = [["clip", "method", "seconds", "peak MB"]]
+        scores, timings = [], []
         for outcome in self.ordered():
             if outcome.error:
                 scores.append([outcome.clip, "", *[""] * len(self.measures), outcome.error])
             for method in outcome.methods:
-                values = [_decimal(method.measures.get(name, math.nan)) for name in self.measures]
-                scores.append([outcome.clip, method.method, *values, ""])
-                spent = [f"{method.seconds:.1f}", f"{method.peak_memory_mb:.0f}"]
-                timings.append([outcome.clip, method.method, *spent])
-        for name, rows in (("results.csv", scores), ("timings.csv", timings)):
-            text = io.StringIO()
-            csv.writer(text).writerows(rows)
-            with atomic_write(self.folder / name) as passing:
-                passing.write_text(text.getvalue(), encoding="utf-8", newline="")
+                values = [rounded(method.measures.get(name), 2, "") for name in self.measures]
+                scores.append([outcome.clip, method.name, *values, ""])
+                spent = [rounded(method.seconds, 1, ""), rounded(method.peak_memory_mb, 0, "")]
+                timings.append([outcome.clip, method.name, *spent])
+        results = Table(["clip", "method", *self.measures, "error"], scores)
+        write_text(self.folder / "results.csv", results.csv())
+        times = Table(["clip", "method", "seconds", "peak MB"], timings)
+        write_text(self.folder / "timings.csv", times.csv())
 
-    def _take_up(self) -> None:
+    def _resume(self) -> None:
+        """Read what the folder holds, if it is of this batch."""
         path = self.folder / IDENTITY
-        said = json.dumps(self.identity, indent=2, sort_keys=True)
         if self.fresh:
             for name in (JOURNAL, *AT_THE_END):
                 (self.folder / name).unlink(missing_ok=True)
-        elif path.exists() and path.read_text(encoding="utf-8") != said:
-            raise CacheError(
-                f"{self.folder}: holds the results of other settings ({path.name} lists them); "
-                "choose another --out, or --fresh to begin anew"
-            )
-        with atomic_write(path) as passing:
-            passing.write_text(said, encoding="utf-8")
+        elif path.exists():
+            refuse(path, _record(path), self.identity, "choose another --out, or --fresh to begin anew")
+        write_text(path, json.dumps(self.identity, indent=2, sort_keys=True))
         self.outcomes.update(_read(self.folder / JOURNAL))
         self.write_tables()
 
 
-def _decimal(value: float) -> str:
-    """A measure as results.csv has it; nothing where there is none."""
-    return "" if math.isnan(value) else f"{value:.2f}"
+def _record(path: Path) -> Any:
+    """What a JSON file holds; None where it is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
 
 
 def _read(path: Path) -> dict[str, ClipOutcome]:
-    """The last outcome of each clip; lines that are not whole are passed over."""
+    """The last outcome of each clip; lines that are not whole are skipped."""
     outcomes: dict[str, ClipOutcome] = {}
     if not path.exists():
         return outcomes

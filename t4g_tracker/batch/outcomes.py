@@ -1,4 +1,4 @@
-"""What measuring one clip comes to."""
+"""What measuring one clip gives."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from t4g_tracker.datasets.protocols import WorstTrack
-
-
-@dataclass(frozen=True)
-class MethodScores:
-    """One method on one clip."""
-
-    method: str
-    measures: dict[str, float]  # percent by name; empty where the truth is not known
-    seconds: float
-    peak_memory_mb: float
+from t4g_tracker.results import Result
 
 
 @dataclass(frozen=True)
@@ -23,7 +14,7 @@ class ClipOutcome:
     """All methods on one clip; or why it failed."""
 
     clip: str
-    methods: tuple[MethodScores, ...] = ()
+    methods: tuple[Result, ...] = ()  # without their tracks
     worst: tuple[WorstTrack, ...] = ()  # of the last method
     frames: int = 0  # of the clip as it was tracked
     overlay: str = ""  # path from the output folder
@@ -31,11 +22,11 @@ class ClipOutcome:
     trace: str = ""  # where an unexpected error came from
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "methods": [method.as_json() for method in self.methods]}
 
     @staticmethod
-    def from_json(kept: dict[str, Any]) -> ClipOutcome:
-        """The inverse of ``as_json``; raises KeyError or TypeError where it is not one."""
-        methods = tuple(MethodScores(**scores) for scores in kept["methods"])
-        worst = tuple(WorstTrack(**track) for track in kept["worst"])
-        return ClipOutcome(**{**kept, "methods": methods, "worst": worst})
+    def from_json(record: dict[str, Any]) -> ClipOutcome:
+        """The inverse of ``as_json``; raises KeyError or TypeError where it is none."""
+        methods = tuple(Result.from_json(method) for method in record["methods"])
+        worst = tuple(WorstTrack(**track) for track in record["worst"])
+        return ClipOutcome(**{**record, "methods": methods, "worst": worst})

@@ -26,7 +26,7 @@ def _badja(tracker: str, segment: float, near: float) -> Published:
     return Published(tracker, "badja", "", "480p", {"segment": segment, "3px": near}, source)
 
 
-# What the data sets have, to tell whether all of it was measured.
+# What the data sets hold, to see whether all of it was measured.
 CLIPS = {"tapvid-davis": 30}
 LONGEST_FRAMES = {"tapvid-davis": 104}
 

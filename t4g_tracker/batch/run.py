@@ -3,51 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 
-import psutil
 import torch
 from tqdm import tqdm
 
 from t4g_tracker.batch.cluster import measure_on_ray
 from t4g_tracker.batch.journal import Journal
+from t4g_tracker.batch.machines import Machines
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.batch.tables import said, table_rows
+from t4g_tracker.batch.summary import summary_rows
 from t4g_tracker.batch.workers import Measure, Share, measure_all
-from t4g_tracker.errors import ConfigError
-from t4g_tracker.hardware import cores
-
-MEMORY_EACH_GB = 2.5  # for a clip at 480p, of which 1.6 were measured at most (docs/results.md)
-
-
-@dataclass(frozen=True)
-class Machines:
-    """Where clips are measured, and what each may use."""
-
-    workers: int = 0  # processes on this machine; 0: as many as its cores, GPUs and memory allow
-    threads: int = 1  # cores for each clip; with others its results differ, as with another seed
-    ray: str = ""  # address of a cluster; empty: this machine
-
-    def __post_init__(self) -> None:
-        if self.workers < 0 or self.threads < 1:
-            raise ConfigError("--threads must be at least 1, and --workers 0 (as many as fit) or more")
-        if self.ray and self.workers:
-            raise ConfigError("--workers is of this machine; with --ray the cluster decides, by --threads")
-        if not self.ray and max(1, self.workers) * self.threads > cores():
-            raise ConfigError(
-                f"--workers {self.workers or 1} with --threads {self.threads} need more than the {cores()} "
-                "cores here; set one of them lower"
-            )
-
-    def workers_here(self, device: torch.device) -> int:
-        """Processes on this machine."""
-        if self.workers:
-            return self.workers
-        if device.type != "cpu":
-            gpus = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
-            return max(1, min(gpus, cores() // self.threads))
-        free = psutil.virtual_memory().available / 1e9
-        return max(1, min(cores() // self.threads, int(free / MEMORY_EACH_GB)))
+from t4g_tracker.tables import rounded
 
 
 def run_batch(
@@ -74,16 +40,16 @@ def run_batch(
         ConfigError: If the cluster cannot be reached.
     """
     missing = journal.missing()
-    kept = len(journal.clips) - len(missing)
-    if kept:
-        tqdm.write(f"{kept} of {len(journal.clips)} clips are done already, in {journal.folder}")
+    done = len(journal.clips) - len(missing)
+    if done:
+        tqdm.write(f"{done} of {len(journal.clips)} clips are done already, in {journal.folder}")
     mean = running_mean(journal)
     unfinished, in_hand = set(missing), dict[str, str]()
     watched = sys.stderr.isatty()  # a log would get a line each time
-    with tqdm(total=len(journal.clips), initial=kept, unit="clip", disable=quiet, dynamic_ncols=True) as bar:
+    with tqdm(total=len(journal.clips), initial=done, unit="clip", disable=quiet, dynamic_ncols=True) as bar:
 
-        def tell(clip: str, where: str) -> None:
-            if watched and clip in unfinished:  # and not told late
+        def report(clip: str, where: str) -> None:
+            if watched and clip in unfinished:  # reports may come late
                 in_hand[clip] = where
                 show()
 
@@ -96,7 +62,7 @@ def run_batch(
         else:
             workers = machines.workers_here(torch.device(device))
             share = Share(workers, machines.threads, device, in_process=machines.workers == 1)
-            coming = measure_all(missing, measure, share, tell)
+            coming = measure_all(missing, measure, share, report)
         for outcome in coming:
             journal.add(outcome)
             unfinished.discard(outcome.clip)
@@ -108,18 +74,18 @@ def run_batch(
 
 
 def clip_line(outcome: ClipOutcome) -> str:
-    """What is said of a clip when it ends."""
+    """What is printed for a clip when it ends."""
     if outcome.error:
         return f"{outcome.clip:<24} failed: {outcome.error}"
     last = outcome.methods[-1]
-    scores = "   ".join(f"{name} {said(value)}" for name, value in last.measures.items())
-    return f"{outcome.clip:<24} {last.method}   {scores}   {last.seconds:.0f} s"
+    scores = "   ".join(f"{name} {rounded(value)}" for name, value in last.measures.items())
+    return f"{outcome.clip:<24} {last.name}   {scores}   {rounded(last.seconds, 0)} s"
 
 
 def running_mean(journal: Journal) -> str:
     """The mean so far of the last method's first measure."""
-    rows = [row for row in table_rows(journal.ordered()) if row.scores.measures]
-    if not rows:
+    results = [row.result for row in summary_rows(journal.ordered()) if row.result.measures]
+    if not results:
         return ""
-    name, value = next(iter(rows[-1].scores.measures.items()))
-    return f"{name} {said(value)}"
+    name, value = next(iter(results[-1].measures.items()))
+    return f"{name} {rounded(value)}"

@@ -22,7 +22,7 @@ import cv2
 import torch
 
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.batch.progress import Tell, tell_to
+from t4g_tracker.batch.worker_progress import Report, report_to
 from t4g_tracker.errors import TrackerError, one_line
 
 Measure = Callable[[str, str], ClipOutcome]  # from a clip's name and a device; sent to processes: picklable
@@ -45,7 +45,7 @@ class Share:
 
 
 def measure_all(
-    names: list[str], measure: Measure, share: Share, tell: Tell | None = None
+    names: list[str], measure: Measure, share: Share, report: Report | None = None
 ) -> Iterator[ClipOutcome]:
     """Measure clips and yield each outcome as it comes.
 
@@ -53,7 +53,7 @@ def measure_all(
         names: The clips.
         measure: From a clip's name and a device to its outcome; picklable.
         share: Processes and threads.
-        tell: Told how far the clips in hand are, perhaps from another thread.
+        report: Called with how far the clips in hand are, perhaps from another thread.
 
     Yields:
         An outcome for every name, in the order in which they end; a clip that raises, or whose process
@@ -61,12 +61,12 @@ def measure_all(
     """
     if share.workers == 1 and share.in_process:
         use_threads(share.threads)
-        tell_to(tell)
+        report_to(report)
         try:
             for name in names:
                 yield attempt(measure, name, share.device)
         finally:
-            tell_to(None)
+            report_to(None)
         return
     before = set(multiprocessing.active_children())  # somebody else's
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -76,7 +76,7 @@ def measure_all(
     keepers = [
         threading.Thread(
             target=_keep_busy,
-            args=(waiting, done, measure, share.threads, share.device_of(number), tell),
+            args=(waiting, done, measure, share.threads, share.device_of(number), report),
             daemon=True,
         )
         for number in range(min(share.workers, len(names)))
@@ -103,8 +103,8 @@ def attempt(measure: Measure, name: str, device: str) -> ClipOutcome:
     except TrackerError as error:
         return ClipOutcome(name, error=one_line(error))
     except Exception as error:
-        said = f"{type(error).__name__}: {one_line(error)}"
-        return ClipOutcome(name, error=said, trace=traceback.format_exc())
+        line = f"{type(error).__name__}: {one_line(error)}"
+        return ClipOutcome(name, error=line, trace=traceback.format_exc())
 
 
 def _keep_busy(
@@ -113,7 +113,7 @@ def _keep_busy(
     measure: Measure,
     threads: int,
     device: str,
-    tell: Tell | None,
+    report: Report | None,
 ) -> None:
     """Give clips to one process until there are no more; a process that dies is replaced."""
     context = multiprocessing.get_context("spawn")
@@ -125,13 +125,13 @@ def _keep_busy(
             break
         try:
             if executor is None:  # each with a pipe of its own: one that dies writing blocks no other
-                hears, says = context.Pipe(duplex=False)
-                executor = ProcessPoolExecutor(1, context, _begin, (threads, says))
-                threading.Thread(target=_pass_on, args=(hears, tell), daemon=True).start()
+                receiver, sender = context.Pipe(duplex=False)
+                executor = ProcessPoolExecutor(1, context, _begin, (threads, sender))
+                threading.Thread(target=_pass_on, args=(receiver, report), daemon=True).start()
             done.put(executor.submit(attempt, measure, name, device).result())
         except BrokenProcessPool:
             executor = None
-            lost = "its process was killed; perhaps for want of memory: try fewer --workers"
+            lost = "its process was killed, probably out of memory; try fewer --workers"
             done.put(ClipOutcome(name, error=lost))
         except BaseException as error:  # an interrupt inside the process
             done.put(ClipOutcome(name, error=f"{type(error).__name__}: {one_line(error)}"))
@@ -139,19 +139,19 @@ def _keep_busy(
         executor.shutdown(wait=False)
 
 
-def _pass_on(hears: Connection, tell: Tell | None) -> None:
-    """Pass on what a process says of its clips."""
+def _pass_on(receiver: Connection, report: Report | None) -> None:
+    """Pass on what a process reports of its clips."""
     with contextlib.suppress(EOFError, OSError):
         while True:
-            said = hears.recv()
-            if tell is not None:
-                tell(*said)
+            clip, where = receiver.recv()
+            if report is not None:
+                report(clip, where)
 
 
-def _begin(threads: int, says: Connection) -> None:
+def _begin(threads: int, sender: Connection) -> None:
     """What a process does first: take its share of threads, and end when its parent ends."""
     use_threads(threads)
-    tell_to(lambda clip, where: says.send((clip, where)))
+    report_to(lambda clip, where: sender.send((clip, where)))
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -163,6 +163,6 @@ def _begin(threads: int, says: Connection) -> None:
 
 
 def use_threads(threads: int) -> None:
-    """Compute with so many threads from now on, in this process."""
+    """Compute with this many threads from now on, in this process."""
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)

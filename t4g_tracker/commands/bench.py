@@ -2,163 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import argparse
+import re
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
-import torch
-
-from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
-from t4g_tracker.batch.progress import clip_bar
-from t4g_tracker.batch.report import Setup
-from t4g_tracker.cache import Cache
-from t4g_tracker.commands.arguments import guarded
-from t4g_tracker.commands.batch_arguments import check_names, parse_bench, varied
-from t4g_tracker.commands.many_clips import Job, check_run, run_job, with_changes
-from t4g_tracker.config import read_settings
-from t4g_tracker.datasets.annotated import AnnotatedClip, View
-from t4g_tracker.datasets.choice import AnnotatedClips, DatasetChoice
-from t4g_tracker.datasets.protocols import worst_tracks
-from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.files import prepare_output_folder
-from t4g_tracker.flow.estimator import resolve_flow
-from t4g_tracker.pipeline import (
-    Clip,
-    Config,
-    adapted_features,
-    chained_flow_tracks,
-    fit_adapter,
-    frozen_features,
-    frozen_features_key,
-    open_clip,
-    optical_flow,
-    optical_flow_key,
-    track_points,
-    unadapted_features,
-)
-from t4g_tracker.stage_log import Bar
-from t4g_tracker.visualize.overlay import draw_overlay, write_video
+from t4g_tracker.choices import DatasetName, Resolution
+from t4g_tracker.commands.arguments import add_first_frames, check_first_frames
+from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_arguments, with_mode
+from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class BenchJob(Job):
-    """Measures one clip of a data set; see ``bench_methods`` for what on it."""
+class BenchRequest(BatchRequest):
+    """Arguments of ``t4g bench``."""
 
-    choice: DatasetChoice
-
-    def __call__(self, name: str, device: str) -> ClipOutcome:
-        annotated = self.choice.view.of(_opened(self.choice).load(name))
-        protocol = self.choice.protocol
-        queries, track_index = protocol.ask(annotated)
-        scores, tracks = [], None
-        for found in self._methods(annotated, queries, torch.device(device), partial(clip_bar, name)):
-            measures = protocol.score(annotated, queries, track_index, found.tracks)
-            scores.append(MethodScores(found.method, measures, found.seconds, found.peak_memory_mb))
-            tracks = found.tracks
-        assert tracks is not None
-        overlay = self._draw(name, annotated, queries, tracks) if self.overlays else ""
-        worst = worst_tracks(protocol, annotated, queries, track_index, tracks)
-        return ClipOutcome(name, tuple(scores), worst, annotated.video.frame_count, overlay)
-
-    def _methods(
-        self, annotated: AnnotatedClip, queries: QueryPoints, device: torch.device, bar: Bar
-    ) -> Iterator[MethodTracks]:
-        """Every configuration's methods; a baseline that two share is measured once."""
-        seen: dict[str, str] = {}
-        for name, config in self.configs.items():
-            clip = open_clip(annotated.video, config, self.cache, device, self.seed, bar=bar)
-            yield from bench_methods(clip, queries, config, name, seen)
-
-    def _draw(self, name: str, annotated: AnnotatedClip, queries: QueryPoints, tracks: Tracks) -> str:
-        settings, folder = self.config().outputs, prepare_output_folder(self.out / "overlays")
-        pictures = draw_overlay(annotated.video, tracks, queries, settings.trail_frames, settings.dim)
-        write_video(folder / f"{name}.mp4", pictures, annotated.video.fps)
-        return f"overlays/{name}.mp4"
+    data: Path | None
+    dataset: DatasetName | None
+    path: Path | None
+    clips: list[str] | None
+    resolution: Resolution | None
+    first_frames: int
+    configs: list[Path]
+    vary: list[list[str]]
 
 
-@dataclass(frozen=True)
-class MethodTracks:
-    """Tracks that one method gave for a clip, and what they took."""
-
-    method: str
-    tracks: Tracks
-    seconds: float
-    peak_memory_mb: float
-
-
-@lru_cache(maxsize=1)
-def _opened(choice: DatasetChoice) -> AnnotatedClips:
-    """The data set, looked into once a process."""
-    return choice.open()
-
-
-def bench_methods(
-    clip: Clip, queries: QueryPoints, config: Config, name: str, seen: dict[str, str]
-) -> Iterator[MethodTracks]:
-    """Both baselines and the adapted tracker on one clip, each with what it took.
-
-    Baselines in ``seen``, methods by what they depend on, are left out; those measured are added.
-    """
-    flow = optical_flow(clip, config)
-    key = f"{optical_flow_key(clip, config)} {config.trajectories.cycle_threshold_px}"
-    if key not in seen:
-        with clip.log.stage("chain"):
-            chained = chained_flow_tracks(clip, queries, config, flow)
-        method = seen[key] = _new_name(f"chained {resolve_flow(config.flow).method}", name, seen)
-        yield MethodTracks(method, chained, *clip.log.spent("flow", "chain"))
-    features = frozen_features(clip, config)
-    brought = (config.adaptation.adapter, config.adaptation.precision, config.adaptation.centre)
-    key = f"{frozen_features_key(clip, config)} {brought} {config.tracking} {config.visibility}"
-    if key not in seen:
-        with clip.log.stage("matching"):
-            unchanged = unadapted_features(clip, config, features)
-            frozen = track_points(clip, queries, config, unchanged, None)
-        spent = clip.log.spent("features", "matching")
-        method = seen[key] = _new_name(f"frozen {config.features.extractor}", name, seen)
-        yield MethodTracks(method, frozen, *spent)
-    fitted = fit_adapter(clip, config, features, flow)
-    with clip.log.stage("adapter"):
-        adapted = adapted_features(clip, config, features, fitted, config.adaptation.steps)
-    fitting = ("features", "flow", "trajectories", "adaptation", "adapter")
-    with clip.log.stage("matching adapted"):
-        matched = track_points(clip, queries, config, adapted, None)
-    yield MethodTracks(f"{name}, matching alone", matched, *clip.log.spent(*fitting, "matching adapted"))
-    with clip.log.stage("tracking"):
-        tracks = track_points(clip, queries, config, adapted, flow)
-    yield MethodTracks(name, tracks, *clip.log.spent(*fitting, "tracking"))
-
-
-def _new_name(method: str, config: str, seen: dict[str, str]) -> str:
-    """The name of a baseline; with that of its configuration where another one has it already."""
-    return f"{method}, {config}" if method in seen.values() else method
-
-
-def synthetic_val(folder: Path) -> Path:
-    """The project's own benchmark, made below ``folder`` where it is not there yet.
-
-    Raises:
-        OutputError: If it cannot be written.
-        TrackerError: If it has to be made and scikit-image is not installed.
-    """
-    from t4g_tracker.synthetic.benchmark import make_val
-    from t4g_tracker.synthetic.clips import CLIPS_VERSION
-    from t4g_tracker.synthetic.settings import ValConfig
-
-    config = ValConfig()
-    folder = folder / f"v{CLIPS_VERSION}"
-    if len(list((folder / "tracks").glob("[!.]*.npz"))) < config.clips:
-        make_val(folder, config)
-    return folder
-
-
-def bench(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """``t4g bench``: returns the exit code, 1 where a clip failed."""
     return guarded(_bench_command, argv)
 
 
+def parse_bench(argv: list[str] | None) -> BenchRequest:
+    """Read the arguments of ``t4g bench``; exits with code 2 on wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="t4g bench",
+        description="Measure chained flow, frozen features and adapted features on annotated clips. The same "
+        "command goes on where it was interrupted.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path, help="folder with JPEGImages/480p/<clip>/ and tracks/<clip>.npz")
+    names = [name for name in get_args(DatasetName) if name != "folder"]
+    what.add_argument(
+        "--dataset",
+        choices=names,
+        help="published data set, with --path; or synthetic-val, made here",
+    )
+    parser.add_argument("--path", type=Path, help="the data set's pickle, folder of pickles, or BADJA folder")
+    parser.add_argument("--clips", nargs="+", help="only these clips")
+    parser.add_argument(
+        "--resolution",
+        choices=get_args(Resolution),
+        help="frames are brought to this size before tracking (default: published sets 480p, others stored)",
+    )
+    add_first_frames(parser, "each clip")
+    parser.add_argument(
+        "--configs", type=Path, nargs="+", default=[], help="several YAML files, each measured in turn"
+    )
+    parser.add_argument(
+        "--vary",
+        type=_variations,
+        action="append",
+        default=[],
+        metavar="STAGE.SETTING=A,B,...",
+        help="measure each value in turn, e.g. adaptation.steps=500,1000,5000; given twice: all combinations",
+    )
+    add_batch_arguments(parser, Path("outputs/bench"))
+    arguments = parser.parse_args(argv)
+    if arguments.mode and arguments.dataset == "badja":
+        parser.error("--mode is TAP-Vid's and does not go with badja")
+    request = BenchRequest(**with_mode(arguments))
+    if (request.dataset in (None, "synthetic-val")) != (request.path is None):
+        parser.error("--path goes with --dataset, and not with --data or --dataset synthetic-val")
+    if request.configs and request.vary:
+        parser.error("--configs and --vary do not go together")
+    check_first_frames(parser, request.first_frames)
+    return request
+
+
 def _bench_command(argv: list[str] | None) -> int:
     request = parse_bench(argv)
+    from t4g_tracker.batch.html_report import Setup
+    from t4g_tracker.cache import Cache
+    from t4g_tracker.commands.bench_job import BenchJob
+    from t4g_tracker.commands.many_clips import check_run, run_job, with_changes
+    from t4g_tracker.config import read_settings
+    from t4g_tracker.datasets.annotated import View
+    from t4g_tracker.datasets.choice import DatasetChoice
+    from t4g_tracker.pipeline import Config
+
     base = read_settings(Config(), request.config, request.assignments)
     check_names([file.stem for file in request.configs])
     configs = {file.stem: read_settings(base, file, request.assignments) for file in request.configs}
@@ -190,3 +124,41 @@ def _bench_command(argv: list[str] | None) -> int:
         choice=choice,
     )
     return run_job(request, job, names, choice.protocol.measures, identity, setup)
+
+
+def synthetic_val(folder: Path) -> Path:
+    """The project's own benchmark, made below ``folder`` where it is not there yet.
+
+    Raises:
+        OutputError: If it cannot be written.
+        TrackerError: If it has to be made and scikit-image is not installed.
+    """
+    from t4g_tracker.synthetic.benchmark import make_val
+    from t4g_tracker.synthetic.clips import CLIPS_VERSION
+    from t4g_tracker.synthetic.settings import ValConfig
+
+    config = ValConfig()
+    folder = folder / f"v{CLIPS_VERSION}"
+    if len(list((folder / "tracks").glob("[!.]*.npz"))) < config.clips:
+        make_val(folder, config)
+    return folder
+
+
+def varied(variations: list[list[str]]) -> dict[str, list[str]]:
+    """Every combination of varied settings: assignments by the name of the combination."""
+    return {" ".join(chosen): list(chosen) for chosen in product(*variations)} if variations else {}
+
+
+def _variations(text: str) -> list[str]:
+    setting, equals, values = text.partition("=")
+    parts = [value for value in re.split(r",(?![^\[]*\])", values) if value]  # not within [a, b]
+    if not equals or not parts:
+        raise argparse.ArgumentTypeError(f"write stage.setting=a,b,..., got {text}")
+    return [f"{setting}={value}" for value in parts]
+
+
+def check_names(names: list[str]) -> None:
+    """Refuse configurations that would share a name in the tables."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"--configs: {twice[0]} is the name of two files; rename one")

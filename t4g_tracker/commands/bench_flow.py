@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from t4g_tracker.bundled import RAFT_MINI
-from t4g_tracker.commands.arguments import add_assignments, add_device, guarded
+from t4g_tracker.commands.arguments import add_assignments, add_device
+from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.flow.settings import FlowConfig
+from t4g_tracker.tables import Table, markdown_line, rounded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from t4g_tracker.flow.estimator import FlowEstimator
-    from t4g_tracker.flow.settings import FlowConfig
     from t4g_tracker.synthetic.clips import FlowPair
 
-HEADING = "| flow | mean | median | within 1 px | mean where seen | ms a flow |\n|---|---|---|---|---|---|"
+HEADER = ("flow", "mean", "median", "within 1 px", "mean where seen", "ms a flow")
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ class FlowScores:
     mean_seen_px: float  # over pixels whose point is seen in the other frame
     seconds: float  # for one flow of one pair
 
-    def row(self, name: str) -> str:
-        """A line of the Markdown table."""
-        return (
-            f"| {name} | {self.mean_px:.2f} | {self.median_px:.3f} | {100 * self.within_1px:.1f} % "
-            f"| {self.mean_seen_px:.2f} | {1000 * self.seconds:.0f} |"
-        )
+    def cells(self) -> list[str]:
+        """The figures of a row below ``HEADER``."""
+        return [
+            rounded(self.mean_px, 2),
+            rounded(self.median_px, 3),
+            f"{100 * self.within_1px:.1f} %",
+            rounded(self.mean_seen_px, 2),
+            rounded(1000 * self.seconds, 0),
+        ]
 
 
 def score_flow(estimator: FlowEstimator, pairs: list[FlowPair]) -> FlowScores:
@@ -83,9 +87,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str] | None) -> int:
     request = _parse(argv)
-    if request.pairs < 1 or min(request.height, request.width) < 128:
-        raise ConfigError("t4g bench-flow: --pairs must be at least 1, --height and --width at least 128")
-
     from t4g_tracker.flow.estimator import FlowEstimator
     from t4g_tracker.hardware import pick_device
     from t4g_tracker.synthetic.clips import val_pairs
@@ -93,10 +94,10 @@ def _main(argv: list[str] | None) -> int:
     methods = _methods(request.assignments)
     device = pick_device(request.device)
     pairs = val_pairs(request.pairs, (request.height, request.width))
-    sys.stdout.write(f"{HEADING}\n")
+    print(Table(HEADER, []).markdown(), end="", flush=True)
     for name, config in methods.items():
-        sys.stdout.write(score_flow(FlowEstimator(config, device), pairs).row(name) + "\n")
-        sys.stdout.flush()
+        scores = score_flow(FlowEstimator(config, device), pairs)
+        print(markdown_line([name, *scores.cells()]), end="", flush=True)
     return 0
 
 
@@ -115,27 +116,28 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "SETTING=VALUE",
         "a row for these settings of the stage flow, e.g. method=raft-small weights=FILE refine=dis",
     )
-    return parser.parse_args(argv)
+    request = parser.parse_args(argv)
+    if request.pairs < 1 or min(request.height, request.width) < 128:
+        raise ConfigError("t4g bench-flow: --pairs must be at least 1, --height and --width at least 128")
+    return request
 
 
 def _methods(assignments: list[str]) -> dict[str, FlowConfig]:
     """What to measure, by name: DIS, the bundled RAFT, and the settings of ``--set``."""
-    from t4g_tracker.flow.settings import FlowConfig
-
     methods = {
         "DIS, medium preset": FlowConfig(method="dis", finest_scale=1),
         "DIS at full size": FlowConfig(method="dis"),
     }
     if RAFT_MINI.is_file():
         half = FlowConfig(method="raft-mini", raft_scale=0.5)
-        methods["raft-mini"] = FlowConfig(method="raft-mini")
-        methods["raft-mini at half size"] = half
-        methods["raft-mini at half size, refine=dis"] = replace(half, refine="dis")
-        methods["raft-mini at half size, refine=best"] = replace(half, refine="best")
-        methods["raft-mini at half size, refine=dis finest_scale=1"] = replace(
-            half, refine="dis", finest_scale=1
-        )
+        methods |= {
+            "raft-mini": FlowConfig(method="raft-mini"),
+            "raft-mini at half size": half,
+            "raft-mini at half size, refine=dis": replace(half, refine="dis"),
+            "raft-mini at half size, refine=best": replace(half, refine="best"),
+            "raft-mini at half size, refine=dis finest_scale=1": replace(half, refine="dis", finest_scale=1),
+        }
     if assignments:
-        settings = [setting.removeprefix("flow.") for setting in assignments]  # as other commands take them
-        methods[" ".join(settings)] = read_settings(FlowConfig(), None, settings)
+        plain = [setting.removeprefix("flow.") for setting in assignments]  # as other commands take them
+        methods[" ".join(plain)] = read_settings(FlowConfig(), None, plain)
     return methods

@@ -1,166 +1,30 @@
-"""``t4g compare-features``: what is asked for, and the table and pictures that answer it.
+"""The table and pictures that ``t4g compare-features`` writes.
 
-How the tracks come about is the caller's to say, as in ``t4g bench``.
+How the tracks are made is up to the caller, as in ``t4g bench``.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from t4g_tracker.choices import Extractor
-from t4g_tracker.commands.arguments import (
-    PointsRequest,
-    RunRequest,
-    add_common_arguments,
-    add_point_arguments,
-    check_points,
-)
-from t4g_tracker.datatypes import QueryPoints, Tracks, Video
-from t4g_tracker.errors import ConfigError, WeightsError
-from t4g_tracker.features.extractor import check_features
-from t4g_tracker.features.settings import FeaturesConfig
-from t4g_tracker.files import atomic_write, write_run_json, write_tracks_npz
-from t4g_tracker.metrics import EVALUATION_SIZE, Scores, score
-from t4g_tracker.results import OutputsConfig
-from t4g_tracker.visualize.compare import Shown, compare_picture, compare_video, shown_frames
-from t4g_tracker.visualize.overlay import write_picture, write_video
+from t4g_tracker.files import write_json, write_text
+from t4g_tracker.tables import Table, rounded
 
-MEASURES = ("AJ", "delta_avg", "OA", "<1px")
-# The group of settings whose model an extractor reads, where the model can be chosen.
-MODEL_OF = {"track4gen": "diffusion", "svd": "diffusion", "zeroscope": "zeroscope", "dinov2": "dinov2"}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One extractor to compare."""
-
-    name: Extractor
-    model: str = ""  # folder or hub name; empty: what the settings say
-
-
-@dataclass(frozen=True)
-class CompareRequest(RunRequest, PointsRequest):
-    """What the user asked ``t4g compare-features`` for."""
-
-    features: list[Choice]
-    out: Path | None
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Tracks with the frozen features of one extractor, and what they took."""
-
-    name: str
-    tracks: Tracks
-    features_seconds: float | None  # None: kept from an earlier run
-    tracking_seconds: float
-    scores: Scores | None = None  # when the truth is known
-
-    @property
-    def measures(self) -> tuple[float, ...]:
-        """The scores in the order of ``MEASURES``; empty when the truth is not known."""
-        s = self.scores
-        return (s.average_jaccard, s.delta_avg, s.occlusion_accuracy, s.within_1px) if s else ()
-
-
-def parse_compare(argv: list[str] | None) -> CompareRequest:
-    """Read the arguments of ``t4g compare-features``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
-        prog="t4g compare-features",
-        description="Track the same query points with the frozen features of several extractors, without "
-        "adaptation and without flow, and show them side by side.",
-    )
-    add_point_arguments(parser)
-    parser.add_argument(
-        "--features",
-        type=_choice,
-        nargs="+",
-        required=True,
-        metavar="NAME[=FOLDER]",
-        help=f"one or more of {', '.join(get_args(Extractor))}; =FOLDER names the model to read",
-    )
-    parser.add_argument("--out", type=Path, help="folder for results (default outputs/<clip>-features)")
-    add_common_arguments(parser)
-    request = CompareRequest(**vars(parser.parse_args(argv)))
-    check_points(parser, request)
-    names = [choice.name for choice in request.features]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        parser.error(f"argument --features: {twice[0]} is named twice; name each extractor once")
-    return request
-
-
-def _choice(text: str) -> Choice:
-    name, equals, model = text.partition("=")
-    known = get_args(Extractor)
-    if name not in known:
-        raise argparse.ArgumentTypeError(f"invalid choice: {name!r} (choose from {', '.join(known)})")
-    if equals and (name not in MODEL_OF or not model):
-        readers = ", ".join(f"{reader}=FOLDER" for reader in MODEL_OF)
-        raise argparse.ArgumentTypeError(f"{text}: a model can be named as {readers}; write {name} alone")
-    return Choice(name, model)  # type: ignore[arg-type]
-
-
-def choose_features(base: FeaturesConfig, choices: list[Choice]) -> dict[str, FeaturesConfig]:
-    """The settings of each extractor to compare, by its name.
-
-    Args:
-        base: What the settings say of all of them.
-        choices: The extractors.
-
-    Raises:
-        ConfigError: If one folder would be read as two models.
-    """
-    shared = [
-        choice.name for choice in choices if MODEL_OF.get(choice.name) == "diffusion" and not choice.model
-    ]
-    if base.diffusion.model and len(shared) > 1:
-        raise ConfigError(
-            f"--features: {' and '.join(shared)} would both read features.diffusion.model="
-            f"{base.diffusion.model}; name a folder for each: {' '.join(f'{name}=FOLDER' for name in shared)}"
-        )
-    return {choice.name: _chosen(base, choice) for choice in choices}
-
-
-def _chosen(base: FeaturesConfig, choice: Choice) -> FeaturesConfig:
-    changes: dict[str, Any] = {"extractor": choice.name}
-    if choice.name == "track4gen-mini":  # comes with its own; the model named is for the others
-        changes["diffusion"] = replace(base.diffusion, model="")
-    if choice.model:
-        group = MODEL_OF[choice.name]
-        changes[group] = replace(getattr(base, group), model=choice.model)
-    return replace(base, **changes)
-
-
-def check_choices(chosen: dict[str, FeaturesConfig]) -> None:
-    """Look whether every extractor's weights are there, before any work.
-
-    Raises:
-        WeightsError: Naming the first one whose weights are missing, and what to do.
-    """
-    for name, config in chosen.items():
-        try:
-            check_features(config)
-        except WeightsError as error:
-            here = f"; here that is --features {name}=FOLDER" if name in MODEL_OF else ""
-            raise WeightsError(f"--features {name}: {error}{here}") from error
-
-
-def score_compared(compared: Compared, truth: Tracks, queries: QueryPoints, video: Video) -> Compared:
-    """Compare with the truth, over all frames but each point's query frame."""
-    scores = score(compared.tracks, truth.xy, truth.visibility, queries.frame, video.size, "strided")
-    return replace(compared, scores=scores)
+if TYPE_CHECKING:
+    from t4g_tracker.datatypes import QueryPoints, Tracks, Video
+    from t4g_tracker.results import Result
+    from t4g_tracker.run_files import OutputsConfig, Writers
 
 
 def write_comparison(
     folder: Path,
     video: Video,
     queries: QueryPoints,
-    rows: list[Compared],
+    results: Sequence[Result],
+    tracking_seconds: Mapping[str, float],
     truth: Tracks | None,
     config: OutputsConfig,
     facts: dict[str, Any],
@@ -172,10 +36,11 @@ def write_comparison(
         folder: Where to; must exist.
         video: T frames.
         queries: N query points.
-        rows: One for each extractor, in the order of reading.
+        results: One for each extractor, in the order of reading; its seconds are those of extraction.
+        tracking_seconds: What tracking took, by the names of the results.
         truth: True tracks of the same points, or None.
-        config: Columns of the picture and length of the trails.
-        facts: What else compare.json is to say.
+        config: Columns of the picture, length of the trails, brightness.
+        facts: What else compare.json holds.
         progress: Called with (files written, files in all).
 
     Returns:
@@ -184,87 +49,54 @@ def write_comparison(
     Raises:
         OutputError: If a file cannot be written.
     """
-    shown = [
-        Shown(row.name, row.tracks, captions) for row, captions in zip(rows, _captions(rows), strict=True)
-    ]
-    frames = shown_frames(video, queries, config.progress_columns)
+    from t4g_tracker.run_files import sheet_writers, write_all
+    from t4g_tracker.track_files import write_tracks_npz
 
-    def tracks(row: Compared) -> Callable[[], None]:
-        path = folder / _tracks_file(row)
-        return lambda: write_tracks_npz(path, row.tracks, queries, video.size, video.fps)
+    def tracks(result: Result, path: Path) -> None:
+        write_tracks_npz(path, result.own_tracks, queries, video.size, video.fps)
 
-    def picture() -> None:
-        write_picture(folder / "compare.png", compare_picture(shown, video, queries, frames, truth))
-
-    def moving() -> None:
-        played = compare_video(shown, video, queries, truth, config.trail_frames)
-        write_video(folder / "compare.mp4", played, video.fps)
-
-    def markdown() -> None:
-        with atomic_write(folder / "compare.md") as passing:
-            lines = [f"| {' | '.join(cells)} |\n" for cells in _with_rule(table(rows))]
-            passing.write_text("".join(lines), encoding="utf-8")
-
-    def record() -> None:
-        write_run_json(folder / "compare.json", {**facts, **_record(rows)})
-
-    writers: dict[str, Callable[[], None]] = {_tracks_file(row): tracks(row) for row in rows}
-    writers |= {"compare.png": picture, "compare.mp4": moving, "compare.md": markdown, "compare.json": record}
-    for index, write in enumerate(writers.values()):
-        write()
-        progress(index + 1, len(writers))
+    table = comparison_table(results, tracking_seconds)
+    record = {**facts, **_record(results, tracking_seconds)}
+    writers: Writers = {
+        **{f"{result.name}.tracks.npz": partial(tracks, result) for result in results},
+        **sheet_writers("compare", results, video, queries, truth, config, config.trail_frames),
+        "compare.md": lambda path: write_text(path, table.markdown()),
+        "compare.json": lambda path: write_json(path, record),
+    }
+    write_all(folder, writers, progress)
     return list(writers)
 
 
-def _tracks_file(row: Compared) -> str:
-    return f"{row.name}.tracks.npz"
-
-
-def table(rows: list[Compared]) -> list[list[str]]:
-    """A heading and a line for each extractor: scores where known, and seconds."""
-    measures = list(MEASURES) if any(row.scores for row in rows) else []
-    lines = [["features", *measures, "features s", "tracking s"]]
-    for row in rows:
-        extracted = "kept" if row.features_seconds is None else f"{row.features_seconds:.1f}"
-        scores = [f"{value:.1f}" for value in row.measures]
-        lines.append([row.name, *scores, extracted, f"{row.tracking_seconds:.1f}"])
-    return lines
-
-
-def table_lines(rows: list[Compared]) -> list[str]:
-    """The table, aligned for a terminal."""
-    return [f"{cells[0]:<16}" + "".join(f"{cell:>12}" for cell in cells[1:]) for cells in table(rows)]
-
-
-def _with_rule(lines: list[list[str]]) -> list[list[str]]:
-    return [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-
-
-def _captions(rows: list[Compared]) -> list[tuple[tuple[str, bool], ...]]:
-    """Scores as short texts, the best of each measure marked where there is something to choose."""
-    best = [max(column) for column in zip(*(row.measures for row in rows), strict=True)]
-    return [
-        tuple(
-            (f"{measure} {value:.1f}", len(rows) > 1 and value == best[place])
-            for place, (measure, value) in enumerate(zip(MEASURES, row.measures, strict=False))
-        )
-        for row in rows
+def comparison_table(results: Sequence[Result], tracking_seconds: Mapping[str, float]) -> Table:
+    """A row for each extractor: measures where known, and seconds."""
+    measures = list(results[0].measures)
+    rows = [
+        [
+            result.name,
+            *(rounded(result.measures[name]) for name in measures),
+            "cached" if result.seconds is None else rounded(result.seconds),
+            rounded(tracking_seconds[result.name]),
+        ]
+        for result in results
     ]
+    return Table(["features", *measures, "features s", "tracking s"], rows)
 
 
-def _record(rows: list[Compared]) -> dict[str, Any]:
+def _record(results: Sequence[Result], tracking_seconds: Mapping[str, float]) -> dict[str, Any]:
     """The table as compare.json has it."""
+    from t4g_tracker.metrics import EVALUATION_SIZE
+
     return {
         "evaluation_size": EVALUATION_SIZE,
         "mode": "strided",
         "rows": [
             {
-                "features": row.name,
-                **(asdict(row.scores) if row.scores else {}),
-                "features_seconds": row.features_seconds,
-                "features_kept": row.features_seconds is None,
-                "tracking_seconds": row.tracking_seconds,
+                "features": result.name,
+                **result.measures,
+                "features_seconds": result.seconds,
+                "features_cached": result.seconds is None,
+                "tracking_seconds": tracking_seconds[result.name],
             }
-            for row in rows
+            for result in results
         ],
     }

@@ -2,109 +2,78 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_arguments, with_mode
+from t4g_tracker.commands.guarded import guarded
 
-from t4g_tracker.batch.outcomes import ClipOutcome, MethodScores
-from t4g_tracker.batch.progress import clip_bar
-from t4g_tracker.batch.report import Setup
-from t4g_tracker.cache import Cache
-from t4g_tracker.choices import QueryMode
-from t4g_tracker.commands.arguments import guarded
-from t4g_tracker.commands.batch_arguments import DavisRequest, parse_davis
-from t4g_tracker.commands.many_clips import Job, check_run, run_job, with_changes
-from t4g_tracker.config import read_settings
-from t4g_tracker.coordinates import working_size
-from t4g_tracker.datasets.davis import DavisFolder
-from t4g_tracker.datasets.protocols import PointProtocol, worst_tracks
-from t4g_tracker.datatypes import QueryPoints, Tracks, Video
-from t4g_tracker.errors import QueryError
-from t4g_tracker.files import prepare_output_folder
-from t4g_tracker.masks import read_foreground
-from t4g_tracker.pipeline import (
-    Config,
-    fit_adapter,
-    frozen_features,
-    open_clip,
-    optical_flow,
-    track_snapshots,
-    write_everything,
-)
-from t4g_tracker.queries import grid_queries, read_mask, read_queries
-from t4g_tracker.results import Row
-from t4g_tracker.video import read_video
-
-DEFAULT_GRID = 8
+if TYPE_CHECKING:
+    from t4g_tracker.datasets.davis import DavisFolder
 
 
 @dataclass(frozen=True)
-class DavisJob(Job):
-    """Tracks one sequence of a DAVIS folder and writes its results."""
+class DavisRequest(BatchRequest):
+    """Arguments of ``run_tracker.py --davis``."""
 
-    folder: DavisFolder
-    mode: QueryMode
+    davis: Path
+    sequences: list[str] | None
+    split: str
     grid: int | None
     queries: Path | None
-    annotated: bool  # points and truth are TAP-Vid's
+    tapvid: Path | None
     foreground: bool
 
-    def __call__(self, name: str, device: str) -> ClipOutcome:
-        if not self.annotated:
-            video = read_video(self.folder.frames(name))
-            rows, seconds, peak = self._track(name, video, self._points(name, video), None, device)
-            tracked = MethodScores(rows[-1].label, {}, seconds, peak)
-            return ClipOutcome(name, (tracked,), (), video.frame_count, self._overlay(name))
-        clip, protocol = self.folder.annotated(name), PointProtocol(self.mode)
-        queries, track_index = protocol.ask(clip)
-        seen = clip.visibility[track_index]
-        truth = Tracks(clip.xy[track_index], seen, torch.ones(seen.shape))
-        rows, seconds, peak = self._track(name, clip.video, queries, truth, device)
-        scores = tuple(
-            MethodScores(row.label, protocol.score(clip, queries, track_index, row.tracks), seconds, peak)
-            for row in rows
-        )
-        worst = worst_tracks(protocol, clip, queries, track_index, rows[-1].tracks)
-        return ClipOutcome(name, scores, worst, clip.video.frame_count, self._overlay(name))
 
-    def _track(
-        self, name: str, video: Video, queries: QueryPoints, truth: Tracks | None, device: str
-    ) -> tuple[list[Row], float, float]:
-        """The stages in order, as run_tracker.py has them; rows, seconds and peak MB of them all."""
-        config, folder = self.config(), prepare_output_folder(self.out / name)
-        inside = None
-        if self.foreground:
-            size = working_size(video.size, config.working_size)
-            inside = read_foreground(self.folder.masks(name), video, size)
-        bar = partial(clip_bar, name)
-        clip = open_clip(video, config, self.cache, torch.device(device), self.seed, inside, bar)
-        features = frozen_features(clip, config)
-        flow = optical_flow(clip, config)
-        fitted = fit_adapter(clip, config, features, flow)
-        rows = track_snapshots(clip, queries, config, features, flow, fitted)
-        asked = {"davis": str(self.folder.root), "sequence": name, "mode": self.mode}
-        rows = write_everything(clip, queries, config, fitted, rows, truth, folder, asked, self.mode)
-        return rows, *clip.log.spent(*clip.log.stages)
-
-    def _points(self, name: str, video: Video) -> QueryPoints:
-        if self.queries is not None:
-            return read_queries(query_file(self.queries, name), video)
-        mask = read_mask(self.folder.first_mask(name), video)
-        return grid_queries(video, self.grid or DEFAULT_GRID, 0, mask)
-
-    def _overlay(self, name: str) -> str:
-        return f"{name}/overlay.mp4" if self.config().outputs.overlay else ""
-
-
-def davis(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """``run_tracker.py --davis``: returns the exit code, 1 where a sequence failed."""
     return guarded(_davis_command, argv)
 
 
+def parse_davis(argv: list[str] | None) -> DavisRequest:
+    """Read the arguments of ``run_tracker.py --davis``; exits with code 2 on wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="run_tracker.py --davis",
+        description="Track every sequence of a DAVIS folder, results of each as for a single video. The same "
+        "command goes on where it was interrupted. Points come from TAP-Vid's tracks where there are some, "
+        "and accuracy is measured; else from a grid inside the mask of the first frame.",
+    )
+    parser.add_argument("--davis", type=Path, required=True, help="root of DAVIS 2017, at 480p")
+    parser.add_argument("--sequences", nargs="+", help="only these")
+    parser.add_argument(
+        "--split", default="val", help="ImageSets/2017/<split>.txt, or a text file of names (default val)"
+    )
+    points = parser.add_mutually_exclusive_group()
+    points.add_argument("--grid", type=int, metavar="N", help="N points across the mask of the first frame")
+    points.add_argument(
+        "--queries", type=Path, help="folder of query files, <sequence>.json or .csv, .npy, .npz"
+    )
+    points.add_argument("--tapvid", type=Path, help="TAP-Vid's tapvid_davis.pkl, for points and truth")
+    parser.add_argument(
+        "--foreground", action="store_true", help="half of the training pairs come from inside the masks"
+    )
+    add_batch_arguments(parser, Path("outputs/davis"))
+    arguments = parser.parse_args(argv)
+    if arguments.grid is not None and arguments.grid < 1:
+        parser.error(f"--grid must be at least 1, got {arguments.grid}")
+    if arguments.mode and (arguments.grid or arguments.queries):
+        parser.error("--mode chooses points of TAP-Vid's tracks; it does not go with --grid or --queries")
+    return DavisRequest(**with_mode(arguments))
+
+
 def _davis_command(argv: list[str] | None) -> int:
     request = parse_davis(argv)
+    from t4g_tracker.batch.html_report import Setup
+    from t4g_tracker.cache import Cache
+    from t4g_tracker.commands.davis_job import DavisJob
+    from t4g_tracker.commands.many_clips import check_run, run_job, with_changes
+    from t4g_tracker.config import read_settings
+    from t4g_tracker.datasets.davis import DavisFolder
+    from t4g_tracker.datasets.protocols import PointProtocol
+    from t4g_tracker.pipeline import Config
+
     config = read_settings(Config(), request.config, request.assignments)
     config = replace(config, outputs=replace(config.outputs, overlay=request.overlays))
     check_run(request, {"tracked": config})
@@ -112,7 +81,7 @@ def _davis_command(argv: list[str] | None) -> int:
     names = folder.sequences(request.split, request.sequences)
     annotated = request.grid is None and request.queries is None and folder.has_annotations()
     _check_points(request, folder, names, annotated)
-    asked = PointProtocol(request.mode).describe() if annotated else "points asked for"
+    asked = PointProtocol(request.mode).describe() if annotated else "points given"
     identity = {
         "what": "davis",
         "data": str(request.davis),
@@ -148,20 +117,10 @@ def _davis_command(argv: list[str] | None) -> int:
     return run_job(request, job, names, measures, identity, setup)
 
 
-def query_file(folder: Path, name: str) -> Path:
-    """The query file of a sequence.
-
-    Raises:
-        QueryError: If there is none.
-    """
-    for suffix in (".json", ".csv", ".npy", ".npz"):
-        if (folder / f"{name}{suffix}").is_file():
-            return folder / f"{name}{suffix}"
-    raise QueryError(f"{folder}: has no {name}.json, .csv, .npy or .npz; leave {name} out with --sequences")
-
-
 def _check_points(request: DavisRequest, folder: DavisFolder, names: list[str], annotated: bool) -> None:
     """Make sure that every sequence has its points, and its masks where they are wanted, before any work."""
+    from t4g_tracker.commands.davis_job import query_file
+
     if request.foreground:
         folder.check_masks(names)
     if annotated:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from t4g_tracker.commands.arguments import guarded, seed_number
+from t4g_tracker.commands.arguments import seed_number
+from t4g_tracker.commands.guarded import guarded
 
 CLIP_SHAPE = (24, (288, 512), 512)  # frames, size and points: as the trainings cache their clips
 CROP_SIZE = (192, 320)  # as the bundled model was trained

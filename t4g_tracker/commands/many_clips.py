@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from t4g_tracker.batch.cluster import device_there
+from t4g_tracker.batch.html_report import Setup, write_report
 from t4g_tracker.batch.journal import Journal
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.batch.report import Setup, write_report
 from t4g_tracker.batch.run import run_batch
-from t4g_tracker.batch.tables import terminal_lines, write_summary
+from t4g_tracker.batch.summary import summary_table, write_summary
 from t4g_tracker.cache import Cache, make_key
 from t4g_tracker.commands.batch_arguments import BatchRequest
 from t4g_tracker.config import as_dict
@@ -112,8 +112,8 @@ def run_job(
         outcomes, failures = journal.ordered(), journal.failures()
         rows = write_summary(request.out, outcomes, measures, {"title": setup.title, **identity})
         write_report(request.out, outcomes, rows, measures, setup)
-    for line in terminal_lines(rows, measures):
-        print(line)
+    if rows:
+        print("\n".join(summary_table(rows, measures).console()))
     overlays = any(outcome.overlay for outcome in outcomes)
     print(f"{setup.title}; tables{', overlays' if overlays else ''} and report.html in {request.out}")
     for outcome in failures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from t4g_tracker.commands.arguments import guarded
+from t4g_tracker.commands.guarded import guarded
 
 SIZE_STEP_PX = 64  # the autoencoder halves a frame three times, and the UNet three times more
 

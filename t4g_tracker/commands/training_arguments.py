@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t4g_tracker.commands.arguments import add_settings_arguments, stop_on_interrupt
+from t4g_tracker.commands.arguments import add_settings_arguments
+from t4g_tracker.commands.guarded import stop_on_interrupt
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,14 +72,12 @@ def run_training(
     """
     from t4g_tracker.hardware import pick_device
     from t4g_tracker.stage_log import progress_bar
-    from t4g_tracker.training.loop.batches import worker_loss_told
     from t4g_tracker.training.loop.trainer import TrainingRun, train
 
     device = pick_device(request.device)
     with progress_bar("training", "step", request.quiet) as report, stop_on_interrupt() as stop:
         run = TrainingRun(folder, device, request.time_budget, request.seed, stop, report)
-        with worker_loss_told():
-            averaged, finished = train(objective, items, collate, trainer, run, validate, identity)
+        averaged, finished = train(objective, items, collate, trainer, run, validate, identity)
     if not finished:
         raise KeyboardInterrupt(f"stopped; the checkpoint is in {folder}")
     return averaged

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t4g_tracker.bundled import RAFT_MINI, TRACK4GEN_MINI, find_bundled
-from t4g_tracker.commands.arguments import guarded
+from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.layouts import DINOV2, SVD, TRACK4GEN, ZEROSCOPE, Layout
 from t4g_tracker.features.settings import SVD_MODEL, Dinov2Config, ZeroscopeConfig

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from t4g_tracker.choices import Resolution
 from t4g_tracker.coordinates import Size, fractions_to_pixels, rescale
-from t4g_tracker.datatypes import Video
+from t4g_tracker.datatypes import Tracks, Video
 from t4g_tracker.errors import DatasetError
 from t4g_tracker.video import working_frames
 
@@ -20,8 +20,7 @@ class AnnotatedClip:
     """A video and where annotated points are in it."""
 
     video: Video
-    xy: Tensor  # (N, T, 2) pixels of the video; meaningless where hidden
-    visibility: Tensor  # (N, T) bool; where frames are not annotated, False
+    truth: Tracks  # pixels of the video; hidden where frames are not annotated
     stored_size: Size  # (H, W) that the clip was annotated at
     reach_px: Tensor | None = None  # (T,) BADJA only, pixels of the stored size; NaN where not annotated
 
@@ -49,7 +48,8 @@ def annotated(video: Video, points: np.ndarray, occluded: np.ndarray, source: st
             "give tracks and frames of the same clip, each frame a file"
         )
     xy = fractions_to_pixels(torch.from_numpy(points.astype(np.float32)), video.size)
-    return AnnotatedClip(video, xy, torch.from_numpy(~occluded.astype(bool)), video.size)
+    truth = Tracks.known(xy, torch.from_numpy(~occluded.astype(bool)))
+    return AnnotatedClip(video, truth, video.size)
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class View:
         """
         count = self.first_frames or clip.video.frame_count
         video = replace(clip.video, frames=clip.video.frames[:count])
-        xy, seen = clip.xy[:, :count], clip.visibility[:, :count]
+        truth = clip.truth.first(count)
         reach = None if clip.reach_px is None else clip.reach_px[:count]
-        if not seen.any():
+        if not truth.visibility.any():
             raise DatasetError(
                 f"{clip.video.source}: no annotated point is visible in its first {count} frames; "
                 "leave it out with --clips"
@@ -84,9 +84,9 @@ class View:
         size = self.size(video.size)
         if size != video.size:
             frames = working_frames(video, size).permute(0, 2, 3, 1).contiguous().numpy()
-            xy = rescale(xy, video.size, size)
+            truth = replace(truth, xy=rescale(truth.xy, video.size, size))
             video = replace(video, frames=frames)
-        return AnnotatedClip(video, xy, seen, clip.stored_size, reach)
+        return AnnotatedClip(video, truth, clip.stored_size, reach)
 
     def describe(self) -> str:
         """In words, for tables: "480p, first 24 frames"."""

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.datasets.annotated import AnnotatedClip
-from t4g_tracker.datatypes import Video
+from t4g_tracker.datatypes import Tracks, Video
 from t4g_tracker.errors import DatasetError
-from t4g_tracker.queries import read_mask
-from t4g_tracker.video import image_files, read_video
+from t4g_tracker.image_sequences import image_files
+from t4g_tracker.masks import read_mask
+from t4g_tracker.video import read_video
 
 ALL_JOINTS = 37  # of the SMAL model as BADJA numbers them
 ANNOTATED_JOINTS = (8, 9, 10, 12, 13, 14, 15, 18, 19, 20, 22, 23, 24, 25, 28, 31, 32, 33, 35, 36)
@@ -84,7 +85,7 @@ class BadjaClips:
             xy[:, place - first] = yx.flip(-1)
             seen[:, place - first] = torch.tensor(np.asarray(entry["visibility"]).astype(bool)[joints])
             reach[place - first] = self._reach(entry, video)
-        return AnnotatedClip(video, xy, seen, video.size, reach)
+        return AnnotatedClip(video, Tracks.known(xy, seen), video.size, reach)
 
     def _reach(self, entry: dict[str, Any], video: Video) -> Tensor:
         mask = read_mask(self.root / entry["segmentation_path"], video)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from t4g_tracker.datasets.frames_and_tracks import read_annotations
 from t4g_tracker.datasets.tapvid import PickledClips
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError, suggestion
-from t4g_tracker.video import image_files, read_video
+from t4g_tracker.image_sequences import image_files
+from t4g_tracker.video import read_video
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,8 @@ class DavisFolder:
                 f"{self.tapvid}: {name} has {stored.video.frame_count} frames, {video.source} has "
                 f"{video.frame_count}; give the pickle and the frames of the same release"
             )
-        xy = rescale(stored.xy, stored.video.size, video.size)
-        return AnnotatedClip(video, xy, stored.visibility, video.size)
+        xy = rescale(stored.truth.xy, stored.video.size, video.size)
+        return AnnotatedClip(video, replace(stored.truth, xy=xy), video.size)
 
 
 @lru_cache(maxsize=1)

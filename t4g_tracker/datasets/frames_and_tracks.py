@@ -59,6 +59,6 @@ def read_annotations(file: Path, video: Video) -> AnnotatedClip:
             points, occluded = arrays["points"], arrays["occluded"]
     except DAMAGED_ARRAYS as error:
         raise DatasetError(
-            f"{file}: is not a file of points and occluded ({error}); write it anew, as docs/formats.md says"
+            f"{file}: is not a file of points and occluded ({error}); write it anew as in docs/formats.md"
         ) from error
     return annotated(video, points, occluded, str(file))

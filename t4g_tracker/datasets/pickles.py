@@ -27,7 +27,7 @@ PLAIN_KINDS = "biufcSUO"  # of arrays: truth values, numbers, bytes, text, and o
 
 @dataclass(frozen=True)
 class StoredBytes:
-    """A byte string inside a pickle file, which is read when it is asked for."""
+    """A byte string inside a pickle file, read only when it is wanted."""
 
     path: Path
     offset: int
@@ -63,7 +63,7 @@ class StoredDtype:
 
 @dataclass
 class StoredArray:
-    """A numpy array inside a pickle file, which is read when it is asked for."""
+    """A numpy array inside a pickle file, read only when it is wanted."""
 
     shape: tuple[int, ...] = ()
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))

@@ -1,4 +1,4 @@
-"""What is asked of a tracker on an annotated clip, and how its answer is measured.
+"""Which points a tracker gets on an annotated clip, and how its tracks are measured.
 
 A protocol chooses query points, gives the measures of a clip, and the error of each track so that the
 worst can be looked at.
@@ -16,7 +16,7 @@ from t4g_tracker.choices import QueryMode
 from t4g_tracker.coordinates import rescale
 from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.metrics import counted_frames, evaluation_distance, sample_queries, score
+from t4g_tracker.metrics import MEASURES, counted_frames, evaluation_distance, sample_queries, score
 
 Measures = dict[str, float]
 WORST_OF_A_CLIP = 10  # tracks that are remembered
@@ -31,7 +31,7 @@ class TrackingProtocol(Protocol):
         """In words, for tables."""
         ...
 
-    def ask(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
+    def queries(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
         """The query points, and (M,) for each the annotated point it belongs to."""
         ...
 
@@ -49,23 +49,22 @@ class PointProtocol:
     """TAP-Vid's: AJ, delta_avg, OA and the share within 1 px, at 256x256, strided or first queries."""
 
     mode: QueryMode = "strided"
-    measures: ClassVar[tuple[str, ...]] = ("AJ", "delta_avg", "OA", "<1px")
+    measures: ClassVar[tuple[str, ...]] = MEASURES
 
     def describe(self) -> str:
         return f"TAP-Vid, {self.mode} queries, measured at 256x256"
 
-    def ask(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
-        return sample_queries(clip.xy, clip.visibility, self.mode)
+    def queries(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
+        return sample_queries(clip.truth, self.mode)
 
     def score(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Measures:
-        s = score(tracks, clip.xy[which], clip.visibility[which], queries.frame, clip.video.size, self.mode)
-        values = (s.average_jaccard, s.delta_avg, s.occlusion_accuracy, s.within_1px)
-        return dict(zip(self.measures, values, strict=True))
+        return score(tracks, clip.truth.subset(which), queries, clip.video.size, self.mode).measures()
 
     def error_px(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Tensor:
-        apart = evaluation_distance(tracks.xy, clip.xy[which], clip.video.size)
-        counted = counted_frames(queries.frame, clip.xy.shape[1], self.mode)
-        return _mean_where(apart, clip.visibility[which] & counted)
+        truth = clip.truth.subset(which)
+        apart = evaluation_distance(tracks.xy, truth.xy, clip.video.size)
+        counted = counted_frames(queries, clip.video.frame_count, self.mode)
+        return _mean_where(apart, truth.visibility & counted)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class JointProtocol:
 
     Both are of the frames as they were annotated, whatever size was tracked at.
 
-    Each joint is asked for where it is first annotated as visible, and counts in every later annotated
+    Each joint is queried where it is first annotated as visible, and counts in every later annotated
     frame where it is visible. All joints of a clip count alike, and all clips. Source:
     BADJA (ACCV 2018) as TAP-Vid trackers report it, for example DINO-Tracker, arXiv:2403.14548.
     """
@@ -85,8 +84,8 @@ class JointProtocol:
     def describe(self) -> str:
         return "BADJA, queries where a joint is first visible, measured at the size of the annotations"
 
-    def ask(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
-        return sample_queries(clip.xy, clip.visibility, "first")
+    def queries(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
+        return sample_queries(clip.truth, "first")
 
     def score(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Measures:
         assert clip.reach_px is not None
@@ -102,9 +101,10 @@ class JointProtocol:
         self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks
     ) -> tuple[Tensor, Tensor]:
         """(M, T) pixels of the stored size, and which of them count."""
-        found, true = (rescale(xy, clip.video.size, clip.stored_size) for xy in (tracks.xy, clip.xy[which]))
-        counted = counted_frames(queries.frame, clip.xy.shape[1], "first")
-        return (found - true).norm(dim=-1), clip.visibility[which] & counted
+        truth = clip.truth.subset(which)
+        found, true = (rescale(xy, clip.video.size, clip.stored_size) for xy in (tracks.xy, truth.xy))
+        counted = counted_frames(queries, clip.video.frame_count, "first")
+        return (found - true).norm(dim=-1), truth.visibility & counted
 
 
 def _mean_where(values: Tensor, counted: Tensor) -> Tensor:

@@ -19,14 +19,14 @@ from t4g_tracker.datasets.annotated import AnnotatedClip, annotated
 from t4g_tracker.datasets.pickles import StoredArray, StoredBytes, open_pickle
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError, one_line
-from t4g_tracker.video import IMAGE_ERRORS
+from t4g_tracker.image_sequences import IMAGE_ERRORS
 
 FPS = 24.0  # the pickles do not say; only overlays are played
 REMEDY = "take the file that its publisher offers"
 
 
 class PickledClips:
-    """The clips of a pickle file or of a folder of them; only what is asked for is read.
+    """The clips of a pickle file or of a folder of them; a clip is read only when it is loaded.
 
     Args:
         path: The file, or a folder of .pkl files.
@@ -73,15 +73,17 @@ class PickledClips:
 
 def _entries(file: Path) -> dict[str, Any]:
     """Clips by name; those of a list are named after the file and their place."""
-    kept = open_pickle(file)
-    if isinstance(kept, StoredArray) and isinstance(kept.content, list):
-        kept = kept.content
-    if isinstance(kept, list | tuple):
-        return {f"{file.stem}-{index:04d}": clip for index, clip in enumerate(kept)}
-    if not isinstance(kept, dict):
-        raise DatasetError(f"{file}: holds a {type(kept).__name__}, not a dict or a list of clips; {REMEDY}")
+    stored = open_pickle(file)
+    if isinstance(stored, StoredArray) and isinstance(stored.content, list):
+        stored = stored.content
+    if isinstance(stored, list | tuple):
+        return {f"{file.stem}-{index:04d}": clip for index, clip in enumerate(stored)}
+    if not isinstance(stored, dict):
+        raise DatasetError(
+            f"{file}: holds a {type(stored).__name__}, not a dict or a list of clips; {REMEDY}"
+        )
     clips: dict[str, Any] = {}
-    for key, clip in kept.items():
+    for key, clip in stored.items():
         if not isinstance(key, str | int):
             raise DatasetError(f"{file}: a clip's name is a {type(key).__name__}, not a text; {REMEDY}")
         name = re.sub(r"[^\w.-]", "_", str(key)).lstrip(".") or "_"  # it names files of results
@@ -112,9 +114,9 @@ def _frames(video: Any, source: str) -> np.ndarray:
     if isinstance(frames, list | tuple) or (isinstance(frames, np.ndarray) and frames.dtype.hasobject):
         frames = _decoded(list(frames), source)
     if not isinstance(frames, np.ndarray) or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 2:
-        said = f"{frames.dtype} {frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
+        found = f"{frames.dtype} {frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
         raise DatasetError(
-            f"{source}: its video is {said}, not at least two frames (T, H, W, 3) of uint8; {REMEDY}"
+            f"{source}: its video is {found}, not at least two frames (T, H, W, 3) of uint8; {REMEDY}"
         )
     if frames.dtype != np.uint8:
         raise DatasetError(f"{source}: its video is {frames.dtype}, not uint8; {REMEDY}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,11 +20,16 @@ from t4g_tracker.stage_log import Progress
 NOT_WEIGHTS = (".md", ".png", ".jpg", ".pt", ".jsonl", ".npz", ".done")
 
 
-def features_identity(config: FeaturesConfig, device: torch.device) -> dict[str, Any]:
-    """What the chosen extractor reads, and the precision that it computes in there, for cache keys."""
-    settings = asdict(getattr(config, GROUPS[config.extractor]))
-    precision = str(dtype_for(settings["half"], device)) if "half" in settings else ""
-    return {"extractor": config.extractor, **settings, "precision": precision}
+def effective_features(config: FeaturesConfig) -> FeaturesConfig:
+    """The settings that matter to the chosen extractor; those of the others are at their defaults."""
+    group = GROUPS[config.extractor]
+    return FeaturesConfig(**{"extractor": config.extractor, group: getattr(config, group)})
+
+
+def features_precision(config: FeaturesConfig, device: torch.device) -> str:
+    """What the chosen extractor computes in on a device; empty where it has no choice."""
+    settings = getattr(config, GROUPS[config.extractor])
+    return str(dtype_for(settings.half, device)) if hasattr(settings, "half") else ""
 
 
 def check_features(config: FeaturesConfig) -> str:

@@ -43,7 +43,7 @@ class PatchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig:
-    """Which video diffusion model is read, where, and what it is told about the video.
+    """Which video diffusion model is read, where, and how it is conditioned on the video.
 
     ``noise_sigma`` is our choice, not tuned on published weights: it hides little of the frame,
     and lies between the fourth and the third step from the end of a 25-step generation with
@@ -57,8 +57,8 @@ class DiffusionConfig:
     noise_sigma: float = 0.05  # EDM noise on the frame latents, in their own standard deviations
     refiner: bool = True  # not for svd: refine the features; false takes them raw
     segment_frames: int = 0  # frames the UNet sees at once; 0: as many as it was trained on
-    fps: int = 7  # frames a second SVD is told, minus one, as in its training
-    motion_bucket_id: int = 127  # amount of motion SVD is told; 127 is its usual
+    fps: int = 7  # frame rate given to SVD, which conditions on fps - 1
+    motion_bucket_id: int = 127  # amount of motion given to SVD; 127 is its usual
     noise_aug_strength: float = 0.02  # noise on the conditioning frame, of -1..1
     half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false is float32
 

@@ -49,6 +49,17 @@ def resolve_flow(config: FlowConfig) -> FlowConfig:
     return replace(config, method="dis")
 
 
+def effective_flow(config: FlowConfig) -> FlowConfig:
+    """The settings that matter to the method chosen, "auto" resolved; the others are at their defaults.
+
+    The size of the frames is not one of them: whoever calls ``flow_size`` has used it.
+    """
+    config = replace(resolve_flow(config), pixels=FlowConfig.pixels)
+    if config.method == "dis":
+        return FlowConfig(method="dis", finest_scale=config.finest_scale)
+    return replace(config, finest_scale=0) if config.refine == "none" else config
+
+
 def weights_stamp(config: FlowConfig) -> str:
     """What tells one weights file from another of the same name, for cache keys."""
     mini = config.method == "raft-mini" and not config.weights

@@ -19,7 +19,7 @@ class FlowConfig:
     weights: str = ""  # RAFT only: path to a state dict; empty takes the published or bundled weights
     updates: int = 12  # RAFT only: recurrent updates a pair
     raft_scale: float = 1.0  # RAFT only: it runs at so much of the flow's size, and its flow is enlarged
-    # RAFT only: dis goes on from its flow; best takes that or DIS alone, whichever fits a pixel
+    # RAFT only: dis: refine its flow with DIS; best: per pixel, that or plain DIS, whichever aligns better
     refine: Literal["none", "dis", "best"] = "none"
     finest_scale: int = 0  # of DIS, also where it refines: 0 searches at full size, 1 (its preset) at half
 

@@ -60,9 +60,9 @@ def choose_paths(
         (N, T) index of the chosen candidate; any index in the query frame.
     """
     count, frames, options, _ = candidates.xy.shape
-    asked = torch.arange(frames) == query_frame[:, None]
-    xy = torch.where(asked[..., None, None], query_xy[:, None, None], candidates.xy)
-    similarity = candidates.similarity.masked_fill(asked[..., None], 0)
+    at_query = torch.arange(frames) == query_frame[:, None]
+    xy = torch.where(at_query[..., None, None], query_xy[:, None, None], candidates.xy)
+    similarity = candidates.similarity.masked_fill(at_query[..., None], 0)
     cost = -similarity[:, 0]
     came_from = torch.zeros(count, frames, options, dtype=torch.int64)
     for t in range(1, frames):

@@ -1,4 +1,4 @@
-"""Sub-pixel polish: Lucas-Kanade on the original frames, started from the matched position.
+"""Sub-pixel refinement: Lucas-Kanade on the original frames, started from the matched position.
 
 Feature matching is right to a fraction of a cell; a cell is several pixels. Comparing
 the pixels around the query point with those around each match takes it the rest of the
@@ -20,7 +20,7 @@ from torch import Tensor
 from t4g_tracker.datatypes import QueryPoints, Video
 
 
-def polish(
+def refine_positions(
     video: Video,
     queries: QueryPoints,
     xy: Tensor,
@@ -30,9 +30,10 @@ def polish(
 ) -> Tensor:
     """Refine matched positions against the query frame's pixels.
 
-    A refined position is taken when the way back ends within a pixel of the query
-    point and the move is at most ``reach_px``; otherwise the match stays. Both are pixels of
-    a frame of ``pixels`` pixels, of the frame itself where it is smaller.
+    A refined position is accepted if its cycle error, the distance of Lucas-Kanade's way back
+    from the query point, is at most one pixel and the move at most ``reach_px``; otherwise the
+    match stays. Both lengths are in pixels of a frame of ``pixels`` pixels; in a smaller frame
+    they are its own pixels.
 
     Args:
         video: The original frames.
@@ -57,19 +58,19 @@ def polish(
         for t in range(video.frame_count):
             if t != frame:
                 guess = xy[rows, t].numpy().reshape(-1, 1, 2)
-                result[rows, t] = _polish_frame(
+                result[rows, t] = _refine_in_frame(
                     grey[frame], grey[t], begin, guess, reach_px * scale, scale, window, levels
                 )
     return result
 
 
-def _polish_frame(
+def _refine_in_frame(
     first: np.ndarray,
     second: np.ndarray,
     begin: np.ndarray,
     guess: np.ndarray,
     reach_px: float,
-    return_px: float,
+    cycle_px: float,
     window: tuple[int, int],
     levels: int,
 ) -> Tensor:
@@ -78,6 +79,6 @@ def _polish_frame(
     there, found, _ = cv2.calcOpticalFlowPyrLK(first, second, begin, guess.copy(), **options)
     back, found_back, _ = cv2.calcOpticalFlowPyrLK(second, first, there, begin.copy(), **options)
     moved = np.linalg.norm(there - guess, axis=2)
-    missed = np.linalg.norm(back - begin, axis=2)
-    good = (found == 1) & (found_back == 1) & (moved <= reach_px) & (missed <= return_px)
+    cycle_error = np.linalg.norm(back - begin, axis=2)
+    good = (found == 1) & (found_back == 1) & (moved <= reach_px) & (cycle_error <= cycle_px)
     return torch.from_numpy(np.where(good[..., None], there, guess)[:, 0])

@@ -11,41 +11,38 @@ from t4g_tracker.coordinates import cells_to_pixels, inside, pixels_to_cells, re
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.matching.cost_maps import cell_vectors, cost_volume, sample_vectors, soft_argmax, top_peaks
+from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.stage_log import Progress
+from t4g_tracker.tracking.chaining import chain_query_points, chained_cycle_error
 from t4g_tracker.tracking.paths import Candidates, choose_paths
-from t4g_tracker.tracking.subpixel import polish
+from t4g_tracker.tracking.subpixel import refine_positions
 from t4g_tracker.tracking.visibility import VisibilityConfig, judge
-from t4g_tracker.trajectories import chain_query_points, miss_on_return
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
     """How a query point is found in a frame."""
 
-    temperature: float = 0.05  # of the softmax in soft-argmax
-    window_radius_px: float = 16.0  # reach of the soft-argmax, working pixels
     path: bool = True  # with flow at hand: choose among candidates by their path through all frames
     candidates: int = 5  # peaks of a cost map that a path may go through
     jump_cost: float = 1.0  # cost of a step that leaves the flow, in units of cosine similarity
-    jump_px: float = 12.0  # departure from the flow that costs as much, working pixels
-    drift_cost: float = (
-        0.3  # similarity taken off where flow has drifted from a match that leads back; 0: none
-    )
-    drift_px: float = 2.0  # a way back along the flow may miss the query point by this, working pixels
-    polish: bool = True  # refine by Lucas-Kanade on the original frames
-    polish_reach_px: float = 6.0  # longest move of the polish, pixels at 480p
-    polish_window_px: int = 15  # side of the square it compares, at every pyramid level
+    jump_px: float = 12.0  # a step this far off the flow costs all of jump_cost, a shorter one less
+    drift_cost: float = 0.3  # similarity subtracted where flow drifted off a good match; 0: none
+    drift_px: float = 2.0  # cycle error of flow up to which it has not drifted, working pixels
+    subpixel: bool = True  # refine positions by Lucas-Kanade on the original frames
+    subpixel_reach_px: float = 6.0  # longest refinement, pixels at 480p; smaller videos: their own pixels
+    subpixel_window_px: int = 15  # side of the square it compares, at every pyramid level
     points_at_once: int = 512  # cost maps held in memory together
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "window_radius_px", "jump_px", "drift_px"):
+        for name in ("jump_px", "drift_px"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"tracking.{name} must be positive, got {getattr(self, name)}")
-        for name, least in (("candidates", 1), ("points_at_once", 1), ("polish_window_px", 3)):
+        for name, least in (("candidates", 1), ("points_at_once", 1), ("subpixel_window_px", 3)):
             if getattr(self, name) < least:
                 raise ConfigError(f"tracking.{name} must be at least {least}, got {getattr(self, name)}")
-        if self.jump_cost < 0 or self.drift_cost < 0 or self.polish_reach_px < 0:
-            raise ConfigError("tracking: jump_cost, drift_cost and polish_reach_px must be 0 or more")
+        if self.jump_cost < 0 or self.drift_cost < 0 or self.subpixel_reach_px < 0:
+            raise ConfigError("tracking: jump_cost, drift_cost and subpixel_reach_px must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,7 @@ class _Scene:
     frame: Tensor  # (N,) query frames
     cells: Tensor  # (N, 2) query positions
     stride_px: float
+    matching: MatchingConfig
     config: TrackingConfig
 
     def image(self, t: int | Tensor) -> Tensor:
@@ -69,13 +67,14 @@ class _Scene:
     @property
     def radius(self) -> float:
         """Reach of the soft-argmax in cells."""
-        return self.config.window_radius_px / self.stride_px
+        return self.matching.window_radius_px / self.stride_px
 
 
 def track(
     queries: QueryPoints,
     features: FeatureGrid,
     video: Video,
+    matching: MatchingConfig,
     config: TrackingConfig,
     visibility: VisibilityConfig,
     flow: FlowSequence | None = None,
@@ -94,7 +93,8 @@ def track(
         queries: N points at any frames, original pixels.
         features: Feature grid of the video's T frames.
         video: The original frames.
-        config: Soft-argmax, path and polish.
+        matching: How cost maps are read; as in the losses that adapted the features.
+        config: Path and sub-pixel refinement.
         visibility: When a point counts as seen.
         flow: T - 1 steps of optical flow, or None to match alone.
         device: Where cost maps are computed; None takes the CPU.
@@ -113,6 +113,7 @@ def track(
         queries.frame.to(device),
         pixels_to_cells(start, features.stride_px, features.offset_px).to(device),
         features.stride_px,
+        matching,
         config,
     )
     if flow is not None and config.path:
@@ -128,8 +129,8 @@ def track(
     )
     rows = torch.arange(len(queries))
     xy[rows, queries.frame] = queries.xy.float()
-    if config.polish:
-        xy = polish(video, queries, xy, config.polish_reach_px, config.polish_window_px)
+    if config.subpixel:
+        xy = refine_positions(video, queries, xy, config.subpixel_reach_px, config.subpixel_window_px)
     seen, confidence = judge(similarity.cpu(), miss_px.cpu(), visibility)
     within = inside(xy, video.size)
     seen, confidence = seen & within, confidence * within
@@ -155,7 +156,7 @@ def _follow_paths(
     candidates = Candidates(
         cells_to_pixels(cells.cpu(), features.stride_px, features.offset_px), similarity.cpu()
     )
-    miss_px = miss_on_return(carried, queries.frame, start, flow, features.working_size)
+    miss_px = chained_cycle_error(carried, queries.frame, start, flow, features.working_size)
     weighed = candidates.similarity.clone()
     weighed[:, :, 0] -= scene.config.drift_cost * _drift(scene, miss_px, peaks[:, :, 0])
     index = choose_paths(
@@ -174,8 +175,8 @@ def _follow_paths(
 def _drift(scene: _Scene, miss_px: Tensor, matches: Tensor) -> Tensor:
     """How surely chained flow has drifted off each point, 0..1, (N, T).
 
-    It has where the way back along the flow misses the query point and that of the best match does
-    not: on smooth surfaces both miss, and the flow is the better guess.
+    Flow has drifted where chaining it back misses the query point while matching back does not.
+    On smooth surfaces both miss; then flow is the better guess.
 
     Args:
         scene: Features and queries.
@@ -212,7 +213,7 @@ def find(queries: Tensor, image: Tensor, count: int, scene: _Scene) -> tuple[Ten
         cost = cost_volume(some, image)
         peaks, similarity = top_peaks(cost, count, scene.radius)
         refined = [
-            soft_argmax(cost, scene.radius, scene.config.temperature, peaks[:, k])[0] for k in range(count)
+            soft_argmax(cost, scene.radius, scene.matching.temperature, peaks[:, k])[0] for k in range(count)
         ]
         positions.append(torch.stack(refined, 1))
         similarities.append(similarity)

@@ -11,9 +11,9 @@ from t4g_tracker.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class VisibilityConfig:
-    """A point is seen where its match looks alike and leads back to it."""
+    """A point is seen where its match looks alike and its cycle error is small."""
 
-    cycle_threshold_px: float = 8.0  # the way back may miss the query point by this, working pixels
+    cycle_threshold_px: float = 8.0  # largest cycle error of a visible point, working pixels
     similarity_threshold: float = 0.5  # cosine similarity that a match must reach
 
     def __post_init__(self) -> None:
@@ -27,22 +27,22 @@ class VisibilityConfig:
             )
 
 
-def judge(similarity: Tensor, miss_px: Tensor, config: VisibilityConfig) -> tuple[Tensor, Tensor]:
+def judge(similarity: Tensor, cycle_error_px: Tensor, config: VisibilityConfig) -> tuple[Tensor, Tensor]:
     """Tell seen from hidden.
 
     Confidence multiplies two terms that are one half at their thresholds: a ramp of the
-    similarity that reaches 1 at similarity 1, and 1 / (1 + (miss / threshold)^2).
+    similarity that reaches 1 at similarity 1, and 1 / (1 + (error / threshold)^2).
 
     Args:
         similarity: (N, T) cosine similarity of each match.
-        miss_px: (N, T) round-trip error, working pixels.
+        cycle_error_px: (N, T) distance from the query point of the match matched back, working pixels.
         config: Thresholds.
 
     Returns:
         Visibility (N, T) bool, and confidence (N, T) in 0..1, above one quarter wherever visible.
     """
-    seen = (miss_px <= config.cycle_threshold_px) & (similarity >= config.similarity_threshold)
+    seen = (cycle_error_px <= config.cycle_threshold_px) & (similarity >= config.similarity_threshold)
     above = (similarity - config.similarity_threshold) / (1 - config.similarity_threshold)
     alike = (0.5 + 0.5 * above).clamp(0, 1)
-    returns = 1 / (1 + (miss_px / config.cycle_threshold_px).square())
+    returns = 1 / (1 + (cycle_error_px / config.cycle_threshold_px).square())
     return seen, alike * returns

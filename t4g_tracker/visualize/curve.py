@@ -1,18 +1,17 @@
-"""The course of the adaptation as a chart: losses, and how well held-back trajectories are tracked."""
+"""The course of the adaptation as a chart: losses, and how well held-out trajectories are tracked."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
+from typing import TYPE_CHECKING, Any
 
 from t4g_tracker.files import atomic_write
+
+if TYPE_CHECKING:  # it takes a second to load, and most uses of this package plot nothing
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 History = Sequence[Mapping[str, Any]]
 
@@ -20,73 +19,77 @@ _INK, _SOFT, _GRID = "#22262b", "#7a828c", "#e6e8eb"
 _LOSS_COLOURS = ("#2f6fde", "#e07b39", "#2e9e6b", "#b24fc4", "#c9a227", "#5a6b7b")
 
 
-def draw_curve(path: str | Path, history: History) -> None:
-    """Draw the losses on a logarithmic scale and the measures in percent, against the step.
-
-    Args:
-        path: The picture to write, png.
-        history: Rows with ``step``, and any of ``loss``, ``losses`` (by name),
-            ``held_back_2px`` (share in 0..1 of held-back trajectories tracked within
-            2 px) and ``delta_avg`` (percent). An entry that a row lacks, or that is None
-            or not finite, is passed over; a measure that no row has is not drawn.
+def plot_curve(path: str | Path, history: History) -> None:
+    """Write ``curve_figure`` as a png.
 
     Raises:
         OutputError: If the file cannot be written.
     """
+    with atomic_write(path) as temporary:
+        curve_figure(history).savefig(temporary, format="png")
+
+
+def curve_figure(history: History) -> Figure:
+    """Plot the losses on a logarithmic scale and the measures in percent, against the step.
+
+    Args:
+        history: Rows with ``step``, and any of ``loss``, ``losses`` (by name),
+            ``held_out_2px`` (share in 0..1 of held-out trajectories tracked within
+            2 px) and ``delta_avg`` (percent). An entry that a row lacks, or that is None
+            or not finite, is left out; a measure that no row has is not plotted.
+
+    Returns:
+        Losses on top and, if there are any, measures below.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     losses = _loss_series(history)
     measures = {
-        "held-back trajectories within 2 px": _series(
-            history, lambda row: _times(row.get("held_back_2px"), 100)
-        ),
+        "held-out trajectories within 2 px": _series(history, lambda row: row.get("held_out_2px"), 100),
         "delta_avg": _series(history, lambda row: row.get("delta_avg")),
     }
     measures = {name: series for name, series in measures.items() if series[0]}
     panels = 1 + bool(measures)
     figure = Figure(figsize=(8.4, 0.5 + 2.7 * panels), dpi=130, facecolor="white", layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
-    _draw_losses(axes[0], losses)
+    _plot_losses(axes[0], losses)
     if measures:
-        _draw_measures(axes[1], measures)
+        _plot_measures(axes[1], measures)
     axes[-1].set_xlabel("step", color=_INK)
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    with atomic_write(path) as passing:
-        canvas.print_png(passing)
+    return figure
 
 
 Series = tuple[list[float], list[float]]
 
 
-def _series(history: History, value_of: Callable[[Mapping[str, Any]], Any]) -> Series:
-    """Steps and values of the rows that have a finite value."""
+def _series(history: History, value_of: Callable[[Mapping[str, Any]], Any], scale: float = 1) -> Series:
+    """Steps and scaled values of the rows that have a finite value."""
     pairs = [(float(row["step"]), value_of(row)) for row in history]
-    kept = [(step, float(value)) for step, value in pairs if value is not None and math.isfinite(value)]
-    return [step for step, _ in kept], [value for _, value in kept]
-
-
-def _times(value: float | None, factor: float) -> float | None:
-    return None if value is None else factor * value
+    known = [(step, scale * value) for step, value in pairs if value is not None and math.isfinite(value)]
+    return [step for step, _ in known], [value for _, value in known]
 
 
 def _loss_series(history: History) -> dict[str, Series]:
     """The total loss and, if there is more than one, each part of it; values above zero only."""
     names = list(dict.fromkeys(name for row in history for name in (row.get("losses") or {})))
 
-    def part(name: str) -> Callable[[Mapping[str, Any]], Any]:
-        return lambda row: _positive((row.get("losses") or {}).get(name))
+    def positive(value: float | None) -> float | None:
+        return value if value is not None and value > 0 else None
 
-    series = {"total": _series(history, lambda row: _positive(row.get("loss")))}
+    def part(name: str) -> Series:
+        return _series(history, lambda row: positive((row.get("losses") or {}).get(name)))
+
+    series = {"total": _series(history, lambda row: positive(row.get("loss")))}
     if len(names) > 1 or not series["total"][0]:
-        series |= {name: _series(history, part(name)) for name in names}
+        series |= {name: part(name) for name in names}
     return {name: values for name, values in series.items() if values[0]}
 
 
-def _positive(value: float | None) -> float | None:
-    """``value`` if a logarithmic scale can show it."""
-    return value if value is not None and value > 0 else None
+def _plot_losses(axes: Axes, losses: Mapping[str, Series]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogFormatter
 
-
-def _draw_losses(axes: Axes, losses: Mapping[str, Series]) -> None:
     _style(axes, "loss")
     if not losses:
         axes.text(0.5, 0.5, "no loss was recorded", ha="center", color=_SOFT, transform=axes.transAxes)
@@ -98,15 +101,15 @@ def _draw_losses(axes: Axes, losses: Mapping[str, Series]) -> None:
     for name, (steps, values) in losses.items():
         total = name == "total"
         colour = _INK if total else next(parts)
-        _plot(axes, steps, values, colour, name, 1.9 if total else 1.2)
+        _plot_line(axes, steps, values, colour, name, 1.9 if total else 1.2)
     if len(losses) > 1:
         _legend(axes)
 
 
-def _draw_measures(axes: Axes, measures: Mapping[str, Series]) -> None:
+def _plot_measures(axes: Axes, measures: Mapping[str, Series]) -> None:
     _style(axes, "percent")
     for (name, (steps, values)), colour in zip(measures.items(), ("#2e9e6b", "#2f6fde"), strict=False):
-        _plot(axes, steps, values, colour, name, 1.9)
+        _plot_line(axes, steps, values, colour, name, 1.9)
         place = (steps[-1], values[-1])
         axes.annotate(
             f"{values[-1]:.1f}", place, (6, 0), textcoords="offset points", va="center", color=colour
@@ -115,7 +118,9 @@ def _draw_measures(axes: Axes, measures: Mapping[str, Series]) -> None:
     _legend(axes)
 
 
-def _plot(axes: Axes, steps: list[float], values: list[float], colour: str, name: str, width: float) -> None:
+def _plot_line(
+    axes: Axes, steps: list[float], values: list[float], colour: str, name: str, width: float
+) -> None:
     marker = "o" if len(steps) <= 30 else None
     axes.plot(steps, values, color=colour, label=name, linewidth=width, marker=marker, markersize=3.2)
 

@@ -1,9 +1,8 @@
-"""Tiles: one video drawn small, many times beside itself, each time with other tracks."""
+"""Tiles: one video painted small, many times beside itself, each time with other tracks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -12,62 +11,64 @@ import numpy as np
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.visualize.colours import point_colours
-from t4g_tracker.visualize.drawing import (
+from t4g_tracker.visualize.overlay import with_trails
+from t4g_tracker.visualize.painting import (
     SOFT_INK,
     dimmed,
     dot_radius,
-    draw_points,
-    line,
+    paint_line,
+    paint_points,
     positions,
     resized,
+    text_width,
     write_text,
 )
-from t4g_tracker.visualize.overlay import with_trails
 
-WIDEST_PX = 1600  # of a picture of tiles
 GAP_PX = 8  # between tiles
-DIM = 0.75
 _LEGEND = ("seen", "hidden", "to where the point truly is")
 _ERROR_COLOUR = (255, 255, 255)
 _ERROR_STRENGTH = 0.45  # frozen features miss by much: the lines to the truth must not bury the points
 
 
 def tile_size(size: Size, widest_px: float) -> Size:
-    """(H, W) of a tile that keeps the video's aspect and is neither huge nor tiny."""
+    """(H, W) of a tile with the video's aspect, which is neither huge nor tiny."""
     width = max(24.0, min(widest_px, 640.0 if size[1] >= size[0] else 360.0, 2.0 * size[1]))
     return max(16, round(width * size[0] / size[1])), int(width)
 
 
 def columns_across(count: int, size: Size) -> int:
-    """How many of ``count`` tiles go side by side so that the grid comes nearest to 16:9."""
+    """How many of ``count`` tiles go side by side so that the grid comes nearest to 16:9, rather wider."""
 
     def misfit(across: int) -> float:
         down = math.ceil(count / across)
         empty = across * down - count
-        return abs(math.log(across * size[1] / (down * size[0]) / (16 / 9))) + 0.15 * empty
+        return round(abs(math.log(across * size[1] / (down * size[0]) / (16 / 9))) + 0.15 * empty, 6)
 
-    return min(range(1, count + 1), key=misfit)
+    return min(range(count, 0, -1), key=misfit)
 
 
 @dataclass(frozen=True)
 class Painter:
-    """Draws tiles of one video."""
+    """Paints tiles of one video."""
 
     video: Video
     size: Size  # (H, W) of a tile
     colours: np.ndarray  # (N, 3) uint8
     radius: float  # pixels of a tile
     truth: np.ndarray | None  # (N, T, 2) pixels of a tile, not a number where hidden
+    dim: float  # brightness of the video, 0..1
 
     @classmethod
-    def make(cls, video: Video, queries: QueryPoints, size: Size, truth: Tracks | None) -> Painter:
+    def make(
+        cls, video: Video, queries: QueryPoints, size: Size, truth: Tracks | None, dim: float
+    ) -> Painter:
         """A painter whose lines lead to the true tracks, where they are known."""
         true_xy = None
         if truth is not None:
             true_xy = positions(truth.xy, video.size, size)
             true_xy[~truth.visibility.cpu().numpy()] = np.nan
         radius = dot_radius(size, len(queries)) + 0.3
-        return cls(video, size, point_colours(queries), radius, true_xy)
+        return cls(video, size, point_colours(queries), radius, true_xy, dim)
 
     @property
     def legend(self) -> tuple[str, ...]:
@@ -76,7 +77,7 @@ class Painter:
 
     def background(self, frame: int) -> np.ndarray:
         """A frame of the video at the tile's size (H, W, 3), dimmed."""
-        return dimmed(resized(self.video.frames[frame], self.size), DIM)
+        return dimmed(resized(self.video.frames[frame], self.size), self.dim)
 
     def tile(self, background: np.ndarray, tracks: Tracks, frame: int, trail_frames: int = 0) -> np.ndarray:
         """One frame with the points where ``tracks`` have them, and where they came from."""
@@ -89,34 +90,36 @@ class Painter:
         if self.truth is not None:
             lined = picture.copy()
             for found, true in zip(xy[:, -1], self.truth[:, frame], strict=True):
-                line(lined, found, true, _ERROR_COLOUR, 1)
+                paint_line(lined, found, true, _ERROR_COLOUR, 1)
             picture = cv2.addWeighted(lined, _ERROR_STRENGTH, picture, 1 - _ERROR_STRENGTH, 0)
-        draw_points(picture, xy[:, -1], visible[:, -1], self.colours, self.radius)
+        paint_points(picture, xy[:, -1], visible[:, -1], self.colours, self.radius)
         return picture
 
 
 def write_legend(
-    picture: np.ndarray,
-    painter: Painter,
-    corners: Sequence[tuple[float, float]],
-    height_px: int,
-    room_px: float,
+    picture: np.ndarray, painter: Painter, left_middle: tuple[float, float], height_px: int
 ) -> None:
-    """Write what the marks of tiles mean.
+    """Write what the marks of tiles mean, on one line, as much of it as there is room for.
 
     Args:
-        picture: (H, W, 3) uint8, drawn on.
+        picture: (H, W, 3) uint8, painted on.
         painter: Of the tiles.
-        corners: Of each entry of ``painter.legend``, as far as there is room: its left end and the
-            middle of its height, in pixels.
+        left_middle: Left end of the line and the middle of its height, (x, y) in pixels.
         height_px: Of the letters.
-        room_px: Widest an entry's text may be.
     """
-    for place, (text, (left, middle)) in enumerate(zip(painter.legend, corners, strict=False)):
-        mark = np.array([[left + 18.0, middle]])
-        if place == 2:
-            line(picture, mark[0] - (18, 0), mark[0] + (18, 0), _ERROR_COLOUR, 2)
+    x, y = left_middle
+    radius = min(max(0.3 * height_px, painter.radius), 0.5 * height_px)
+    for place, text in enumerate(painter.legend):
+        long = place == 2  # the line to the truth
+        mark_px = 36.0 if long else float(height_px)
+        end = x + mark_px + 0.5 * height_px + text_width(text, height_px)
+        if end > picture.shape[1]:
+            return
+        mark = np.array([x + mark_px / 2, y])
+        if long:
+            half = np.array([mark_px / 2, 0])
+            paint_line(picture, mark - half, mark + half, _ERROR_COLOUR, 2)
         else:
-            radius = min(max(0.3 * height_px, painter.radius), 0.5 * height_px)
-            draw_points(picture, mark, np.array([place == 0]), painter.colours[:1], radius)
-        write_text(picture, text, (left + 28 + 0.9 * height_px, middle), height_px, SOFT_INK, "lm", room_px)
+            paint_points(picture, mark[None], np.array([place == 0]), painter.colours[:1], radius)
+        write_text(picture, text, (x + mark_px + 0.5 * height_px, y), height_px, SOFT_INK)
+        x = end + 1.5 * height_px

@@ -17,8 +17,8 @@ def test_bench_reads_what_make_val_writes(tmp_path):
     assert FolderClips(tmp_path).names() == ["synthetic-00", "synthetic-01"]
     clip = FolderClips(tmp_path).load("synthetic-01")
     expected = generate_clip(val_generator(1), 2, (64, 96), 9)
-    torch.testing.assert_close(clip.xy, expected.xy, atol=1e-3, rtol=0)
-    assert torch.equal(clip.visibility, expected.visibility)
+    torch.testing.assert_close(clip.truth.xy, expected.xy, atol=1e-3, rtol=0)
+    assert torch.equal(clip.truth.visibility, expected.visibility)
     written = np.moveaxis(clip.video.frames.astype(float), -1, 1)
     assert np.abs(written - expected.frames.numpy()).mean() < 3
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from tiny_scenes import read_at
 
-from t4g_tracker.files import read_tracks_npz
 from t4g_tracker.queries import read_queries
+from t4g_tracker.track_files import read_tracks_npz
 from t4g_tracker.video import read_video
 
 ASSETS = Path(__file__).parents[2] / "assets"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-from tiny_training import train_tiny
+from tiny_runs import train_tiny
 
 from t4g_tracker.errors import WeightsError
 from t4g_tracker.training.loop.frozen import weights_digest

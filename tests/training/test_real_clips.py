@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_training import sliding
+from tiny_runs import sliding
 
 from t4g_tracker.errors import DatasetError, TrackerError
 from t4g_tracker.files import atomic_write
@@ -12,7 +12,7 @@ from t4g_tracker.flow.estimator import FlowEstimator
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.training.track4gen import real_clips
 from t4g_tracker.training.track4gen.real_clips import RealClips, flow_clip
-from t4g_tracker.visualize.overlay import write_video
+from t4g_tracker.visualize.files import write_video
 
 
 def test_tracks_of_a_real_clip_follow_its_flow():

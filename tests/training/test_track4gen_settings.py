@@ -6,7 +6,7 @@ import re
 
 import pytest
 from tiny_models import save_tiny_svd
-from tiny_training import train_tiny
+from tiny_runs import train_tiny
 
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.training.track4gen.settings import ClipsConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import torch
-from tiny_training import train_tiny
+from tiny_runs import train_tiny
 
 from t4g_tracker.training.loop.frozen import weights_digest
 from t4g_tracker.training.track4gen.model_folder import load_autoencoder

@@ -40,7 +40,7 @@ def test_train_flow_refuses_a_checkpoint_that_began_with_other_weights(tmp_path,
     assert train_flow([*arguments, "trainer.workers=0"]) == 0
     save_raft(new_raft("", seed=1), start)
     assert train_flow([*arguments, "trainer.workers=0"]) == 2
-    assert "is of a training with start=" in capsys.readouterr().err
+    assert "was made with start=" in capsys.readouterr().err
     start.unlink()
     assert train_flow(arguments) == 2
     assert f"--from: {start}: no such file" in capsys.readouterr().err

@@ -9,13 +9,13 @@ import pytest
 import torch
 from tiny_datasets import dots
 from tiny_models import save_tiny_svd
-from tiny_training import sliding, train_tiny
+from tiny_runs import sliding, train_tiny
 
 from t4g_tracker.__main__ import main
 from t4g_tracker.config import read_settings
 from t4g_tracker.features.extractor import extract_features
 from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
-from t4g_tracker.visualize.overlay import write_video
+from t4g_tracker.visualize.files import write_video
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_checkpoint_of_another_starting_point_is_refused(tmp_path, capsys):
     shutil.rmtree(tmp_path / "svd" / "unet")
     shutil.copytree(tmp_path / "other" / "unet", tmp_path / "svd" / "unet")
     assert train_tiny("train-track4gen", tmp_path / "out", "--from", tmp_path / "svd") == 2
-    assert "is of a training with start=" in capsys.readouterr().err
+    assert "was made with start=" in capsys.readouterr().err
 
 
 def test_clips_that_the_disk_cannot_hold_are_refused_before_any_is_generated(tmp_path, capsys):

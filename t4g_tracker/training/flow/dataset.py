@@ -12,7 +12,7 @@ from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.seeds import generator_for
 from t4g_tracker.synthetic.clips import CLIPS_VERSION, FlowPair, generate_pair, train_generator
 from t4g_tracker.training.flow.crops import FlowBatch, PairsConfig, crop_pair
-from t4g_tracker.training.loop.items import kept_or_drawn
+from t4g_tracker.training.loop.items import cached_or_generated
 
 LARGEST_HALF_PX = 60_000.0  # what half precision holds; flow that large is not trained on
 
@@ -49,7 +49,7 @@ class PairCrops(Dataset[FlowBatch]):
         def generate() -> FlowPair:
             return _with_flow(generate_pair(train_generator(self.seed, index), size), torch.float16)
 
-        return _with_flow(kept_or_drawn(path, FlowPair, generate), torch.float32)
+        return _with_flow(cached_or_generated(path, FlowPair, generate), torch.float32)
 
 
 def collate_pairs(items: list[FlowBatch]) -> FlowBatch:

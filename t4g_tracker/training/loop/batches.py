@@ -1,22 +1,23 @@
-"""Batches, and which items a training takes in which step: the same whether it was interrupted or not."""
+"""Batches, and which items each step takes: the same whether a training was interrupted or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager
+import itertools
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import lru_cache
 from typing import Any, Self
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from t4g_tracker.errors import TrackerError, TrainingError
 from t4g_tracker.seeds import generator_for
+from t4g_tracker.training.loop.workers import generate_ahead
 
 
 class TensorBatch:
-    """A dataclass of tensors that can be brought to a device."""
+    """A dataclass of tensors that can be moved to a device."""
 
     def to(self, device: torch.device) -> Self:
         """The same tensors on a device."""
@@ -28,94 +29,63 @@ class TensorBatch:
 
 
 @dataclass(frozen=True)
-class Turns(Sized):
-    """Which items one process takes, from a step on: shuffled anew in every epoch."""
+class ItemOrder:
+    """Which items a process takes in each step: shuffled anew in every epoch, none of them twice in one."""
 
     count: int  # different items
-    batch: int  # items of a step and process
+    batch: int  # items a step and process
     processes: int
-    process: int  # which of them this one is
-    start: int  # first step, 0 but where a training goes on
+    process: int  # number of this one
     seed: int
 
-    def __len__(self) -> int:
-        return 2**40  # there is always another one
+    def at_step(self, step: int) -> list[tuple[int, int]]:
+        """(index of the item, number of items taken before it) for each item of a step's batch."""
+        first = (step * self.processes + self.process) * self.batch
+        items = []
+        for place in range(first, first + self.batch):
+            epoch, index = divmod(place, self.count)
+            items.append((int(_shuffled(self.count, self.seed, epoch)[index]), place))
+        return items
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield (index of the item, number of times that any item was asked for before)."""
-        turn, shuffled_for, order = self.start, -1, torch.empty(0, dtype=torch.int64)
-        while True:
-            for number in range(self.batch):
-                place = (turn * self.processes + self.process) * self.batch + number
-                epoch, index = divmod(place, self.count)
-                if epoch != shuffled_for:
-                    generator = generator_for(f"order {self.seed} {epoch}")
-                    order, shuffled_for = torch.randperm(self.count, generator=generator), epoch
-                yield int(order[index]), place
-            turn += 1
+
+@lru_cache(maxsize=2)  # a batch may begin in one epoch and end in the next
+def _shuffled(count: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=generator_for(f"order {seed} {epoch}"))
 
 
 def batches_from(
-    items: Dataset[Any], collate: Callable[[list[Any]], Any], turns: Turns, workers: int
-) -> Iterator[Any]:
-    """Batches without end, drawn by so many processes while the model trains; 0 draws them in this one.
+    items: Dataset[Any],
+    collate: Callable[[list[Any]], Any],
+    order: ItemOrder,
+    first: int,
+    workers: int,
+    context: Any = None,
+) -> Generator[Any, None, None]:
+    """Yield the batch of every step from ``first`` on, without end; close it to end its workers.
+
+    Args:
+        items: Indexed by what ``ItemOrder.at_step`` returns.
+        collate: Makes a batch from a list of items.
+        order: Which items each step takes.
+        first: First step.
+        workers: Processes that generate batches ahead; with 0, this process generates each when it is taken.
+        context: As ``generate_ahead`` takes it.
 
     Raises:
-        TrackerError: What drawing an item raised, as it was raised, whichever process drew it.
-        TrainingError: If a process that draws is killed.
+        TrainingError: If a worker was killed.
+        Exception: What generating an item raised, whichever process generated it.
     """
-    loader = DataLoader(
-        _WithErrors(items),
-        turns.batch,
-        sampler=turns,  # type: ignore[arg-type]
-        collate_fn=partial(_collate_or_error, collate),
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
-    )
-    return _raise_errors(iter(loader))  # begun here, since it draws a seed from torch's global generator
-
-
-def _raise_errors(batches: Iterator[Any]) -> Iterator[Any]:
-    while True:
-        with worker_loss_told():
-            batch = next(batches)
-        if isinstance(batch, TrackerError):
-            raise batch
-        yield batch
-
-
-@contextmanager
-def worker_loss_told() -> Iterator[None]:
-    """PyTorch's way of saying that a drawing process is gone, as a line with a remedy.
-
-    Raises:
-        TrainingError: Instead of PyTorch's error; it may come at any time, not only while a batch is awaited.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise TrainingError(
-            "a process that draws items was ended from outside, perhaps for want of memory; the same command"
-            " goes on, with lower trainer.workers or smaller clips if need be"
-        ) from error
+    generate = _BatchOfStep(items, collate, order)
+    if workers:
+        return generate_ahead(generate, first, workers, context)
+    return (generate(step) for step in itertools.count(first))
 
 
 @dataclass(frozen=True)
-class _WithErrors(Dataset[Any]):
-    """Items, or the error instead: a DataLoader would make a stack trace its message."""
-
+class _BatchOfStep:
     items: Dataset[Any]
+    collate: Callable[[list[Any]], Any]
+    order: ItemOrder
 
-    def __getitem__(self, item: tuple[int, int]) -> Any:
-        try:
-            return self.items[item]
-        except TrackerError as error:
-            return error
-
-
-def _collate_or_error(collate: Callable[[list[Any]], Any], items: list[Any]) -> Any:
-    errors = [item for item in items if isinstance(item, TrackerError)]
-    return errors[0] if errors else collate(items)
+    def __call__(self, step: int) -> Any:
+        return self.collate([self.items[item] for item in self.order.at_step(step)])

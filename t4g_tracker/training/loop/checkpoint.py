@@ -1,4 +1,4 @@
-"""The state of a training on disk: written whole or not at all, taken up only by the same training."""
+"""The state of a training on disk: written whole or not at all, resumed only by the same training."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from t4g_tracker.cache import save_torch
 from t4g_tracker.errors import CacheError
-from t4g_tracker.files import save_torch
+from t4g_tracker.identity import refuse
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file, and the parts of the training whose state it keeps."""
+    """A file, and the parts of the training whose state it holds."""
 
     path: Path
     identity: dict[str, Any]  # what the training is: settings and seed, plain JSON values
@@ -53,45 +54,30 @@ class Checkpoint:
         save_torch(self.path, payload, "--out")
 
     def resume(self) -> TrainingState:
-        """Take up what the file holds; without a file, nothing changes.
+        """Load the state in the file; without a file, nothing changes.
 
         Raises:
-            CacheError: If the file is damaged, or of a training with other settings, which are named.
+            CacheError: If the file is damaged, or belongs to a training with other settings, which are named.
         """
         if not self.path.exists():
             return TrainingState()
         try:
-            kept = torch.load(self.path, map_location="cpu", weights_only=True)
-            identity = json.loads(kept["identity"])
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            identity = json.loads(saved["identity"])
         except PermissionError as error:
             raise CacheError(f"{self.path}: may not be read; change its permissions") from error
         except Exception as error:
             raise CacheError(f"{self.path}: is damaged; delete it, or give another --out") from error
-        others = differences(identity, json.loads(json.dumps(self.identity)))
-        if others:
-            raise CacheError(
-                f"{self.path}: is of a training with {', '.join(others)}; give the same again,"
-                " or another --out, or delete the file"
-            )
+        refuse(
+            self.path, identity, self.identity, "give the same again, or another --out, or delete the file"
+        )
         try:
-            self.model.load_state_dict(kept["model"])
-            self.averaged.load_state_dict(kept["averaged"])
-            self.optimiser.load_state_dict(kept["optimiser"])
+            self.model.load_state_dict(saved["model"])
+            self.averaged.load_state_dict(saved["averaged"])
+            self.optimiser.load_state_dict(saved["optimiser"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CacheError(
                 f"{self.path}: does not fit the model of this version; delete it, or give another --out"
             ) from error
-        log.info("going on from step %d of %s", kept["step"], self.path.parent)
-        return TrainingState(kept["step"], kept["seconds"])
-
-
-def differences(kept: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """What two nested dicts of JSON values differ in, as "trainer.batch=2 and not 4"."""
-    found = []
-    for name in sorted(kept.keys() | now.keys()):
-        before, after = kept.get(name), now.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            found.append(f"{prefix}{name}={before} and not {after}")
-    return found
+        log.info("resuming from step %d of %s", saved["step"], self.path.parent)
+        return TrainingState(saved["step"], saved["seconds"])

@@ -1,4 +1,4 @@
-"""Models that a training only reads."""
+"""Models that a training uses and does not change."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FRAMES_AT_ONCE = 4  # of an autoencoder on a CPU: 16 of 192x320 take 1.5 to 2 times as long as four times 4
+FRAMES_AT_ONCE = 4  # encoded on a CPU: 16 frames of 192x320 take 1.5 to 2 times as long as four times 4
 
 
 class FrozenModels:
-    """An autoencoder and an image encoder that are no part of what is trained, averaged or checkpointed."""
+    """An autoencoder and an image encoder that are not trained, averaged or checkpointed."""
 
     def __init__(self, vae: Any, image_encoder: Any = None) -> None:
         self.vae, self.image_encoder = vae, image_encoder

@@ -1,4 +1,4 @@
-"""Training items that are drawn once and kept: dataclasses of tensors as .npz files."""
+"""Training items that are generated once and cached: dataclasses of tensors as .npz files."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ def check_room(folder: Path, count: int, bytes_each: int, setting: str) -> None:
     """Make sure, before any work, that the disk can take all items of a training.
 
     Args:
-        folder: Where they are kept; made if need be. Files in it count as items that are there already.
+        folder: Where they are cached; created if need be. Files in it count as items already cached.
         count: Items of the training.
         bytes_each: Of one of them.
-        setting: What makes them fewer, for the message.
+        setting: The setting that makes them fewer, for the message.
 
     Raises:
-        OutputError: If it cannot be written, or too little space is free.
+        OutputError: If the folder cannot be written, or too little space is free.
     """
     missing = max(0, count - sum(1 for _ in prepare_output_folder(folder, 0).glob("[!.]*.npz")))
     free = shutil.disk_usage(folder).free
     if missing * bytes_each > free:
         raise OutputError(
-            f"{folder}: {missing} items of {bytes_each / 1e6:.1f} MB may be kept there, and"
+            f"{folder}: {missing} items of {bytes_each / 1e6:.1f} MB may be cached there, and"
             f" {free / 1e9:.0f} GB are free; set {setting} lower, or leave --keep-clips out"
         )
 
 
-def kept_or_drawn(path: Path, kind: type[Item], draw: Callable[[], Item]) -> Item:
-    """The item in the file; where there is none, or only part of one, a new one, which is kept there."""
-    kept = read_kept(path, kind)
-    if kept is None:
-        kept = draw()
-        write_kept(path, kept)
-    return kept
+def cached_or_generated(path: Path, kind: type[Item], generate: Callable[[], Item]) -> Item:
+    """The item in the file; if there is none, or only part of one, a new one, which is cached there."""
+    item = read_cached(path, kind)
+    if item is None:
+        item = generate()
+        write_cached(path, item)
+    return item
 
 
-def read_kept(path: Path, kind: type[Item]) -> Item | None:
-    """An item kept by ``write_kept``; None when there is none, or only part of one."""
+def read_cached(path: Path, kind: type[Item]) -> Item | None:
+    """An item written by ``write_cached``; None if there is none, or only part of one."""
     names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -57,8 +57,8 @@ def read_kept(path: Path, kind: type[Item]) -> Item | None:
         return None
 
 
-def write_kept(path: Path, item: Any) -> None:
-    """Keep a dataclass of tensors, whole or not at all."""
+def write_cached(path: Path, item: Any) -> None:
+    """Write a dataclass of tensors, whole or not at all."""
     arrays = {entry.name: getattr(item, entry.name).numpy() for entry in fields(item)}
     with atomic_write(path) as passing:
         np.savez(passing, **arrays)

@@ -24,7 +24,7 @@ class TimeConvolution(nn.Conv3d):
 
 
 def flatten_time_convolutions(model: nn.Module) -> None:
-    """Have a model's convolutions over time alone computed in two dimensions; weights stay as they are."""
+    """Compute a model's convolutions over time alone in two dimensions; its weights stay as they are."""
     for module in model.modules():
         if type(module) is nn.Conv3d and _over_time_alone(module):
             module.__class__ = TimeConvolution

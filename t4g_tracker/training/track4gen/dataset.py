@@ -15,7 +15,7 @@ from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.seeds import generator_for
 from t4g_tracker.synthetic.clips import CLIPS_VERSION, TrainingClip, generate_clip, train_generator
 from t4g_tracker.training.loop.batches import TensorBatch
-from t4g_tracker.training.loop.items import kept_or_drawn
+from t4g_tracker.training.loop.items import cached_or_generated
 from t4g_tracker.training.track4gen.crops import Crop, crop_clip
 
 
@@ -60,7 +60,7 @@ class SyntheticClips:
             return generate()
         size = f"{self.size[0]}x{self.size[1]}"
         name = f"v{CLIPS_VERSION}-{size}-{self.frames}-{self.points}-{self.seed}-{index}.npz"
-        return kept_or_drawn(prepare_output_folder(self.folder) / name, TrainingClip, generate)
+        return cached_or_generated(prepare_output_folder(self.folder) / name, TrainingClip, generate)
 
 
 class ClipCrops(Dataset[TrainingClip]):

@@ -19,10 +19,11 @@ from t4g_tracker.errors import DatasetError, NothingToFollowError, VideoError
 from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.flow.estimator import FlowEstimator, resolve_flow, weights_stamp
 from t4g_tracker.flow.settings import FlowConfig, flow_size
+from t4g_tracker.image_sequences import image_files
 from t4g_tracker.synthetic.clips import TrainingClip
-from t4g_tracker.training.loop.items import read_kept, write_kept
+from t4g_tracker.training.loop.items import read_cached, write_cached
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
-from t4g_tracker.video import image_files, read_video, working_frames
+from t4g_tracker.video import read_video, working_frames
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class RealClips:
         Raises:
             DatasetError: If its file is damaged.
         """
-        clip = read_kept(self.files[index], TrainingClip)
+        clip = read_cached(self.files[index], TrainingClip)
         if clip is None:
             video = self.files[index].stem.rpartition("-")[0]
             (self.folder / f"{video}.done").unlink(missing_ok=True)
@@ -101,7 +102,7 @@ class RealClips:
                 except NothingToFollowError:
                     log.warning("%s, frames from %d: left out: no flow is cycle-consistent", source, begin)
                     continue
-                write_kept(self.folder / f"{name}-{begin:06d}.npz", clip)
+                write_cached(self.folder / f"{name}-{begin:06d}.npz", clip)
             done.touch()
         return sorted(self.folder.glob(f"{glob.escape(name)}-[0-9][0-9][0-9][0-9][0-9][0-9].npz"))
 

@@ -15,7 +15,7 @@ from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.training.track4gen.denoising import denoised
 from t4g_tracker.training.track4gen.objective import ObjectiveConfig, Track4GenObjective
 from t4g_tracker.training.track4gen.regression import neighbourhoods, ridge_regression, rows
-from t4g_tracker.visualize.drawing import INK, PAPER, write_text
+from t4g_tracker.visualize.painting import INK, PAPER, write_text
 
 NOISE = 1.0
 STEPS = 25

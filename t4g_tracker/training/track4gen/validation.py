@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from t4g_tracker.datatypes import Video
+from t4g_tracker.datatypes import Tracks, Video
+from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import sample_queries, score
 from t4g_tracker.synthetic.clips import TrainingClip
 from t4g_tracker.tracking.track import TrackingConfig, track
@@ -70,13 +71,15 @@ def denoising_error(objective: Track4GenObjective, frames: Tensor, sigma: float,
 def zero_shot(objective: Track4GenObjective, clip: TrainingClip) -> float:
     """delta_avg of matching the features without adaptation, strided queries."""
     features = objective.features(clip.frames, torch.Generator().manual_seed(0))
-    queries, which = sample_queries(clip.xy, clip.visibility, "strided", stride=8)
+    truth = Tracks.known(clip.xy, clip.visibility)
+    queries, which = sample_queries(truth, "strided", stride=8)
     some = torch.randperm(len(queries), generator=torch.Generator().manual_seed(0))[:MOST_QUERIES]
     queries, which = queries.subset(some), which[some]
     video = Video(clip.frames.permute(0, 2, 3, 1).numpy(), 24.0, "validation", "validation")
-    tracks = track(queries, features, video, TrackingConfig(polish=False), VisibilityConfig())
-    scores = score(tracks, clip.xy[which], clip.visibility[which], queries.frame, video.size, "strided")
-    return scores.delta_avg
+    tracks = track(
+        queries, features, video, MatchingConfig(), TrackingConfig(subpixel=False), VisibilityConfig()
+    )
+    return score(tracks, truth.subset(which), queries, video.size, "strided").delta_avg
 
 
 @dataclass(frozen=True)

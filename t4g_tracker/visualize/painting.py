@@ -1,4 +1,4 @@
-"""Dots, rings, trails and text, drawn to a fraction of a pixel on uint8 pictures."""
+"""Dots, rings, lines and text, painted to a fraction of a pixel on uint8 pictures."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def dot_radius(size: Size, count: int) -> float:
     return max(1.2, min(base, room))
 
 
-def draw_points(
+def paint_points(
     picture: np.ndarray, xy: np.ndarray, visible: np.ndarray, colours: np.ndarray, radius: float
 ) -> None:
-    """Draw points in place: a filled dot with a dark rim where visible, a hollow ring where hidden.
+    """Paint points in place: a filled dot with a dark rim where visible, a hollow ring where hidden.
 
     Args:
-        picture: (H, W, 3) uint8, drawn on.
+        picture: (H, W, 3) uint8, painted on.
         xy: (N, 2) pixels of ``picture``; what is outside or not finite is left out.
         visible: (N,) bool.
         colours: (N, 3) uint8.
@@ -91,8 +91,10 @@ def fixed(xy: np.ndarray) -> tuple[int, int]:
     return x, y
 
 
-def line(picture: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Sequence[int], width: int) -> None:
-    """Draw a smooth line in place; nothing if an end is not finite."""
+def paint_line(
+    picture: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Sequence[int], width: int
+) -> None:
+    """Paint a smooth line in place; nothing if an end is not finite."""
     if np.isfinite(start).all() and np.isfinite(end).all():
         cv2.line(picture, fixed(start), fixed(end), colour, width, cv2.LINE_AA, SHIFT)
 
@@ -114,7 +116,7 @@ def write_text(
     """Write one line of text in place, smaller if it would be wider than ``width_px``.
 
     Args:
-        picture: (H, W, 3) uint8, drawn on.
+        picture: (H, W, 3) uint8, painted on.
         text: What to write.
         xy: Where the anchor goes, in pixels.
         height_px: Size of the letters.
@@ -122,10 +124,18 @@ def write_text(
         anchor: Pillow's two letters; "lm" is left middle, "mm" the middle.
         width_px: Room for the text; None for any.
     """
-    font = _font(height_px)
-    while width_px is not None and height_px > 7 and font.getlength(text) > width_px:
-        height_px -= 1
-        font = _font(height_px)
+    if width_px is not None:
+        height_px = fitting_height(text, height_px, width_px)
     image = Image.fromarray(picture)
-    ImageDraw.Draw(image).text(xy, text, fill=colour, font=font, anchor=anchor)
+    ImageDraw.Draw(image).text(xy, text, fill=colour, font=_font(height_px), anchor=anchor)
     picture[:] = np.asarray(image)
+
+
+def text_width(text: str, height_px: int) -> float:
+    """Pixels that a line of text in letters of this height takes."""
+    return float(_font(height_px).getlength(text))
+
+
+def fitting_height(text: str, height_px: int, width_px: float) -> int:
+    """The height of letters, at most ``height_px``, at which a line of text is no wider than ``width_px``."""
+    return next((height for height in range(height_px, 7, -1) if text_width(text, height) <= width_px), 7)

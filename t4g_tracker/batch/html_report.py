@@ -10,9 +10,10 @@ from jinja2 import Environment, PackageLoader
 
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.published import CLIPS, LONGEST_FRAMES, Published, published_for
-from t4g_tracker.batch.tables import MEAN, TableRow, cells, header, said
+from t4g_tracker.batch.summary import MEAN, SummaryRow, summary_table
 from t4g_tracker.datasets.protocols import WORST_OF_A_CLIP
-from t4g_tracker.files import atomic_write
+from t4g_tracker.files import write_text
+from t4g_tracker.tables import Table, rounded
 
 WORST_SHOWN = 50
 
@@ -30,7 +31,7 @@ class Setup:
     all_clips: int  # that the data set on disk has
 
 
-def differences(setup: Setup, published: Published, longest: int) -> list[str]:
+def incomparable(setup: Setup, published: Published, longest: int) -> list[str]:
     """Why a published score does not compare with these ones; empty where it does.
 
     Args:
@@ -61,7 +62,7 @@ def differences(setup: Setup, published: Published, longest: int) -> list[str]:
 def write_report(
     folder: Path,
     outcomes: Sequence[ClipOutcome],
-    rows: Sequence[TableRow],
+    rows: Sequence[SummaryRow],
     measures: Sequence[str],
     setup: Setup,
 ) -> None:
@@ -80,35 +81,47 @@ def write_report(
     longest = max((outcome.frames for outcome in outcomes), default=0)
     failures = [outcome for outcome in outcomes if outcome.error]
     counted = replace(setup, clips=setup.clips - len(failures))
-    published = published_for(setup.dataset, setup.mode)
+    means = [row for row in rows if row.clip == MEAN]
+    clips = [row for row in rows if row.clip != MEAN]
     worst = sorted(
-        ((track.error_px, outcome, track) for outcome in outcomes for track in outcome.worst),
-        key=lambda entry: -entry[0],
+        ((outcome, track) for outcome in outcomes for track in outcome.worst),
+        key=lambda entry: -entry[1].error_px,
     )
+    published = published_for(setup.dataset, setup.mode)
+    beside = _beside(means, published, measures, counted, longest)
     page = _template().render(
         setup=setup,
-        header=header(measures),
-        means=[cells(row, measures) for row in rows if row.clip == MEAN],
-        clips=[cells(row, measures) for row in rows if row.clip != MEAN],
-        measures=measures,
-        published=[
-            {
-                "tracker": row.tracker,
-                "source": row.source,
-                "values": [said(row.measures[name]) if name in row.measures else "" for name in measures],
-                "differs": "; ".join(differences(counted, row, longest)),
-            }
-            for row in published
-        ],
-        failures=failures,
-        counted=counted.clips,
+        counted=counted.clips if means else 0,
+        published=beside.html(own=range(len(means))) if published else "",
+        means=summary_table(means, measures).html(),
+        failed=Table(["clip", "error"], [[outcome.clip, outcome.error] for outcome in failures]).html(),
+        failures=len(failures),
+        clips=summary_table(clips, measures).html() if clips else "",
         overlays=[outcome for outcome in outcomes if outcome.overlay],
-        worst=[(outcome, track) for _, outcome, track in worst[:WORST_SHOWN]],
+        worst=worst[:WORST_SHOWN],
         worst_in_all=len(worst),
         worst_of_a_clip=WORST_OF_A_CLIP,
     )
-    with atomic_write(folder / "report.html") as passing:
-        passing.write_text(page, encoding="utf-8")
+    write_text(folder / "report.html", page)
+
+
+def _beside(
+    means: Sequence[SummaryRow],
+    published: Sequence[Published],
+    measures: Sequence[str],
+    setup: Setup,
+    longest: int,
+) -> Table:
+    """Means of this batch, then published scores and why they may not compare."""
+    lines = [
+        [row.result.name, "here", *(rounded(row.result.measures.get(name)) for name in measures), ""]
+        for row in means
+    ]
+    for row in published:
+        scores = [rounded(row.measures.get(name), unknown="") for name in measures]
+        why = "; ".join(incomparable(setup, row, longest))
+        lines.append([row.tracker, row.source, *scores, f"\N{WARNING SIGN} {why}" if why else ""])
+    return Table(["tracker", "source", *measures, "what differs"], lines)
 
 
 def _template():  # type: ignore[no-untyped-def]  # jinja2's Template

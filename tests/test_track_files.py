@@ -1,26 +1,15 @@
-"""Outputs: what is written can be read back, and a failed write leaves no trace."""
+"""Tracks on disk: what is written can be read back, and a malformed file is refused in one line."""
 
 import csv
-import errno
-import json
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.errors import OutputError, QueryError
-from t4g_tracker.files import (
-    atomic_write,
-    prepare_output_folder,
-    read_tracks_npz,
-    replace_folder,
-    write_run_json,
-    write_tracks_csv,
-    write_tracks_npz,
-)
+from t4g_tracker.errors import QueryError
+from t4g_tracker.track_files import read_tracks_npz, write_tracks_csv, write_tracks_npz
 
 QUERIES = QueryPoints(
     torch.tensor([0, 2, 1]),
@@ -139,118 +128,3 @@ def test_csv_has_a_row_for_each_point_and_frame_to_a_thousandth_of_a_pixel(tmp_p
     torch.testing.assert_close(xy, tracks.xy, atol=0.00051, rtol=0)
     assert [row["visible"] == "1" for row in rows] == tracks.visibility.flatten().tolist()
     assert all(len(row["x"].partition(".")[2]) == 3 for row in rows)
-
-
-def test_run_json_is_valid_json_whatever_the_numbers(tmp_path):
-    run = {"score": float("nan"), "path": Path("a/b"), "list": (1, np.float32(0.5), np.int64(2)), "名": True}
-    write_run_json(tmp_path / "run.json", run)
-    text = (tmp_path / "run.json").read_text(encoding="utf-8")
-
-    def refuse(constant):
-        raise AssertionError(f"{constant} is not JSON")
-
-    stored = json.loads(text, parse_constant=refuse)
-    assert stored == {"score": None, "path": "a/b", "list": [1, 0.5, 2], "名": True}
-
-
-def break_off(path, error):
-    """Begin to write ``path`` and fail."""
-    with atomic_write(path) as passing:
-        passing.write_text("half of the n")
-        raise error
-
-
-@pytest.mark.parametrize(
-    ("number", "remedy"),
-    [
-        (errno.ENOSPC, "the disk is full; free some space"),
-        (errno.EACCES, "permission denied; choose another output folder, one you may write to"),
-    ],
-)
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, number, remedy):
-    path = tmp_path / "tracks.csv"
-    path.write_text("old")
-    with pytest.raises(OutputError) as caught:
-        break_off(path, OSError(number, "no"))
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-    assert str(caught.value).startswith(f"{path}: cannot be written, {remedy}")
-    assert "\n" not in str(caught.value)
-
-
-def test_our_own_mistake_while_writing_leaves_no_trace_and_stays_what_it_is(tmp_path):
-    with pytest.raises(ZeroDivisionError):
-        break_off(tmp_path / "a.txt", ZeroDivisionError())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_file_has_its_name_only_once_it_is_whole(tmp_path):
-    path = tmp_path / "a.png"
-    with atomic_write(path) as passing:
-        passing.write_text("new")
-        assert not path.exists()
-        assert (passing.parent, passing.suffix) == (tmp_path, ".png")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def write_half_a_folder(folder):
-    with replace_folder(folder) as passing:
-        (passing / "unet").mkdir()
-        (passing / "unet" / "weights").write_text("half")
-        raise ZeroDivisionError
-
-
-def test_a_folder_is_replaced_when_the_new_one_is_whole_and_other_files_stay(tmp_path):
-    for name in ("unet", "refiner"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "weights").write_text("old")
-    (tmp_path / "checkpoint").write_text("kept")
-    with pytest.raises(ZeroDivisionError):
-        write_half_a_folder(tmp_path)
-    assert (tmp_path / "unet" / "weights").read_text() == "old"
-    with replace_folder(tmp_path) as passing:
-        for name in ("unet", "refiner"):
-            (passing / name).mkdir()
-            (passing / name / "config").write_text("new")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "refiner", "unet"]
-    assert [path.name for path in (tmp_path / "unet").iterdir()] == ["config"]
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "model").write_text("a file")
-    with pytest.raises(OutputError, match="model"), replace_folder(tmp_path / "model"):
-        pass
-
-
-def test_writing_into_a_missing_folder_says_so(tmp_path):
-    with pytest.raises(OutputError, match="its folder does not exist; create it first"):
-        write_run_json(tmp_path / "none" / "run.json", {})
-
-
-def test_the_output_folder_is_made_and_left_empty(tmp_path):
-    folder = prepare_output_folder(tmp_path / "a" / "b", needed_mb=0.001)
-    assert folder.is_dir()
-    assert list(folder.iterdir()) == []
-    assert prepare_output_folder(folder, needed_mb=0.001) == folder
-
-
-@pytest.mark.parametrize("inner", ["", "deeper"])
-def test_a_file_in_the_way_of_the_output_folder_is_named(tmp_path, inner):
-    (tmp_path / "taken").write_text("x")
-    with pytest.raises(OutputError, match="a file is in the way"):
-        prepare_output_folder(tmp_path / "taken" / inner)
-
-
-def test_too_little_space_is_said_before_any_work(tmp_path):
-    with pytest.raises(OutputError, match=r"only \d+ MB are free and 1000000000000 MB may be needed"):
-        prepare_output_folder(tmp_path / "out", needed_mb=1e12)
-
-
-def test_a_folder_that_refuses_files_is_refused(tmp_path, monkeypatch):
-    def refuse(self, data):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(Path, "write_bytes", refuse)
-    with pytest.raises(OutputError, match="permission denied; choose another output folder, one you may"):
-        prepare_output_folder(tmp_path / "out")

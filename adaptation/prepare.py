@@ -1,0 +1,86 @@
+"""Frozen features made ready for an adapter, once per video: common part off, unit length, half precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from t4g_tracker.coordinates import Size, centred_offset
+from t4g_tracker.datatypes import FeatureGrid
+
+FRAMES_AT_ONCE = 16  # in single precision, which bounds memory
+
+
+@dataclass(frozen=True)
+class PreparedFeatures:
+    """Frozen features as every adapter takes them; from ``prepare_features``."""
+
+    values: Tensor  # (T, C, h, w) float16 of unit length, cells tiling the frame from edge to edge
+    working_size: Size  # (H, W) they were computed at
+    centred: bool  # whether the video's mean feature was subtracted
+
+    @property
+    def channels(self) -> int:
+        return int(self.values.shape[1])
+
+
+def prepare_features(features: FeatureGrid, centre: bool) -> PreparedFeatures:
+    """Bring every cell to unit length, after subtracting the video's mean feature.
+
+    What all cells have in common distinguishes none, but a residual would have to cancel it
+    first: features after a ReLU have much of it. Unit length puts residuals of any extractor on
+    the same scale.
+
+    Args:
+        features: Frozen features (T, C, h, w) of any floating dtype.
+        centre: Whether to subtract the mean feature.
+
+    Raises:
+        ValueError: If the cells do not tile the frame from edge to edge.
+    """
+    check_tiling(features)
+    mean = mean_feature(features.values) if centre else None
+    values = torch.cat([unit_length(some, mean) for some in features.values.split(FRAMES_AT_ONCE)])
+    return PreparedFeatures(values, features.working_size, centre)
+
+
+def mean_feature(frozen: Tensor) -> Tensor:
+    """The mean (C, 1, 1) over all frames and cells of (T, C, h, w), in single precision."""
+    return frozen.mean(dim=(0, 2, 3), dtype=torch.float32)[:, None, None]
+
+
+def unit_length(frozen: Tensor, mean: Tensor | None = None) -> Tensor:
+    """Scale every cell of (T, C, h, w) to unit length, half precision, after subtracting ``mean`` (C, 1, 1).
+
+    Cells of zeros stay zero.
+    """
+    values = frozen.float()
+    if mean is not None:
+        values = torch.where(values.any(dim=1, keepdim=True), values - mean, 0)
+    return normalize(values, dim=1, eps=1e-6).half()
+
+
+def check_tiling(features: FeatureGrid) -> None:
+    """Refuse a grid whose cells do not tile the frame from edge to edge, which ``align`` takes for granted.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    height, width = (features.stride_px * cells for cells in features.shape[2:])
+    reach = max(abs(height - features.working_size[0]), abs(width - features.working_size[1]))
+    if reach > 0.5 or abs(features.offset_px - centred_offset(features.stride_px)) > 0.01:
+        raise ValueError(
+            f"features must tile the frame of {features.working_size} from edge to edge, got cells of stride "
+            f"{features.stride_px} and offset {features.offset_px} in a grid of {features.shape[2:]}"
+        )
+
+
+def align(frozen: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring frozen features (B, C, h, w) to another grid (h', w') that tiles the same frame."""
+    if list(frozen.shape[-2:]) == list(size):
+        return frozen
+    return interpolate(frozen, size=list(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,80 @@
+"""What the optimisation leaves: weights, how they came about, and all that rebuilding the adapter needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptation.adapter import Adapter, apply_adapter, build_adapter
+from adaptation.prepare import PreparedFeatures
+from t4g_tracker.choices import AdapterKind, Precision
+from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.hardware import pick_precision
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """An adapter fitted to one video: its weights at the end and at chosen steps."""
+
+    kind: AdapterKind
+    channels: int  # of the features it was fitted on
+    width: int
+    centre: bool  # whether those were centred
+    precision: Precision  # it computes in
+    snapshots: dict[int, Weights]  # step to weights; always holds 0 and the last step
+    history: list[dict[str, Any]]  # step, loss, losses, held_out_2px where something is held out
+    seconds_per_step: float  # median
+    seconds: float  # of all steps, those before an interruption included
+
+    @property
+    def last_step(self) -> int:
+        return max(self.snapshots)
+
+    def adapter(self, step: int | None = None) -> Adapter:
+        """Rebuild the adapter as it was after ``step`` steps; None is the last, 0 changes nothing.
+
+        Raises:
+            ValueError: If the weights of that step were not saved.
+        """
+        step = self.last_step if step is None else step
+        if step not in self.snapshots:
+            raise ValueError(f"weights of step {step} were not saved; there are {sorted(self.snapshots)}")
+        adapter = build_adapter(self.kind, self.channels, self.width, seed=0)
+        adapter.load_state_dict(self.snapshots[step])
+        return adapter
+
+    def apply(
+        self,
+        features: PreparedFeatures,
+        frames: Tensor,
+        device: torch.device | None = None,
+        step: int | None = None,
+    ) -> FeatureGrid:
+        """Correct the features of the whole video.
+
+        Args:
+            features: Of T frames, prepared as those it was fitted on.
+            frames: (T, 3, H, W) uint8 at the working size.
+            device: Where to compute; None takes the CPU.
+            step: Which snapshot; None is the last.
+
+        Returns:
+            The adapted grid at unit length, half precision, on the CPU.
+
+        Raises:
+            ValueError: If the features have other channels or were centred otherwise, or if
+                there is no such snapshot.
+        """
+        if (features.channels, features.centred) != (self.channels, self.centre):
+            raise ValueError(
+                f"the adapter was fitted on features of {self.channels} channels with centre={self.centre}, "
+                f"these have {features.channels} and centre={features.centred}"
+            )
+        device = device or torch.device("cpu")
+        adapter = self.adapter(step).to(device)
+        return apply_adapter(adapter, features, frames, device, pick_precision(self.precision, device))

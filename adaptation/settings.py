@@ -1,0 +1,65 @@
+"""Settings of the adaptation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from t4g_tracker.choices import AdapterKind, Precision
+from t4g_tracker.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the losses; 0 drops one."""
+
+    huber: float = 0.0  # soft-argmax position, in halves of the frame: the published flow loss, near 1e-5
+    cross_entropy: float = 1.0  # classification over the whole frame at stride 8
+    window_cross_entropy: float = 1.0  # classification within the window at the adapter's own stride
+    prior: float = 0.0  # norm and angle near the frozen features
+
+    def __post_init__(self) -> None:
+        for name in ("huber", "cross_entropy", "window_cross_entropy", "prior"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"adaptation.losses.{name} must be 0 or more, got {getattr(self, name)}")
+        if not self.huber + self.cross_entropy + self.window_cross_entropy:
+            raise ConfigError(
+                "adaptation.losses: huber, cross_entropy or window_cross_entropy must be above 0; "
+                "to track with frozen features set adaptation.steps=0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationConfig:
+    """How the adapter is optimised for one video."""
+
+    steps: int = 2000  # optimisation steps; 0 tracks with the frozen features
+    adapter: AdapterKind = "lite"
+    width: int = 64  # lite only: channels at stride 8, a multiple of 16
+    centre: bool = True  # take the video's mean feature off the frozen features first
+    learning_rate: float = 1e-3  # at its highest
+    schedule: Literal["one-cycle", "exponential"] = "one-cycle"  # exponential: 0.999 every 40 steps
+    weight_decay: float = 0.01
+    frames_per_step: int = 2
+    pairs_per_frame: int = 256  # pairs to find in each frame of a step
+    held_out: float = 0.05  # share of the frame whose trajectories only measure progress
+    snapshots: tuple[int, ...] = (100, 500, 1000, 2000, 5000)  # steps whose weights are saved for pictures
+    evaluate_every: int = 100  # steps between measurements on held-out trajectories
+    precision: Precision = "auto"  # auto: bfloat16 where the device is fast at it
+    losses: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ConfigError(f"adaptation.steps must be 0 or more, got {self.steps}")
+        if self.width < 16 or self.width % 16:
+            raise ConfigError(f"adaptation.width must be 16, 32, 48, ..., got {self.width}")
+        if self.learning_rate <= 0 or self.weight_decay < 0:
+            raise ConfigError("adaptation: learning_rate must be positive and weight_decay 0 or more")
+        if self.frames_per_step < 2:
+            raise ConfigError(f"adaptation.frames_per_step must be at least 2, got {self.frames_per_step}")
+        if self.pairs_per_frame < 1 or self.evaluate_every < 1:
+            raise ConfigError("adaptation: pairs_per_frame and evaluate_every must be at least 1")
+        if not 0 <= self.held_out <= 0.5:
+            raise ConfigError(f"adaptation.held_out must be between 0 and 0.5, got {self.held_out}")
+        if any(step < 1 for step in self.snapshots):
+            raise ConfigError("adaptation.snapshots must be steps of 1 or more")

@@ -1,0 +1,88 @@
+"""One call from frames and points in memory to tracks as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from t4g_tracker.arrays import ArrayLike, as_queries, as_video
+from t4g_tracker.datatypes import Video
+from t4g_tracker.masks import read_foreground
+from t4g_tracker.pipeline import Config, fit
+from t4g_tracker.video import read_video
+
+
+@dataclass(frozen=True)
+class PointTracks:
+    """Where every point is in every frame, as numpy arrays."""
+
+    xy: np.ndarray  # (N, T, 2) float32 original pixels
+    visibility: np.ndarray  # (N, T) bool, True when seen
+    confidence: np.ndarray  # (N, T) float32 in 0..1
+
+
+def track_points(
+    frames: Video | str | Path | ArrayLike,
+    points: ArrayLike,
+    steps: int = 600,
+    device: str = "auto",
+    masks: str | Path | ArrayLike | None = None,
+    seed: int = 0,
+    *,
+    config: Config | None = None,
+    cache: str | Path | bool = True,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> PointTracks:
+    """Track points through a video.
+
+    Everything is checked first; then an adapter is fitted to the video, which takes minutes on a CPU.
+    Features, flow and the fitted adapter are cached, so asking about other points of the same frames
+    takes seconds. Nothing is printed, and no state of the calling program changes.
+
+    Args:
+        frames: Path of a video file or of a folder of frames; (T, H, W, 3) uint8 array; or torch tensor
+            (T, 3, H, W) or (1, T, 3, H, W).
+        points: (N, 3) rows of frame, x, y; or (N, 2) rows of x, y in frame 0. Original pixels, whole
+            numbers at pixel centres; frames count from 0.
+        steps: Of the optimisation. More help on hard clips, up to about 5000.
+        device: ``auto`` takes CUDA, then MPS, then the CPU; or cpu, cuda, cuda:1, mps.
+        masks: (T, H, W) bool, or a folder of one mask image a frame: half of the training pairs then
+            come from inside.
+        seed: The same seed on the same machine gives the same tracks.
+        config: Further settings; ``steps`` replaces its number of steps.
+        cache: Folder for cached results; True is the commands' own, False caches nothing.
+        progress: Called with (stage, done, in all) while it works.
+
+    Returns:
+        Tracks of the N points through all T frames, before and after the frame they are given in.
+
+    Raises:
+        TrackerError: If something given cannot be used; the message names it and the remedy.
+
+    Example:
+        tracks = track_points("x.mp4", [[0, 120, 80], [12, 40, 96]])
+        tracks.xy[0, 5], tracks.visibility[0, 5]  # the first point in frame 5
+    """
+    config = config or Config()
+    config = replace(config, adaptation=replace(config.adaptation, steps=steps))
+    video = _video(frames)
+    queries = as_queries(points, video)
+    foreground = masks
+    if isinstance(masks, str | Path):
+        foreground = read_foreground(Path(masks), video, video.size)
+    fitted = fit(video, config, device=device, seed=seed, masks=foreground, cache=cache, progress=progress)
+    tracks = fitted.track(queries)
+    return PointTracks(
+        tracks.xy.numpy().astype(np.float32, copy=False),
+        tracks.visibility.numpy(),
+        tracks.confidence.numpy().astype(np.float32, copy=False),
+    )
+
+
+def _video(frames: Video | str | Path | ArrayLike) -> Video:
+    if isinstance(frames, Video):
+        return frames
+    return read_video(frames) if isinstance(frames, str | Path) else as_video(frames)

@@ -1,0 +1,109 @@
+"""Measuring one annotated clip by several methods: what ``t4g bench`` sends to its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+
+import torch
+
+from t4g_tracker.batch.outcomes import ClipOutcome
+from t4g_tracker.batch.worker_progress import clip_bar
+from t4g_tracker.commands.guarded import stop_on_interrupt
+from t4g_tracker.commands.many_clips import Job
+from t4g_tracker.datasets.annotated import AnnotatedClip
+from t4g_tracker.datasets.choice import AnnotatedClips, DatasetChoice
+from t4g_tracker.datasets.protocols import worst_tracks
+from t4g_tracker.datatypes import QueryPoints, Tracks
+from t4g_tracker.files import prepare_output_folder
+from t4g_tracker.flow.estimator import resolve_flow
+from t4g_tracker.pipeline import Fitted, fit_clip, open_clip
+from t4g_tracker.results import Result
+from t4g_tracker.stage_cache import Run
+from t4g_tracker.stage_log import Bar, StageLog
+from t4g_tracker.visualize.files import write_video
+from t4g_tracker.visualize.overlay import paint_overlay
+
+
+@dataclass(frozen=True)
+class BenchJob(Job):
+    """Measures one clip of a data set; see ``bench_methods`` for what on it."""
+
+    choice: DatasetChoice
+
+    def __call__(self, name: str, device: str) -> ClipOutcome:
+        annotated = self.choice.view.of(_opened(self.choice).load(name))
+        protocol = self.choice.protocol
+        queries, track_index = protocol.queries(annotated)
+        scored: list[Result] = []
+        for found in self._methods(annotated, queries, torch.device(device), partial(clip_bar, name)):
+            tracks = found.own_tracks
+            measures = protocol.score(annotated, queries, track_index, tracks)
+            scored.append(replace(found, measures=measures, tracks=None))
+        overlay = self._overlay(name, annotated, queries, tracks) if self.overlays else ""
+        worst = worst_tracks(protocol, annotated, queries, track_index, tracks)
+        return ClipOutcome(name, tuple(scored), worst, annotated.video.frame_count, overlay)
+
+    def _methods(
+        self, annotated: AnnotatedClip, queries: QueryPoints, device: torch.device, bar: Bar
+    ) -> Iterator[Result]:
+        """Every configuration's methods; a baseline that two share is measured once."""
+        seen: dict[str, str] = {}
+        for name, config in self.configs.items():
+            log = StageLog(peaks=True, device=device)
+            run = Run(device, self.seed, self.cache, bar, stop_on_interrupt, log)
+            fitted = fit_clip(open_clip(annotated.video, config), config, run)
+            yield from bench_methods(fitted, queries, name, seen)
+
+    def _overlay(self, name: str, annotated: AnnotatedClip, queries: QueryPoints, tracks: Tracks) -> str:
+        settings, folder = self.config().outputs, prepare_output_folder(self.out / "overlays")
+        pictures = paint_overlay(annotated.video, tracks, queries, settings.trail_frames, settings.dim)
+        write_video(folder / f"{name}.mp4", pictures, annotated.video.fps)
+        return f"overlays/{name}.mp4"
+
+
+@lru_cache(maxsize=1)
+def _opened(choice: DatasetChoice) -> AnnotatedClips:
+    """The data set, looked into once a process."""
+    return choice.open()
+
+
+def bench_methods(fitted: Fitted, queries: QueryPoints, name: str, seen: dict[str, str]) -> Iterator[Result]:
+    """Both baselines and the adapted tracker on one clip, each with what it took.
+
+    Baselines in ``seen``, methods by what they depend on, are left out; those measured are added.
+    """
+    config, log, stages = fitted.config, fitted.run.log, fitted.stages
+    key = f"{stages.flow.key} {config.trajectories.cycle_threshold_px}"
+    if key not in seen:
+        with log.stage("chain"):
+            chained = fitted.chain(queries)
+        method = seen[key] = _new_name(f"chained {resolve_flow(config.flow).method}", name, seen)
+        yield _result(log, method, chained, "flow", "chain")
+    adapter = (config.adaptation.adapter, config.adaptation.precision)
+    key = f"{stages.prepared.key} {adapter} {config.matching} {config.tracking} {config.visibility}"
+    if key not in seen:
+        with log.stage("matching"):
+            frozen = fitted.match(queries, step=0)
+        method = seen[key] = _new_name(f"frozen {config.features.extractor}", name, seen)
+        yield _result(log, method, frozen, "features", "matching")
+    with log.stage("adapter"):
+        fitted.adapted  # noqa: B018  # computed here, apart from matching
+    fitting = ("features", "flow", "trajectories", "adaptation", "adapter")
+    with log.stage("matching adapted"):
+        matched = fitted.match(queries)
+    yield _result(log, f"{name}, matching alone", matched, *fitting, "matching adapted")
+    with log.stage("tracking"):
+        tracks = fitted.track(queries)
+    yield _result(log, name, tracks, *fitting, "tracking")
+
+
+def _result(log: StageLog, method: str, tracks: Tracks, *stages: str) -> Result:
+    seconds, peak_memory_mb = log.spent(*stages)
+    return Result(method, tracks, seconds=seconds, peak_memory_mb=peak_memory_mb)
+
+
+def _new_name(method: str, config: str, seen: dict[str, str]) -> str:
+    """The name of a baseline; with that of its configuration where another one has it already."""
+    return f"{method}, {config}" if method in seen.values() else method

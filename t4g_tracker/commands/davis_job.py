@@ -1,0 +1,104 @@
+"""Tracking one sequence of a DAVIS folder: what ``--davis`` sends to its workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from t4g_tracker.batch.outcomes import ClipOutcome
+from t4g_tracker.batch.worker_progress import clip_bar
+from t4g_tracker.choices import QueryMode
+from t4g_tracker.commands.guarded import stop_on_interrupt
+from t4g_tracker.commands.many_clips import Job
+from t4g_tracker.commands.track import track_states, write_everything
+from t4g_tracker.coordinates import working_size
+from t4g_tracker.datasets.davis import DavisFolder
+from t4g_tracker.datasets.protocols import PointProtocol, worst_tracks
+from t4g_tracker.datatypes import QueryPoints, Tracks, Video
+from t4g_tracker.errors import QueryError
+from t4g_tracker.files import prepare_output_folder
+from t4g_tracker.masks import read_foreground, read_mask
+from t4g_tracker.pipeline import fit_clip, open_clip
+from t4g_tracker.queries import grid_queries, read_queries
+from t4g_tracker.results import Result
+from t4g_tracker.stage_cache import Run
+from t4g_tracker.stage_log import StageLog
+from t4g_tracker.video import read_video
+
+DEFAULT_GRID = 8
+
+
+@dataclass(frozen=True)
+class DavisJob(Job):
+    """Tracks one sequence of a DAVIS folder and writes its results."""
+
+    folder: DavisFolder
+    mode: QueryMode
+    grid: int | None
+    queries: Path | None
+    annotated: bool  # points and truth are TAP-Vid's
+    foreground: bool
+
+    def __call__(self, name: str, device: str) -> ClipOutcome:
+        if not self.annotated:
+            video = read_video(self.folder.frames(name))
+            rows, seconds, peak = self._track(name, video, self._points(name, video), None, device)
+            tracked = Result(rows[-1].name, seconds=seconds, peak_memory_mb=peak)
+            return ClipOutcome(name, (tracked,), (), video.frame_count, self._overlay(name))
+        clip, protocol = self.folder.annotated(name), PointProtocol(self.mode)
+        queries, track_index = protocol.queries(clip)
+        truth = clip.truth.subset(track_index)
+        rows, seconds, peak = self._track(name, clip.video, queries, truth, device)
+        worst = worst_tracks(protocol, clip, queries, track_index, rows[-1].own_tracks)
+        scored = tuple(
+            Result(row.name, measures=row.measures, seconds=seconds, peak_memory_mb=peak) for row in rows
+        )
+        return ClipOutcome(name, scored, worst, clip.video.frame_count, self._overlay(name))
+
+    def _track(
+        self, name: str, video: Video, queries: QueryPoints, truth: Tracks | None, device: str
+    ) -> tuple[list[Result], float, float]:
+        """Fit, track and write, as run_tracker.py does; rows, seconds and peak MB of it all."""
+        config, folder = self.config(), prepare_output_folder(self.out / name)
+        inside = None
+        if self.foreground:
+            size = working_size(video.size, config.working_size)
+            inside = read_foreground(self.folder.masks(name), video, size)
+        device_there = torch.device(device)
+        run = Run(
+            device=device_there,
+            seed=self.seed,
+            cache=self.cache,
+            bar=partial(clip_bar, name),
+            stop=stop_on_interrupt,
+            log=StageLog(peaks=True, device=device_there),
+        )
+        fitted = fit_clip(open_clip(video, config, inside), config, run)
+        rows = track_states(fitted, queries)
+        asked = {"davis": str(self.folder.root), "sequence": name, "mode": self.mode}
+        rows = write_everything(fitted, queries, rows, truth, folder, asked, self.mode)
+        return rows, *run.log.spent(*run.log.stages)
+
+    def _points(self, name: str, video: Video) -> QueryPoints:
+        if self.queries is not None:
+            return read_queries(query_file(self.queries, name), video)
+        mask = read_mask(self.folder.first_mask(name), video)
+        return grid_queries(video, self.grid or DEFAULT_GRID, 0, mask)
+
+    def _overlay(self, name: str) -> str:
+        return f"{name}/overlay.mp4" if self.config().outputs.overlay else ""
+
+
+def query_file(folder: Path, name: str) -> Path:
+    """The query file of a sequence.
+
+    Raises:
+        QueryError: If there is none.
+    """
+    for suffix in (".json", ".csv", ".npy", ".npz"):
+        if (folder / f"{name}{suffix}").is_file():
+            return folder / f"{name}{suffix}"
+    raise QueryError(f"{folder}: has no {name}.json, .csv, .npy or .npz; leave {name} out with --sequences")

@@ -1,0 +1,63 @@
+"""The points that a command is to follow, and their true tracks."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from t4g_tracker.commands.arguments import PointsRequest
+from t4g_tracker.commands.track import TrackRequest
+from t4g_tracker.coordinates import working_size
+from t4g_tracker.datatypes import QueryPoints, Tracks, Video
+from t4g_tracker.errors import QueryError
+from t4g_tracker.masks import read_foreground, read_mask
+from t4g_tracker.pipeline import Config
+from t4g_tracker.queries import grid_queries, read_queries
+from t4g_tracker.track_files import read_tracks_npz
+
+
+def request_queries(request: PointsRequest, video: Video) -> QueryPoints:
+    """The query points of a request, from a file or as a grid."""
+    if request.queries is not None:
+        return read_queries(request.queries, video)
+    assert request.grid is not None
+    mask = None if request.mask is None else read_mask(request.mask, video)
+    return grid_queries(video, request.grid, request.grid_frame, mask)
+
+
+def request_truth(request: PointsRequest, video: Video, queries: QueryPoints) -> Tracks | None:
+    """The true tracks a request gives, checked to be of the same points and video.
+
+    Raises:
+        QueryError: If they are not.
+    """
+    if request.truth is None:
+        return None
+    truth, asked, size, _ = read_tracks_npz(request.truth)
+    if request.first_frames:
+        truth = truth.first(request.first_frames)
+    if size != video.size or truth.xy.shape[1] != video.frame_count:
+        raise QueryError(
+            f"{request.truth}: true tracks are of {truth.xy.shape[1]} frames of {size[1]}x{size[0]}, but "
+            f"{video.source} has {video.frame_count} of {video.size[1]}x{video.size[0]}; give the clip's own"
+        )
+    same = len(asked) == len(queries) and bool(
+        ((asked.frame == queries.frame) & ((asked.xy - queries.xy).norm(dim=1) < 0.5)).all()
+    )
+    if not same:
+        raise QueryError(
+            f"{request.truth}: its query points are not the ones to track, in the same order; "
+            "give this file itself as --queries, or drop --gt"
+        )
+    return truth
+
+
+def read_foreground_of(request: TrackRequest, video: Video, config: Config) -> Tensor | None:
+    """The masks a request gives, at the working size.
+
+    Raises:
+        VideoError, QueryError: If they do not go with the video.
+    """
+    if request.foreground is None:
+        return None
+    size = working_size(video.size, config.working_size)
+    return read_foreground(request.foreground, video, size, request.first_frames)

@@ -1,0 +1,128 @@
+"""The arguments of ``t4g track``, which is run_tracker.py, and the files that it writes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t4g_tracker.choices import QueryMode
+from t4g_tracker.commands.arguments import (
+    PointsRequest,
+    RunRequest,
+    add_common_arguments,
+    add_point_arguments,
+    check_points,
+)
+
+if TYPE_CHECKING:
+    from t4g_tracker.datatypes import QueryPoints, Tracks
+    from t4g_tracker.pipeline import Fitted
+    from t4g_tracker.results import Result
+
+
+@dataclass(frozen=True)
+class TrackRequest(RunRequest, PointsRequest):
+    """What the user asked ``t4g track`` for."""
+
+    foreground: Path | None
+    out: Path | None
+
+
+def parse_track(argv: list[str] | None) -> TrackRequest:
+    """Read the arguments of ``run_tracker.py``; exits with code 2 on wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="t4g track" if Path(sys.argv[0]).stem == "t4g" else "run_tracker.py",
+        description="Track points through a video, before and after their query frame. Fits a residual "
+        "adapter to the video first; asking again about the same video answers in seconds.",
+        epilog="More: --davis ROOT --help (a whole DAVIS folder), t4g bench --help (accuracy on annotated "
+        "clips), t4g compare-features --help.",
+    )
+    add_point_arguments(parser)
+    parser.add_argument(
+        "--foreground",
+        type=Path,
+        help="folder of one mask image per frame: half of the training pairs come from inside",
+    )
+    parser.add_argument("--out", type=Path, help="folder for results (default outputs/<clip>)")
+    add_common_arguments(parser)
+    request = TrackRequest(**vars(parser.parse_args(argv)))
+    check_points(parser, request)
+    return request
+
+
+def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
+    """Tracks of the finished tracker; before them, where pictures want them, those of every snapshot.
+
+    Snapshots are tracked by matching alone, so that they show the features and nothing else.
+    """
+    from t4g_tracker.results import Result
+
+    config, run = fitted.config, fitted.run
+    steps = sorted(fitted.adaptation.snapshots) if config.outputs.progress else []
+    if not config.tracking.path and not steps:
+        steps = [fitted.adaptation.last_step]
+    if config.tracking.path:
+        fitted.stages.flow.value  # noqa: B018  # read or computed here, apart from tracking
+    results: list[Result] = []
+    frames = fitted.clip.video.frame_count
+    total = (len(steps) + config.tracking.path) * frames
+    with run.log.stage("tracking"), run.bar("tracking", "frame") as report:
+
+        def advance(done: int, _: int) -> None:
+            report(len(results) * frames + done, total)
+
+        for step in steps:
+            label = f"step {step}" if step else "frozen features"
+            results.append(Result(label, fitted.match(queries, step, advance), step=step))
+        if config.tracking.path:
+            finished = fitted.track(queries, advance)
+            results.append(Result("finished tracker", finished, step=fitted.adaptation.last_step))
+    return results
+
+
+def write_everything(
+    fitted: Fitted,
+    queries: QueryPoints,
+    results: list[Result],
+    truth: Tracks | None,
+    folder: Path,
+    arguments: dict[str, Any],
+    mode: QueryMode = "strided",
+) -> list[Result]:
+    """Write every file of a run.
+
+    Args:
+        fitted: Video, settings and history.
+        queries: N query points.
+        results: From ``track_states``; the last is the run's.
+        truth: True tracks of the same points, or None.
+        folder: Where to; must exist.
+        arguments: Of the command, for the record.
+        mode: Which frames count where the truth is known.
+
+    Returns:
+        The results, with their measures where the truth is known.
+    """
+    from t4g_tracker.config import as_dict
+    from t4g_tracker.results import score_results
+    from t4g_tracker.run_files import write_results, write_run
+
+    video, config, run, adaptation = fitted.clip.video, fitted.config, fitted.run, fitted.adaptation
+    if truth is not None:
+        results = score_results(results, truth, queries, video, mode)
+    with run.log.stage("outputs"), run.bar("outputs", "file") as report:
+        write_results(folder, video, queries, results, adaptation.history, truth, config.outputs, report)
+    write_run(
+        folder,
+        arguments=arguments,
+        settings=as_dict(config),
+        stages=run.log.stages,
+        results=results,
+        seed=run.seed,
+        device=run.device,
+        seconds_per_step=adaptation.seconds_per_step,
+    )
+    return results

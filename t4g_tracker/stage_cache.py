@@ -1,0 +1,184 @@
+"""Stages whose keys cannot be forgotten: a stage sees nothing but what its key is made of.
+
+A stage is a plain function of settings, inputs and facts. Its key is made of the same three, so whatever
+could change its value changes its key, and the key of every stage after it. Keys are known at once; values
+are computed, or read from the cache, when they are first needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from t4g_tracker.cache import Cache, make_key, pack, unpack
+from t4g_tracker.stage_log import Bar, StageLog, no_bar
+
+Value = TypeVar("Value")
+Stop = Callable[[], AbstractContextManager[Callable[[], bool]]]
+
+
+def never() -> AbstractContextManager[Callable[[], bool]]:
+    """A ``Stop`` that never asks a stage to stop."""
+    return nullcontext(lambda: False)
+
+
+class Node(Generic[Value]):
+    """A value and a key that differs wherever the value would.
+
+    Args:
+        key: Known at once.
+        compute: Gives the value; called once, when it is first needed.
+        cached: Whether the value was in the cache when the key was made.
+    """
+
+    def __init__(self, key: str, compute: Callable[[], Value], cached: bool = False) -> None:
+        self.key, self.cached = key, cached
+        self._compute: Callable[[], Value] | None = compute
+        self._value: Value | None = None
+
+    @property
+    def value(self) -> Value:
+        if self._compute is not None:
+            self._value, self._compute = self._compute(), None  # lets go of what it was computed from
+        return self._value  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a long stage saves its state, to resume after an interruption."""
+
+    cache: Cache | None
+    key: str
+
+    def load(self) -> Any | None:
+        return None if self.cache is None else self.cache.load("checkpoint", self.key)
+
+    def save(self, state: Any) -> None:
+        if self.cache is not None:
+            self.cache.save("checkpoint", self.key, state)
+
+    def remove(self) -> None:
+        if self.cache is not None:
+            self.cache.remove("checkpoint", self.key)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What a running stage may use that does not change its value."""
+
+    report: Callable[..., None]  # (done, in all) and perhaps a note
+    stop: Callable[[], bool]  # True asks a long stage to save its state and end
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a video is worked on.
+
+    ``cache`` None caches nothing. ``stop`` is entered around long stages and yields what they ask
+    between steps.
+    """
+
+    device: torch.device
+    seed: int = 0
+    cache: Cache | None = None
+    bar: Bar = no_bar
+    stop: Stop = never
+    log: StageLog = field(default_factory=StageLog)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Makes the stages of one video."""
+
+    run: Run
+    cache: Cache | None  # the part of the run's cache that belongs to the video
+
+    def stage(
+        self,
+        name: str,
+        kind: type[Value],
+        compute: Callable[..., Value],
+        *,
+        settings: Any,
+        inputs: dict[str, Node[Any]],
+        weights: str = "",
+        unit: str = "step",
+        seconds: Callable[[Value], float] | None = None,
+        **facts: Any,
+    ) -> Node[Value]:
+        """One stage.
+
+        Args:
+            name: For the cache, the log and the progress bar.
+            kind: A dataclass of tensors and plain values.
+            compute: Called as ``compute(settings, controls, **inputs, **facts)``, with the inputs' values.
+                A module's function, not a closure, so that it can use nothing else.
+            settings: A dataclass, or a tuple of them: those that matter to this stage, no others.
+            inputs: By the names of ``compute``'s parameters.
+            weights: Identity of the model files that it reads.
+            unit: Of its progress.
+            seconds: What it took in all, where that is more than this call, for the record.
+            facts: Further arguments of ``compute``: seed, device, sizes.
+        """
+        key = make_key(
+            stage=name,
+            settings=_plain(settings),
+            inputs={name: node.key for name, node in inputs.items()},
+            weights=weights,
+            facts={name: _plain(fact) for name, fact in facts.items()},
+        )
+
+        def value() -> Value:
+            found = self._cached(name, key, kind)
+            if found is not None:
+                return found
+            given = {name: node.value for name, node in inputs.items()}  # stages before this one run here
+            log = self.run.log
+            with log.stage(name), self.run.bar(name, unit) as report, self.run.stop() as stop:
+                checkpoint = Checkpoint(self.cache, key)
+                begin = time.perf_counter()
+                result = compute(settings, Controls(report, stop, checkpoint), **given, **facts)
+                spent = time.perf_counter() - begin if seconds is None else seconds(result)
+                if self.cache is not None:
+                    self.cache.save(name, key, pack(result), spent)
+                checkpoint.remove()
+            return result
+
+        return Node(key, value, self.cache is not None and self.cache.has(name, key))
+
+    def _cached(self, name: str, key: str, kind: type[Value]) -> Value | None:
+        """What an earlier run cached of a stage, or None."""
+        if self.cache is None:
+            return None
+        if not self.cache.has(name, key):
+            self.cache.remove(name, key)  # from before --fresh: a run that resumes must not find it
+            return None
+        with self.run.log.stage(name):
+            entry = self.cache.load_timed(name, key)
+            if entry is None:
+                return None
+            self.run.log.cached[name] = entry[1]
+            return unpack(kind, entry[0])
+
+
+def derived(compute: Callable[..., Value], node: Node[Any], **facts: Any) -> Node[Value]:
+    """A value so cheap to compute that it is not cached."""
+    key = make_key(derived=compute.__name__, input=node.key, facts={k: _plain(v) for k, v in facts.items()})
+    return Node(key, lambda: compute(node.value, **facts))
+
+
+def _plain(value: Any) -> Any:
+    """Settings and facts as JSON has them; of a device the type, since one GPU computes as another."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, torch.device):
+        return value.type
+    if isinstance(value, tuple | list):
+        return [_plain(entry) for entry in value]
+    return value

@@ -1,0 +1,164 @@
+"""Tracks on disk: ``tracks.npz``, which is read back, and ``tracks.csv``."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from t4g_tracker.coordinates import Size
+from t4g_tracker.datatypes import QueryPoints, Tracks
+from t4g_tracker.errors import DAMAGED_ARRAYS, QueryError
+from t4g_tracker.files import atomic_write
+
+ARRAYS = ("tracks", "visibility", "confidence", "queries", "names", "size", "fps")
+
+
+def write_tracks_npz(
+    path: str | Path, tracks: Tracks, queries: QueryPoints, video_size: Size, fps: float
+) -> None:
+    """Write tracks with all that is needed to read them without the video.
+
+    The arrays are ``tracks`` (N, T, 2) float32, ``visibility`` (N, T) bool, ``confidence``
+    (N, T) float32, ``queries`` (N, 3) float32 as frame, x, y, ``names`` (N,), ``size``
+    (H, W) and ``fps``. The same tracks make the same file, byte for byte.
+
+    Args:
+        path: The npz file.
+        tracks: Positions in original pixels.
+        queries: The N query points, in the same order.
+        video_size: (H, W) in original pixels.
+        fps: Frames a second.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    frame_xy = torch.cat([queries.frame[:, None].to(torch.float32), queries.xy.to(torch.float32)], dim=1)
+    arrays: dict[str, Any] = {
+        "tracks": tracks.xy.cpu().numpy().astype(np.float32),
+        "visibility": tracks.visibility.cpu().numpy().astype(bool),
+        "confidence": tracks.confidence.cpu().numpy().astype(np.float32),
+        "queries": frame_xy.cpu().numpy(),
+        "names": np.array(queries.names, dtype=np.str_),
+        "size": np.array(video_size, dtype=np.int64),
+        "fps": np.array(fps, dtype=np.float64),
+    }
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def read_tracks_npz(path: str | Path) -> tuple[Tracks, QueryPoints, Size, float]:
+    """Read a file of ``write_tracks_npz``: results, or the true tracks to compare with.
+
+    Args:
+        path: The npz file. Pickled objects in it are refused.
+
+    Returns:
+        Tracks and query points in original pixels, (H, W) of their video, and its fps.
+
+    Raises:
+        QueryError: If the file is missing or damaged, if it lacks an array, or one has the
+            wrong shape or type.
+    """
+    arrays = _load_arrays(Path(path))
+    try:
+        return _checked(arrays)
+    except QueryError as error:
+        raise QueryError(f"{path}: {error}") from None
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in ARRAYS if name in stored}
+    except FileNotFoundError as error:
+        raise QueryError(f"{path}: no such file; give a tracks.npz") from error
+    except IsADirectoryError as error:
+        raise QueryError(f"{path}: is a folder; give the tracks.npz in it") from error
+    except DAMAGED_ARRAYS as error:
+        raise QueryError(f"{path}: is not a readable npz of plain arrays; write it anew") from error
+    missing = [name for name in ARRAYS if name not in arrays]
+    if missing:
+        raise QueryError(
+            f"{path}: lacks the array {', '.join(missing)}; a tracks.npz holds {', '.join(ARRAYS)}"
+        )
+    return arrays
+
+
+def _checked(arrays: Mapping[str, np.ndarray]) -> tuple[Tracks, QueryPoints, Size, float]:
+    """The arrays as our types, or what is wrong with them."""
+    tracks = arrays["tracks"]
+    if tracks.ndim != 3 or tracks.shape[2] != 2:
+        raise QueryError(f"tracks must be (points, frames, 2), got {tracks.shape}")
+    count, frames = tracks.shape[:2]
+    shapes = {
+        "visibility": (count, frames),
+        "confidence": (count, frames),
+        "queries": (count, 3),
+        "names": (count,),
+        "size": (2,),
+        "fps": (),
+    }
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise QueryError(
+                f"{name} must be {shape} to go with tracks {tracks.shape}, got {arrays[name].shape}"
+            )
+    if arrays["visibility"].dtype != bool:
+        raise QueryError(f"visibility must be bool, got {arrays['visibility'].dtype}; write True where seen")
+    for name in ("tracks", "confidence", "queries", "size", "fps"):
+        if arrays[name].dtype.kind not in "fiu":
+            raise QueryError(f"{name} must hold numbers, got {arrays[name].dtype}")
+    if not np.isfinite(tracks[arrays["visibility"]]).all():
+        raise QueryError(
+            "tracks holds positions that are not finite where visibility is true; mark them hidden"
+        )
+    frame = arrays["queries"][:, 0]
+    outside = (frame != np.floor(frame)) | (frame < 0) | (frame >= frames)
+    if outside.any():
+        first = int(outside.argmax())
+        raise QueryError(
+            f"query point {first} asks for frame {frame[first]:g}, "
+            f"but tracks has {frames} frames (0-{frames - 1})"
+        )
+    found = Tracks(*(torch.from_numpy(arrays[name].astype(kind)) for name, kind in _TRACK_TYPES))
+    queries = QueryPoints(
+        torch.from_numpy(frame.astype(np.int64)),
+        torch.from_numpy(arrays["queries"][:, 1:].astype(np.float32)),
+        tuple(str(name) for name in arrays["names"]),
+    )
+    height, width = (int(side) for side in arrays["size"])
+    return found, queries, (height, width), float(arrays["fps"])
+
+
+_TRACK_TYPES = (("tracks", np.float32), ("visibility", np.bool_), ("confidence", np.float32))
+
+
+def write_tracks_csv(path: str | Path, tracks: Tracks, queries: QueryPoints) -> None:
+    """Write tracks as a table: name, point, frame, x, y, visible, confidence.
+
+    One row per point and frame, points in the order of ``queries``. x and y are original
+    pixels with 3 decimals, visible is 1 or 0, confidence has 3 decimals.
+
+    Args:
+        path: The CSV file, UTF-8.
+        tracks: N points in T frames.
+        queries: Gives the names.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    xy, visible, confidence = (
+        values.tolist() for values in (tracks.xy, tracks.visibility.int(), tracks.confidence)
+    )
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["name", "point", "frame", "x", "y", "visible", "confidence"])
+        for point, name in enumerate(queries.names):
+            for frame, (x, y) in enumerate(xy[point]):
+                seen, sure = visible[point][frame], confidence[point][frame]
+                table.writerow([name, point, frame, f"{x:.3f}", f"{y:.3f}", seen, f"{sure:.3f}"])

@@ -1,0 +1,73 @@
+"""What one step does to the weights: learning rate, gradient, moving average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+
+def one_cycle(progress: float, warm_up: float) -> float:
+    """Factor on the learning rate: up along a line, down along half a cosine.
+
+    Args:
+        progress: Share of the training that is done, 0..1.
+        warm_up: Share in which it rises, from a twenty-fifth.
+
+    Returns:
+        Factor in 0..1.
+
+    Source: Smith and Topin, Super-Convergence, arXiv:1708.07120.
+    """
+    if progress < warm_up:
+        return 0.04 + 0.96 * progress / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
+
+
+def optimise(
+    accelerator: Accelerator, model: nn.Module, optimiser: Any, batch: Any, clip_norm: float
+) -> tuple[dict[str, float], bool]:
+    """Take one step of the optimiser, unless the gradient is not finite; then nothing changes.
+
+    Args:
+        accelerator: Prepared the model and the optimiser.
+        model: Returns a dict of scalar losses for a batch; "loss" is minimised.
+        optimiser: Of the model's weights.
+        batch: On the model's device.
+        clip_norm: Largest norm of the gradient over all weights.
+
+    Returns:
+        The losses, and whether the gradient was finite.
+    """
+    model.train()
+    statistics = [buffer.clone() for buffer in model.buffers()]  # of batch norms, which a forward pass moves
+    with accelerator.autocast():
+        losses: dict[str, Tensor] = model(batch)
+    accelerator.backward(losses["loss"])
+    finite = math.isfinite(float(accelerator.clip_grad_norm_(model.parameters(), clip_norm)))
+    if finite:
+        optimiser.step()
+    else:
+        for buffer, before in zip(model.buffers(), statistics, strict=True):
+            buffer.copy_(before)
+    optimiser.zero_grad(set_to_none=True)
+    return {name: float(value.detach()) for name, value in losses.items()}, finite
+
+
+def moving_average(decay: float) -> Callable[..., None]:
+    """A moving average for ``AveragedModel`` that follows closely at first and slowly later."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value.to(average.dtype), share)
+            else:
+                average.copy_(value)
+
+    return update

@@ -1,0 +1,124 @@
+"""The door for arrays: taken as they are meant, or refused with the line that settles it."""
+
+import numpy as np
+import pytest
+import torch
+
+from t4g_tracker.arrays import as_masks, as_queries, as_video
+from t4g_tracker.datatypes import QueryPoints
+from t4g_tracker.errors import QueryError, VideoError
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (4, 20, 30, 3), dtype=np.uint8)
+TENSOR = torch.from_numpy(FRAMES).permute(0, 3, 1, 2)
+VIDEO = as_video(FRAMES)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        FRAMES,
+        FRAMES.tolist(),
+        FRAMES.astype(np.float64),
+        FRAMES.astype(np.int64),
+        TENSOR,
+        TENSOR[None],
+        TENSOR[None].float(),  # as CoTracker's demo holds it
+        torch.from_numpy(FRAMES),
+    ],
+    ids=["uint8", "lists", "float", "int", "tensor", "batch of one", "float tensor", "channels last"],
+)
+def test_every_way_to_hold_the_same_frames_gives_the_same_video(given):
+    video = as_video(given)
+    assert video.frames.dtype == np.uint8
+    assert np.array_equal(video.frames, FRAMES)
+    assert (video.frame_count, video.size) == (4, (20, 30))
+
+
+def test_frames_in_memory_are_not_copied():
+    assert as_video(FRAMES).frames is FRAMES
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (FRAMES.transpose(0, 3, 1, 2), r"\(4, 3, 20, 30\); these look channels-first: give frames.transpose"),
+        (FRAMES[..., :1].repeat(4, 3), "alpha channel: give frames"),
+        (FRAMES[..., 0], "these look grey: give np.repeat"),
+        (FRAMES[None], "one video at a time"),
+        (TENSOR[None].repeat(2, 1, 1, 1, 1), "holds 2 videos"),
+        (TENSOR[:, :2], r"must be \(T, 3, H, W\)"),
+        ((FRAMES / 255).astype(np.float32), r"got float32 in 0\.\.1; if 1 is white, give \(frames \* 255\)"),
+        (TENSOR.float() / 127.5 - 1, r"got float32 in -1\.\.1; bring it to 0\.\.255"),
+        (FRAMES.astype(np.uint16) * 257, r"got uint16 in 0\.\.65535"),
+        (np.where(FRAMES == 3, np.nan, FRAMES), "not finite"),
+        (FRAMES > 100, "must be uint8, got bool"),
+        (FRAMES[:1], "has 1 frame; tracking needs at least 2"),
+        (FRAMES[:, :8], "frames of 30x8 are too small"),
+    ],
+)  # fmt: skip
+def test_frames_of_another_kind_are_refused_and_the_remedy_is_named(given, said):
+    with pytest.raises(VideoError, match=said) as caught:
+        as_video(given)
+    assert str(caught.value).startswith("frames: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_points_are_frame_x_y_or_lie_in_frame_0():
+    rows = [[3, 10.5, 2], [0, 29.4, 19]]
+    for given in (rows, np.array(rows), torch.tensor(rows), torch.tensor(rows)[None]):
+        found = as_queries(given, VIDEO)
+        assert found.frame.tolist() == [3, 0]
+        torch.testing.assert_close(found.xy, torch.tensor([[10.5, 2.0], [29.4, 19.0]]))
+    assert found.names == ("point-0", "point-1")
+    assert as_queries([[10.5, 2]], VIDEO).frame.tolist() == [0]
+    assert as_queries(found, VIDEO) is found
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([[0, 0.5, 0.5], [0, 0.25, 1]], "if they are fractions, multiply x by 30 and y by 20"),
+        ([[4, 1, 1]], "query point 0 asks for frame 4, but frames has 4 frames"),
+        ([[0, 5, 5], [0, 30, 5]], "query point 1 is at x = 30, y = 5, outside frames"),
+        ([[0.5, 5, 5]], "frame must be a whole number, got 0.5"),
+        ([[0, float("nan"), 5]], "x must be a finite number"),
+        ([[0, 1, 2, 3]], r"must be \(N, 3\) frame, x, y or \(N, 2\)"),
+        ([], r"must be \(N, 3\)"),
+        ([["a", "b"]], "must be numbers"),
+        ([[1, 2], [1, 2, 3]], "must be numbers, each row"),
+    ],
+)
+def test_points_that_cannot_be_meant_are_refused(given, said):
+    with pytest.raises(QueryError, match=said):
+        as_queries(given, VIDEO)
+
+
+def test_query_points_outside_the_video_are_refused_too():
+    points = QueryPoints(torch.tensor([9]), torch.tensor([[1.0, 2.0]]), ("nose",))
+    with pytest.raises(QueryError, match="asks for frame 9"):
+        as_queries(points, VIDEO)
+
+
+def test_a_point_in_the_corner_pixel_is_a_point():
+    assert as_queries([[0, 0, 0], [0, 1, 1]], VIDEO).xy.tolist() == [[0, 0], [1, 1]]
+
+
+def test_masks_come_to_the_working_size():
+    mask = np.zeros((4, 20, 30), dtype=bool)
+    mask[1, :10, 15:] = True
+    found = as_masks(mask, VIDEO, (40, 60))
+    assert found.sum(dim=(1, 2)).tolist() == [0, 20 * 30, 0, 0]
+    assert found[1, :20, 30:].all()
+    assert torch.equal(as_masks(torch.from_numpy(mask).int() * 255, VIDEO, (40, 60)), found)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.ones((3, 20, 30)), r"must be \(4, 20, 30\), one for each frame, got \(3, 20, 30\)"),
+        (np.zeros((4, 20, 30)), "nothing inside"),
+    ],
+)
+def test_masks_that_do_not_go_with_the_video_are_refused(given, said):
+    with pytest.raises(QueryError, match=said):
+        as_masks(given, VIDEO, (40, 60))

@@ -1,0 +1,233 @@
+"""A changed setting is never answered from the cache, and one that does not matter throws nothing away."""
+
+import dataclasses
+import inspect
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+
+from t4g_tracker import hardware, pipeline
+from t4g_tracker.choices import Extractor
+from t4g_tracker.config import as_dict, read_settings
+from t4g_tracker.pipeline import Config, fit_clip, open_clip, plan
+from t4g_tracker.stage_cache import Run
+from t4g_tracker.stage_log import StageLog
+
+CPU = torch.device("cpu")
+STAGES = ("features", "flow", "trajectories", "adaptation")
+
+# The stages whose values depend on a setting, by its longest prefix here; () are read after the last stage.
+DEPENDS = {
+    "working_size": ("features", "trajectories", "adaptation"),
+    "features": ("features", "adaptation"),
+    "flow": ("flow", "trajectories", "adaptation"),
+    "trajectories": ("trajectories", "adaptation"),
+    "matching": ("adaptation",),
+    "adaptation": ("adaptation",),
+    "tracking": (),
+    "visibility": (),
+    "outputs": (),
+}
+OTHER_TEXT = {"features.zeroscope.model": "a/b", "features.dinov2.model": "a/b", "flow.weights": __file__}
+OTHER_NUMBER = {
+    "working_size.pixels": 64 * 64 * 4,
+    "working_size.multiple": 32,
+    "features.patch.window_px": 18,
+    "features.patch.stride_px": 4,
+    "flow.pixels": 128 * 128,
+    "flow.raft_scale": 0.5,
+    "adaptation.width": 32,
+    "adaptation.frames_per_step": 3,
+    "adaptation.held_out": 0.1,
+    "visibility.similarity_threshold": 0.4,
+    "outputs.dim": 0.3,
+}
+
+
+def leaves(settings, prefix=""):
+    """(dotted name, value, type) of every setting."""
+    hints = get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value, name = getattr(settings, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{name}.")
+        else:
+            yield name, value, hints[field.name]
+
+
+def another(name, value, hint):
+    """Assignments that give the setting another valid value."""
+    if name in ("working_size.height", "working_size.width"):
+        return ["working_size.height=64", "working_size.width=192"]
+    if name in OTHER_TEXT:
+        return [f"{name}={OTHER_TEXT[name]}"]
+    if isinstance(value, bool):
+        return [f"{name}={str(not value).lower()}"]
+    if isinstance(value, str) and get_args(hint):
+        options = [option for option in get_args(hint) if option != value]
+        return [f"{name}={options[-1]}"]
+    if isinstance(value, str):
+        return [f"{name}=some/other/model"]
+    if isinstance(value, tuple):
+        return [f"{name}=[3]"]
+    return [f"{name}={OTHER_NUMBER.get(name, value * 2 if value else 1)}"]
+
+
+@pytest.fixture(scope="module")
+def clip(slide):
+    return slide(6, (64, 96))
+
+
+@pytest.fixture(autouse=True)
+def weights_are_there(monkeypatch):
+    """Models that are not on this machine count as found: keys are about settings."""
+    monkeypatch.setattr(pipeline, "check_features", lambda config: "weights")
+
+
+def keys(clip, *assignments, seed=0, foreground=None, device=CPU):
+    config = read_settings(Config(), None, ["adaptation.snapshots=[5]", *assignments])
+    stages = plan(open_clip(clip.video, config, foreground), config, Run(device=device, seed=seed))
+    return {name: getattr(stages, name).key for name in STAGES}
+
+
+def changed(before, after):
+    return {name for name in STAGES if before[name] != after[name]}
+
+
+def base_for(name):
+    """Settings under which the one in question matters."""
+    group = name.split(".")
+    if name.startswith("features.") and group[1] in ("diffusion", "zeroscope", "dinov2"):
+        extractor = {"diffusion": "track4gen"}.get(group[1], group[1])
+        return [f"features.extractor={extractor}"]
+    if name in ("flow.weights", "flow.updates", "flow.raft_scale", "flow.refine"):
+        return ["flow.method=raft-small", "features.extractor=patch"]
+    return ["flow.method=dis", "features.extractor=patch"]
+
+
+@pytest.mark.parametrize(("name", "value", "hint"), list(leaves(Config())), ids=lambda part: str(part)[:60])
+def test_a_changed_setting_changes_the_keys_of_all_that_depends_on_it_and_no_others(clip, name, value, hint):
+    base = base_for(name)
+    before, after = keys(clip, *base), keys(clip, *base, *another(name, value, hint))
+    wanted = set(DEPENDS[name.split(".")[0]])
+    if name == "working_size.multiple":  # 64x96 is then worked on at another size
+        assert open_clip(clip.video, read_settings(Config(), None, base)).size != (
+            open_clip(clip.video, read_settings(Config(), None, [*base, f"{name}=32"])).size
+        )
+    if name == "flow.pixels":  # the frames are smaller than that before and after
+        wanted = set()
+    assert changed(before, after) == wanted
+
+
+def test_larger_frames_are_brought_down_by_flow_pixels(slide):
+    large = slide(3, (192, 256))
+    before, after = (
+        keys(large, "features.extractor=patch"),
+        keys(large, "features.extractor=patch", "flow.pixels=20000"),
+    )
+    assert changed(before, after) == {"flow", "trajectories", "adaptation"}
+
+
+@pytest.mark.parametrize("extractor", get_args(Extractor))
+def test_settings_of_other_extractors_do_not_matter(clip, extractor):
+    mine = {"patch": "patch", "zeroscope": "zeroscope", "dinov2": "dinov2"}.get(extractor, "diffusion")
+    base = [f"features.extractor={extractor}"]
+    before = keys(clip, *base)
+    for name, value, hint in leaves(Config().features, "features."):
+        if name == "features.extractor":
+            continue
+        found = changed(before, keys(clip, *base, *another(name, value, hint)))
+        assert bool(found) == (name.split(".")[1] == mine), name
+
+
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        (["flow.method=dis"], "flow.updates=3"),
+        (["flow.method=dis"], "flow.raft_scale=0.5"),
+        (["flow.method=raft-small"], "flow.finest_scale=1"),
+        (["adaptation.adapter=delta-cnn"], "adaptation.width=32"),
+        (["adaptation.steps=4"], "adaptation.snapshots=[5, 100]"),
+        (["adaptation.steps=0"], "adaptation.learning_rate=0.5"),
+        (["adaptation.steps=0"], "matching.temperature=0.5"),
+    ],
+)
+def test_a_setting_that_another_one_switches_off_does_not_matter(clip, base, change):
+    base = ["features.extractor=patch", *base]
+    assert keys(clip, *base) == keys(clip, *base, change)
+
+
+def test_without_steps_neither_flow_nor_trajectories_matter(clip):
+    base = ["features.extractor=patch", "adaptation.steps=0"]
+    after = keys(clip, *base, "flow.finest_scale=1", "trajectories.spacing_px=8")
+    assert changed(keys(clip, *base), after) == {"flow", "trajectories"}
+
+
+def test_seed_masks_and_device_change_what_depends_on_them(clip):
+    base = ["features.extractor=patch", "flow.method=dis", "adaptation.precision=float32"]
+    before = keys(clip, *base)
+    assert changed(before, keys(clip, *base, seed=1)) == {"features", "adaptation"}
+    config = read_settings(Config(), None, base)
+    size = open_clip(clip.video, config).size
+    left, right = torch.zeros(6, *size, dtype=torch.bool), torch.zeros(6, *size, dtype=torch.bool)
+    left[..., :40], right[..., 40:] = True, True
+    masked = keys(clip, *base, foreground=left)
+    assert changed(before, masked) == {"adaptation"}
+    assert changed(masked, keys(clip, *base, foreground=right)) == {"adaptation"}
+    assert changed(before, keys(clip, *base, device=torch.device("cuda"))) == set(STAGES)
+
+
+def test_number_formats_are_told_apart(clip, monkeypatch):
+    base = ["features.extractor=dinov2", "flow.method=dis"]
+    found = []
+    for fast in (False, True):
+        monkeypatch.setattr(hardware, "_cpu_has_bf16", lambda fast=fast: fast)
+        found.append(keys(clip, *base))
+    assert changed(*found) == {"features", "adaptation"}
+    same = keys(clip, *base, "adaptation.precision=bfloat16")
+    assert same == found[1]  # what auto stands for, by its name
+
+
+def test_other_weights_change_the_keys(clip, monkeypatch, tmp_path):
+    before = keys(clip)
+    monkeypatch.setattr(pipeline, "check_features", lambda config: "others")
+    assert changed(before, keys(clip)) == {"features", "adaptation"}
+    weights = tmp_path / "raft.pth"
+    weights.write_bytes(b"one")
+    raft = ["flow.method=raft-small", f"flow.weights={weights}"]
+    before = keys(clip, *raft)
+    weights.write_bytes(b"other")
+    assert changed(before, keys(clip, *raft)) == {"flow", "trajectories", "adaptation"}
+
+
+def test_another_video_changes_every_key(clip, slide):
+    assert changed(keys(clip), keys(slide(6, (64, 96), velocity=(1.0, 0.0)))) == set(STAGES)
+
+
+@pytest.mark.parametrize("compute", ["_extract", "_neighbour_flow", "_chain", "_fit_adapter"])
+def test_a_stage_sees_nothing_that_its_key_is_not_made_of(compute):
+    function = getattr(pipeline, compute)
+    assert inspect.getclosurevars(function).nonlocals == {}
+    mutable = {
+        name: value
+        for name, value in inspect.getclosurevars(function).globals.items()
+        if not callable(value) and not inspect.ismodule(value) and name != "log"
+    }
+    assert mutable == {}
+
+
+def test_what_is_cached_answers_the_same_settings_and_no_others(clip, tmp_path, tiny_settings):
+    def cached(*more):
+        config = read_settings(Config(), None, [*tiny_settings, "adaptation.steps=2", *more])
+        from t4g_tracker.cache import Cache
+
+        run = Run(device=CPU, cache=Cache(tmp_path), log=StageLog())
+        fit_clip(open_clip(clip.video, config), config, run)
+        return set(run.log.cached)
+
+    assert cached() == set()
+    assert cached() == {"features", "adaptation"}
+    assert cached("trajectories.spacing_px=8") == {"features", "flow"}
+    assert cached("visibility.cycle_threshold_px=3.0") == {"features", "adaptation"}
+    assert as_dict(Config())["adaptation"]["steps"] == 2000  # defaults are untouched
