@@ -12,13 +12,13 @@ from t4g_tracker.commands.arguments import add_assignments, add_device
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.tables import Table, markdown_line, rounded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from t4g_tracker.flow.estimator import FlowEstimator
+    from t4g_tracker.flow.settings import FlowConfig
     from t4g_tracker.synthetic.clips import FlowPair
 
 HEADER = ("flow", "mean", "median", "within 1 px", "mean where seen", "ms a flow")
@@ -124,6 +124,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _methods(assignments: list[str]) -> dict[str, FlowConfig]:
     """What to measure, by name: DIS, the bundled RAFT, and the settings of ``--set``."""
+    from t4g_tracker.flow.settings import FlowConfig
+
     methods = {
         "DIS, medium preset": FlowConfig(method="dis", finest_scale=1),
         "DIS at full size": FlowConfig(method="dis"),
