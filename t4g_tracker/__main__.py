@@ -18,6 +18,8 @@ COMMANDS = {  # each is a module of commands/ with a ``main``, but for track, wh
     "weights": "list the models to choose from, and fetch them",
     "train-autoencoder": "train the mini model's autoencoder on synthetic clips",
     "train-track4gen": "train a video diffusion model whose features match points",
+    "fit-readout": "fit a trained UNet's last convolution anew for denoising",
+    "paint-strip": "paint what a video diffusion model makes of a video",
     "train-flow": "train a small optical flow network on synthetic pairs of frames",
     "bench-flow": "measure optical flow on held-out synthetic pairs",
     "make-synthetic-val": "write a benchmark of synthetic clips",

@@ -1,4 +1,4 @@
-"""Random numbers told apart by words: no two uses of one seed share them."""
+"""Random generators derived from words, so that no two uses of one seed share random numbers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import torch
 
 
 def generator_for(words: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """The generator that some words stand for, such as "train 0 17"; others for other words."""
+    """The generator that belongs to ``words``, such as "train 0 17"; different words give different ones."""
     digest = hashlib.sha256(words.encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -16,14 +16,13 @@ from tiny_datasets import SIZE, annotations, badja_tree, davis_tree, tapvid_dict
 
 from t4g_tracker.__main__ import main as t4g
 from t4g_tracker.bundled import RAFT_MINI
-from t4g_tracker.commands import make_synthetic_val as make_val
-from t4g_tracker.commands.train_flow import save_raft
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.errors import DatasetError
-from t4g_tracker.training.flow.objective import new_raft
+from t4g_tracker.synthetic import settings as synthetic_settings
+from t4g_tracker.training.flow.objective import new_raft, save_raft
 from t4g_tracker.video import read_video
 
-TINY_VAL = make_val.ValConfig(clips=2, frames=4, size=(64, 96), points=16)
+TINY_VAL = synthetic_settings.ValConfig(clips=2, frames=4, size=(64, 96), points=16)
 
 
 def annotate(root, clip, queries, name, **changes):
@@ -311,7 +310,7 @@ def test_a_data_set_that_is_not_there_is_one_line_and_no_table(data, tmp_path, c
 
 
 def test_synthetic_val_is_made_once(run_bench, tmp_path, monkeypatch):
-    monkeypatch.setattr(make_val, "ValConfig", lambda: TINY_VAL)
+    monkeypatch.setattr(synthetic_settings, "ValConfig", lambda: TINY_VAL)
     only = ("--dataset", "synthetic-val", "--clips", "synthetic-01", "--workers", 1)
     assert run_bench(tmp_path / "out", *only) == 0
     (kept,) = (tmp_path / "cache" / "synthetic-val").rglob("synthetic-01.npz")

@@ -133,8 +133,9 @@ def synthetic_val(folder: Path) -> Path:
         OutputError: If it cannot be written.
         TrackerError: If it has to be made and scikit-image is not installed.
     """
-    from t4g_tracker.commands.make_synthetic_val import ValConfig, make_val
+    from t4g_tracker.synthetic.benchmark import make_val
     from t4g_tracker.synthetic.clips import CLIPS_VERSION
+    from t4g_tracker.synthetic.settings import ValConfig
 
     config = ValConfig()
     folder = folder / f"v{CLIPS_VERSION}"

@@ -1,4 +1,4 @@
-"""``t4g bench-flow``: optical flow measured on synthetic pairs that no training has seen."""
+"""``t4g bench-flow``: measure optical flow on synthetic pairs that no training has seen."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from t4g_tracker.commands.arguments import add_assignments, add_device
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.tables import Table, markdown_line, rounded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from t4g_tracker.flow.estimator import FlowEstimator
+    from t4g_tracker.flow.settings import FlowConfig
     from t4g_tracker.synthetic.clips import FlowPair
 
 HEADER = ("flow", "mean", "median", "within 1 px", "mean where seen", "ms a flow")
@@ -80,12 +80,12 @@ def _share(which: Tensor) -> float:
     return float(which.float().mean())
 
 
-def bench_flow(argv: list[str] | None = None) -> int:
-    """``t4g bench-flow``: returns the exit code."""
-    return guarded(_bench_flow, argv)
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    return guarded(_main, argv)
 
 
-def _bench_flow(argv: list[str] | None) -> int:
+def _main(argv: list[str] | None) -> int:
     request = _parse(argv)
     from t4g_tracker.flow.estimator import FlowEstimator
     from t4g_tracker.hardware import pick_device
@@ -104,9 +104,10 @@ def _bench_flow(argv: list[str] | None) -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="t4g bench-flow",
-        description="End-point errors of DIS, of the bundled RAFT if it is there, and of what --set gives.",
+        description="End-point errors on synthetic pairs that no training has seen: of DIS, of the bundled "
+        "RAFT if present, and of the settings of --set.",
     )
-    parser.add_argument("--pairs", type=int, default=40, help="how many pairs (default 40)")
+    parser.add_argument("--pairs", type=int, default=40, help="number of pairs (default 40)")
     parser.add_argument("--height", type=int, default=320, help="of the frames, pixels (default 320)")
     parser.add_argument("--width", type=int, default=576, help="of the frames, pixels (default 576)")
     add_device(parser)
@@ -122,7 +123,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _methods(assignments: list[str]) -> dict[str, FlowConfig]:
-    """What to measure, by the names of its rows."""
+    """What to measure, by name: DIS, the bundled RAFT, and the settings of ``--set``."""
+    from t4g_tracker.flow.settings import FlowConfig
+
     methods = {
         "DIS, medium preset": FlowConfig(method="dis", finest_scale=1),
         "DIS at full size": FlowConfig(method="dis"),
@@ -137,6 +140,6 @@ def _methods(assignments: list[str]) -> dict[str, FlowConfig]:
             "raft-mini at half size, refine=dis finest_scale=1": replace(half, refine="dis", finest_scale=1),
         }
     if assignments:
-        plain = [setting.removeprefix("flow.") for setting in assignments]  # as for other commands
+        plain = [setting.removeprefix("flow.") for setting in assignments]  # as other commands take them
         methods[" ".join(plain)] = read_settings(FlowConfig(), None, plain)
     return methods

@@ -24,6 +24,8 @@ def guarded(command: Callable[[list[str] | None], int], argv: list[str] | None) 
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for noisy in ("httpx", "huggingface_hub", "diffusers", "transformers", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    for library in ("DIFFUSERS", "TRANSFORMERS", "HF_HUB"):  # those imported later set their level by this
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
     _ask_for_large_pages()
     arguments = sys.argv if argv is None else argv
     try:

@@ -1,4 +1,4 @@
-"""What every training command takes, and does around the loop: folder, budget, bar, Ctrl-C."""
+"""What every training command shares: its arguments, and device, progress bar and Ctrl-C around the loop."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import torch
-from accelerate import PartialState
-from torch import nn
-from torch.utils.data import Dataset
+from typing import TYPE_CHECKING, Any
 
 from t4g_tracker.commands.arguments import add_settings_arguments
 from t4g_tracker.commands.guarded import stop_on_interrupt
-from t4g_tracker.hardware import pick_device
-from t4g_tracker.stage_log import progress_bar
-from t4g_tracker.training.loop.trainer import TrainerConfig, TrainingRun, train
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.data import Dataset
+
+    from t4g_tracker.training.loop.trainer import TrainerConfig
 
 
 def seconds(text: str) -> float:
@@ -31,14 +29,17 @@ def seconds(text: str) -> float:
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that every training command takes."""
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, history and weights")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, history and weights")
     parser.add_argument(
         "--time-budget",
         type=seconds,
-        help="of training in all: 90s, 45m, 2h, or plain seconds (default: none)",
+        help="time of the whole training, earlier calls included: 90s, 45m, 2h, or plain seconds (default: "
+        "no limit)",
     )
     parser.add_argument(
-        "--keep-clips", type=Path, help="folder where drawn clips are kept, which saves drawing them again"
+        "--keep-clips",
+        type=Path,
+        help="cache generated clips in this folder, to generate each only once",
     )
     add_settings_arguments(parser, "trainer.steps=20000")
 
@@ -53,11 +54,11 @@ def run_training(
     validate: Any,
     identity: dict[str, Any],
 ) -> Any:
-    """Train as the command line asks for.
+    """Train, with what the command line says about device, seed and time budget.
 
     Args:
         request: From ``add_training_arguments``.
-        folder: Where the checkpoint and the history are.
+        folder: Where checkpoint and history are.
         objective, items, collate, validate: As ``train`` takes them.
         trainer: Settings of the loop.
         identity: All that decides what is trained, plain JSON values; a checkpoint of another is refused.
@@ -66,20 +67,24 @@ def run_training(
         The averaged objective in evaluation mode.
 
     Raises:
-        KeyboardInterrupt: If Ctrl-C ended the training early; its state is kept.
+        KeyboardInterrupt: If Ctrl-C ended the training early; a checkpoint is written first.
         CacheError, OutputError, TrainingError: As ``train``.
     """
+    from t4g_tracker.hardware import pick_device
+    from t4g_tracker.stage_log import progress_bar
+    from t4g_tracker.training.loop.trainer import TrainingRun, train
+
     device = pick_device(request.device)
     with progress_bar("training", "step", request.quiet) as report, stop_on_interrupt() as stop:
         run = TrainingRun(folder, device, request.time_budget, request.seed, stop, report)
         averaged, finished = train(objective, items, collate, trainer, run, validate, identity)
     if not finished:
-        raise KeyboardInterrupt(f"stopped; the state is kept in {folder}")
+        raise KeyboardInterrupt(f"stopped; the checkpoint is in {folder}")
     return averaged
 
 
 def ending_together(command: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
-    """A training command whose processes end together, see ``end_together``."""
+    """A training command whose processes end together; see ``end_together``."""
 
     @functools.wraps(command)
     def run(argv: list[str] | None) -> int:
@@ -91,10 +96,12 @@ def ending_together(command: Callable[[list[str] | None], int]) -> Callable[[lis
 
 
 def end_together() -> None:
-    """Of several processes let those that are done wait for the one that writes.
+    """Of several processes, let those that are done wait for the one that writes.
 
-    One that ends while its connections are open may be aborted, and then the launcher ends the others too.
+    A process that ends while its connections are open may be aborted, and then the launcher ends the others.
     """
+    import torch
+
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
@@ -102,4 +109,6 @@ def end_together() -> None:
 
 def is_main_process() -> bool:
     """Whether this process is the one that writes, of those that ``accelerate launch`` started."""
+    from accelerate import PartialState
+
     return bool(PartialState().is_main_process)

@@ -1,7 +1,7 @@
-"""``t4g weights``: which models there are to choose from, what each asks for, and fetching them.
+"""``t4g weights``: list the models to choose from, their sizes and licences, and fetch them.
 
-Sizes are those of the files that are fetched: as the model hub lists them, or weights times their
-bytes (SVD float32, ZeroScope float16, DINOv2 float32), or torchvision's own figures for RAFT.
+Sizes are those of the files that are fetched: as the model hub lists them, or the number of weights
+times their bytes (SVD float32, ZeroScope float16, DINOv2 float32), or torchvision's own figures for RAFT.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from safetensors import SafetensorError, safe_open
-from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
+from typing import TYPE_CHECKING
 
 from t4g_tracker.bundled import RAFT_MINI, TRACK4GEN_MINI, find_bundled
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.layouts import DINOV2, SVD, TRACK4GEN, ZEROSCOPE, Layout
-from t4g_tracker.features.model_files import cache_place, download, is_complete, kept_folder
 from t4g_tracker.features.settings import SVD_MODEL, Dinov2Config, ZeroscopeConfig
-from t4g_tracker.flow.raft import Variant, published_file
 
-OWN = "Apache-2.0, as this program"
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+
+    from t4g_tracker.flow.raft import Variant
+
+OWN = "Apache-2.0, like this program"
 RAFT_LICENCE = (
     "BSD-3-Clause (torchvision's code); weights trained on research data sets with terms of their own"
 )
@@ -34,28 +34,28 @@ RAFT_LICENCE = (
 
 @dataclass(frozen=True)
 class Model:
-    """One model that a user can choose."""
+    """One model that a user can choose. What takes large libraries to find out is a function."""
 
     name: str
-    use: str  # what for, and the setting that chooses it
-    size: Callable[[], str]  # of the download, or on disk where there is none
+    use: str  # what it is for, and the setting that chooses it
+    size: Callable[[], str]  # of the download, or on disk if there is none
     licence: str
-    place: Callable[[], Path | None]  # where it is, or would be put; none where that is the user's choice
-    complete: Callable[[], bool]  # whether it is there and whole, without asking the network
+    place: Callable[[], Path | None]  # where it is, or would be put; None where the user chooses
+    complete: Callable[[], bool]  # whether all of it is on disk; never uses the network
     fetch: Callable[[], Path]  # get it, or raise a WeightsError that says why not
-    downloaded: bool = False  # whether fetching it takes the network
+    downloaded: bool = False  # whether fetching uses the network
 
 
 def models() -> tuple[Model, ...]:
-    """Every model of the program, those it comes with first."""
+    """Every model that the program can use, the bundled ones first."""
     return (
-        _in_the_checkout(
+        _bundled(
             "track4gen-mini",
             "a small Track4Gen: features.extractor=track4gen-mini",
             TRACK4GEN_MINI,
-            lambda: is_complete(TRACK4GEN_MINI, TRACK4GEN),
+            lambda: _is_complete(TRACK4GEN_MINI, TRACK4GEN),
         ),
-        _in_the_checkout(
+        _bundled(
             "raft-mini",
             "a small RAFT: flow.method=raft-mini flow.raft_scale=0.5 flow.refine=best",
             RAFT_MINI,
@@ -73,7 +73,7 @@ def models() -> tuple[Model, ...]:
             "track4gen",
             "Track4Gen features from weights of your own: features.extractor=track4gen",
             lambda: "not published",
-            "that of Stable Video Diffusion where made from it: Stability AI Community License",
+            "Stability AI Community License if trained from Stable Video Diffusion",
             lambda: None,
             lambda: False,
             _no_track4gen,
@@ -94,13 +94,13 @@ def models() -> tuple[Model, ...]:
             Dinov2Config().model,
             DINOV2,
         ),
-        _from_pytorch("raft-small", Raft_Small_Weights.DEFAULT),
-        _from_pytorch("raft-large", Raft_Large_Weights.DEFAULT),
+        _from_pytorch("raft-small"),
+        _from_pytorch("raft-large"),
     )
 
 
 def describe(model: Model) -> list[str]:
-    """What ``t4g weights list`` says about one model, a line each."""
+    """The lines of ``t4g weights list`` about one model."""
     place = model.place()
     if model.complete():
         state = "there"
@@ -112,27 +112,20 @@ def describe(model: Model) -> list[str]:
         "for": model.use,
         "size": model.size(),
         "licence": model.licence,
-        "place": str(place or "wherever you keep it: features.diffusion.model=FOLDER"),
+        "place": str(place or "a folder of your choice: features.diffusion.model=FOLDER"),
         "state": state,
     }
     return [model.name, *(f"  {label:<8} {text}" for label, text in rows.items())]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """``t4g weights``: returns the exit code."""
-    return guarded(_weights_command, argv)
+    """The command line; returns its exit code."""
+    return guarded(_main, argv)
 
 
-def _weights_command(argv: list[str] | None) -> int:
+def _main(argv: list[str] | None) -> int:
     known = {model.name: model for model in models()}
-    parser = argparse.ArgumentParser(
-        prog="t4g weights", description="Models to choose from, and fetching them."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="what there is: purpose, size, licence, place, whether it is there")
-    get = commands.add_parser("get", help="fetch one; from the hub it goes on where it stopped")
-    get.add_argument("name", choices=known, metavar="NAME", help=", ".join(known))
-    request = parser.parse_args(argv)
+    request = _parse(argv, list(known))
     if request.command == "list":
         print("\n\n".join("\n".join(describe(model)) for model in known.values()))
         return 0
@@ -146,8 +139,19 @@ def _weights_command(argv: list[str] | None) -> int:
     return 0
 
 
-def _in_the_checkout(name: str, use: str, path: Path, complete: Callable[[], bool]) -> Model:
-    """A bundled model; there is nothing to fetch it from but the repository."""
+def _parse(argv: list[str] | None, names: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="t4g weights", description="List the models to choose from, and fetch them."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="each model's purpose, size, licence, place and state")
+    get = commands.add_parser("get", help="fetch one model; a download from the hub resumes where it stopped")
+    get.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
+    return parser.parse_args(argv)
+
+
+def _bundled(name: str, use: str, path: Path, complete: Callable[[], bool]) -> Model:
+    """A bundled model; only the repository can bring it back."""
 
     def fetch() -> Path:
         if not complete() and find_bundled(path):
@@ -160,46 +164,63 @@ def _in_the_checkout(name: str, use: str, path: Path, complete: Callable[[], boo
 def _on_the_hub(name: str, use: str, size: str, licence: str, hub_name: str, layout: Layout) -> Model:
     """A model that is fetched from the Hugging Face hub into its cache."""
 
+    def place() -> Path:
+        from t4g_tracker.features.model_files import cache_place, kept_folder
+
+        return kept_folder(hub_name, layout) or cache_place(hub_name)
+
+    def complete() -> bool:
+        from t4g_tracker.features.model_files import kept_folder
+
+        return kept_folder(hub_name, layout) is not None
+
     def fetch() -> Path:
+        from t4g_tracker.features.model_files import cache_place, download
+
         folder = download(hub_name, layout)
-        if not is_complete(folder, layout):
+        if not _is_complete(folder, layout):
             raise WeightsError(
                 f"{folder}: {hub_name} does not hold all parts of {layout.kind}, or one was cut short; delete"
                 f" {cache_place(hub_name)} and fetch it again"
             )
         return folder
 
-    return Model(
-        name,
-        use,
-        lambda: size,
-        licence,
-        lambda: kept_folder(hub_name, layout) or cache_place(hub_name),
-        lambda: kept_folder(hub_name, layout) is not None,
-        fetch,
-        downloaded=True,
-    )
+    return Model(name, use, lambda: size, licence, place, complete, fetch, downloaded=True)
 
 
-def _from_pytorch(name: Variant, weights: Raft_Small_Weights | Raft_Large_Weights) -> Model:
-    """torchvision's published RAFT, kept where ``t4g_tracker.flow.raft`` looks for it."""
-    url: str = weights.url
-    numbered = re.search(r"-([0-9a-f]{8,})\.", url)
-    assert numbered, "PyTorch's file names end in the first digits of their SHA-256"
-    digits = numbered[1]
+def _from_pytorch(name: Variant) -> Model:
+    """torchvision's published RAFT, stored where ``t4g_tracker.flow.raft`` looks for it."""
+
+    def weights() -> WeightsEnum:
+        from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
+
+        return Raft_Small_Weights.DEFAULT if name == "raft-small" else Raft_Large_Weights.DEFAULT
+
+    def size() -> str:
+        return f"{weights().meta['_file_size'] * 2**20 / 1e6:.1f} MB"
+
+    def digits() -> str:
+        found = re.search(r"-([0-9a-f]{8,})\.", weights().url)
+        assert found, "PyTorch's file names end in the first digits of their SHA-256"
+        return found[1]
 
     def place() -> Path:
+        from t4g_tracker.flow.raft import published_file
+
         return published_file(name)
 
     def complete() -> bool:
         file = place()
-        return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest().startswith(digits)
+        return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest().startswith(digits())
 
     def fetch() -> Path:
+        import torch
+
+        url = weights().url
         try:
             place().parent.mkdir(parents=True, exist_ok=True)
             # writes beside it, moves it into place when the hash fits, and removes it otherwise
-            torch.hub.download_url_to_file(url, str(place()), hash_prefix=digits, progress=True)
+            torch.hub.download_url_to_file(url, str(place()), hash_prefix=digits(), progress=True)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             raise WeightsError(
                 f"{name} could not be fetched from {url} ({one_line(error)}); fetch it on a connected machine"
@@ -207,15 +228,14 @@ def _from_pytorch(name: Variant, weights: Raft_Small_Weights | Raft_Large_Weight
             ) from error
         return place()
 
-    size = f"{weights.meta['_file_size'] * 2**20 / 1e6:.1f} MB"
     use = f"optical flow: flow.method={name}"
-    return Model(name, use, lambda: size, RAFT_LICENCE, place, complete, fetch, downloaded=True)
+    return Model(name, use, size, RAFT_LICENCE, place, complete, fetch, downloaded=True)
 
 
 def _no_track4gen() -> Path:
     raise WeightsError(
         "track4gen: no weights are published; train them with t4g train-track4gen,"
-        " then name their folder with --set features.extractor=track4gen features.diffusion.model=FOLDER"
+        " and name their folder with --set features.extractor=track4gen features.diffusion.model=FOLDER"
     )
 
 
@@ -224,7 +244,15 @@ def _bundled_size(path: Path) -> str:
     return f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB, bundled" if files else "bundled"
 
 
+def _is_complete(folder: Path, layout: Layout) -> bool:
+    from t4g_tracker.features.model_files import is_complete
+
+    return is_complete(folder, layout)
+
+
 def _is_safetensors(path: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, "pt"):
             return True

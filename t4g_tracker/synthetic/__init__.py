@@ -1,1 +1,1 @@
-"""Synthetic clips with exact tracks and flow, for training, tests and the bundled example."""
+"""Synthetic clips with exact tracks and flow, for training, validation and the bundled example."""

@@ -1,4 +1,4 @@
-"""What a camera and a codec take away from a clip: resolution, contrast, range, detail."""
+"""What a camera and a codec lose of a clip: resolution, contrast, range, detail."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ def lose_quality(generator: torch.Generator, frames: Tensor) -> Tensor:
         (T, 3, H, W) uint8.
     """
     share = uniform(generator, 0.45, 0.95) if uniform(generator, 0, 1) < RESAMPLED else 1.0
-    toned, faded = (uniform(generator, 0, 1) < part for part in (TONED, FADED))
+    toned = uniform(generator, 0, 1) < TONED
+    faded = uniform(generator, 0, 1) < FADED
     gain = uniform(generator, 0.7, 1.4) if toned else 1.0
     gamma = math.exp(uniform(generator, -0.4, 0.4)) if toned else 1.0
     contrast = uniform(generator, 0.2, 0.7) if faded else 1.0
     black = uniform(generator, 0, 1 - contrast)
     whole = torch.empty(frames.shape, dtype=torch.uint8, device=frames.device)
-    for place, frame in zip(whole, frames, strict=True):  # one by one, as they fit into a CPU's cache then
+    for place, frame in zip(whole, frames, strict=True):  # one by one, so that each fits into a CPU's cache
         picture = frame if share == 1 else _resample(frame, share)
         if gamma != 1:
             picture = picture.clamp(0, 1).pow_(gamma).mul_(gain).clamp_(0, 1)
@@ -48,7 +49,7 @@ def lose_quality(generator: torch.Generator, frames: Tensor) -> Tensor:
 
 
 def _resample(frame: Tensor, share: float) -> Tensor:
-    """A frame (3, H, W) made smaller by ``share`` and large again."""
+    """A frame (3, H, W) shrunk by ``share`` and enlarged again."""
     size = (frame.shape[-2], frame.shape[-1])
     small = (max(8, round(share * size[0])), max(8, round(share * size[1])))
     less = interpolate(frame[None], size=small, mode="bilinear", align_corners=False, antialias=True)
@@ -56,7 +57,7 @@ def _resample(frame: Tensor, share: float) -> Tensor:
 
 
 def _compress(frames: Tensor, quality: int, full_colour: bool) -> Tensor:
-    """Frames (T, 3, H, W) uint8 written as JPEG and read again."""
+    """Frames (T, 3, H, W) uint8 encoded as JPEG and decoded again."""
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if full_colour else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     pictures = frames.movedim(1, -1).cpu().numpy()

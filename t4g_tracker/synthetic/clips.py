@@ -20,16 +20,17 @@ from t4g_tracker.synthetic.scene import Scene, flow, layer_tracks, top_layer
 from t4g_tracker.synthetic.surfaces import SurfaceConfig
 from t4g_tracker.synthetic.textures import choice
 
-CLIPS_VERSION = 2  # raise it when the same seeds draw other clips: kept ones are then drawn anew
-CANDIDATES = 6  # points drawn for each one that is kept
-OBJECT_WEIGHT, EDGE_WEIGHT = 3.0, 5.0  # how much sooner a point there is kept than one of the background
-EDGE_PX = 8.0  # a point is near an occlusion where another layer is seen so far from it
-GAPS = (1, 1, 1, 1, 1, 1, 2, 2, 3, 4)  # frames from one of a pair to the other; one of these is drawn
+CLIPS_VERSION = 2  # raise it when the same seeds give other clips: cached ones are then not used any more
+CANDIDATES = 6  # points sampled for each one that is chosen
+OBJECT_WEIGHT = 3.0  # how much more often a point on an object is chosen than one on the background
+EDGE_WEIGHT = 5.0  # and one near an occlusion
+EDGE_PX = 8.0  # a point is near an occlusion if another layer is seen at this distance from it
+GAPS = (1, 1, 1, 1, 1, 1, 2, 2, 3, 4)  # frames from one of a pair to the other; each entry is equally likely
 
 
 @dataclass(frozen=True)
 class TrainingClip:
-    """A clip and the tracks of points that are seen in one of its frames at least."""
+    """A clip and the tracks of points, each visible in at least one frame."""
 
     frames: Tensor  # (T, 3, H, W) uint8
     xy: Tensor  # (N, T, 2) float32 pixels, exact, also where hidden or outside
@@ -42,9 +43,9 @@ class FlowPair:
 
     first: Tensor  # (3, H, W) uint8
     second: Tensor  # (3, H, W) uint8
-    forward: Tensor  # (2, H, W) float32 pixels, known everywhere
+    forward: Tensor  # (2, H, W) float32 pixels, exact also where hidden or outside
     backward: Tensor  # (2, H, W)
-    forward_valid: Tensor  # (H, W) bool, true where the point is seen in the other frame
+    forward_valid: Tensor  # (H, W) bool, true where the point is visible in the other frame
     backward_valid: Tensor  # (H, W) bool
 
 
@@ -54,38 +55,38 @@ def train_generator(seed: int, index: int, device: torch.device | str = "cpu") -
 
 
 def val_generator(index: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The generator of validation sample ``index``; no training has it."""
+    """The generator of validation sample ``index``; no training uses it."""
     return generator_for(f"val {index}", device)
 
 
-def draw_clip(
+def generate_clip(
     generator: torch.Generator, frames: int, size: Size, points: int, surfaces: SurfaceConfig | None = None
 ) -> TrainingClip:
-    """Draw a clip and points all over it, more of them on objects and near occlusions.
+    """Generate a clip and points all over it, more of them on objects and near occlusions.
 
     Args:
         generator: Random numbers; the clip lives on its device. The same state gives the
             same clip.
         frames: T, at least 2.
         size: (H, W) in pixels.
-        points: N. Each is seen in a frame drawn at random, not only in the first.
-        surfaces: Shares of photographs and patterns; None for the usual ones.
+        points: N. Each is visible in some random frame, not only in the first.
+        surfaces: Shares of photographs and patterns; None for the default.
 
     Returns:
-        Frames with what a camera and a codec take away, and exact tracks.
+        Frames as a camera and a codec leave them, and exact tracks.
 
     Raises:
-        TrackerError: If photographs are wanted and scikit-image is not installed.
+        TrackerError: If photographs are needed and scikit-image is not installed.
     """
     scene = random_scene(generator, frames, size, surfaces)
     pictures = lose_quality(generator, render(scene, generator))
-    layer, canonical = draw_points(generator, scene, points)
+    layer, canonical = sample_points(generator, scene, points)
     found = layer_tracks(scene, layer, canonical)
     return TrainingClip(pictures, found.xy, found.visibility)
 
 
-def draw_points(generator: torch.Generator, scene: Scene, points: int) -> tuple[Tensor, Tensor]:
-    """Layer (N,) and canonical position (N, 2) of points, each seen in some frame."""
+def sample_points(generator: torch.Generator, scene: Scene, points: int) -> tuple[Tensor, Tensor]:
+    """Layer (N,) and canonical position (N, 2) of points, each visible in some frame."""
     device, count = generator.device, CANDIDATES * points
     frame = torch.randint(scene.frame_count, (count,), generator=generator, device=device)
     extent = torch.tensor([scene.size[1], scene.size[0]], device=device)
@@ -96,25 +97,25 @@ def draw_points(generator: torch.Generator, scene: Scene, points: int) -> tuple[
     beside, _ = top_layer(scene, frame, xy + away)
     weight = torch.where(layer > 0, OBJECT_WEIGHT, 1.0)
     weight = torch.where(beside != layer, EDGE_WEIGHT, weight)
-    kept = torch.multinomial(weight, points, generator=generator)
-    return layer[kept], canonical[kept]
+    chosen = torch.multinomial(weight, points, generator=generator)
+    return layer[chosen], canonical[chosen]
 
 
-def draw_pair(generator: torch.Generator, size: Size, surfaces: SurfaceConfig | None = None) -> FlowPair:
-    """Draw two frames of a scene, one to four frames apart, and the exact flow both ways.
+def generate_pair(generator: torch.Generator, size: Size, surfaces: SurfaceConfig | None = None) -> FlowPair:
+    """Generate two frames of a scene, one to four frames apart, and the exact flow both ways.
 
     Args:
         generator: Random numbers; the pair lives on its device. The same state gives the
             same pair.
         size: (H, W) in pixels.
-        surfaces: Shares of photographs and patterns; None for the usual ones.
+        surfaces: Shares of photographs and patterns; None for the default.
 
     Returns:
-        Frames with what a camera and a codec take away, and flow that is defined also
-        where a point is hidden in the other frame or outside it.
+        Frames as a camera and a codec leave them, and flow that is exact also where a point
+        is hidden in the other frame or outside it.
 
     Raises:
-        TrackerError: If photographs are wanted and scikit-image is not installed.
+        TrackerError: If photographs are needed and scikit-image is not installed.
     """
     gap = GAPS[choice(generator, len(GAPS))]
     scene = random_scene(generator, gap + 1, size, surfaces)
@@ -126,4 +127,4 @@ def draw_pair(generator: torch.Generator, size: Size, surfaces: SurfaceConfig | 
 
 def val_pairs(count: int, size: Size, device: torch.device | str = "cpu") -> list[FlowPair]:
     """The first ``count`` pairs to measure flow on; the same ones every time."""
-    return [draw_pair(val_generator(index, device), size) for index in range(count)]
+    return [generate_pair(val_generator(index, device), size) for index in range(count)]

@@ -1,15 +1,15 @@
-"""Textured layers whose motion is known in closed form, both ways.
+"""Textured layers whose motion is known exactly, both ways.
 
-A layer is a texture with an outline. Its motion is known in closed form from canonical
-position u (texture pixels, the texture's middle at the origin) to frame position
+A layer is a texture with an outline. Its motion has a closed form, from canonical position u
+(texture pixels, the texture's middle at the origin) to frame position p:
 
     q = u + sum_k push_k sin(wave_k . u + phase_k)
     p = centre + linear q / (1 + tilt . q),
 
-a smooth bend, then a similarity seen in perspective. Rendering needs the inverse. That of
-the perspective has a closed form too, that of the bend has none; the bend is kept a
-contraction, so Newton's method finds it to a thousandth of a pixel. Tracks, visibility,
-flow and pictures all come from these two maps.
+a smooth bend, then a similarity seen in perspective. Rendering needs the inverse. The inverse of
+the perspective has a closed form too; that of the bend has none, but the bend is a contraction, so
+Newton's method finds it to a thousandth of a pixel. Tracks, visibility, flow and pictures all come
+from these two maps.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from t4g_tracker.coordinates import to_sample_grid
 from t4g_tracker.synthetic.textures import xy_half
 
 STEEPEST_BEND = 0.5  # bound on the bend's slope, so that it never folds a layer
-INVERSE_ERROR_PX = 1e-3  # canonical pixels, at most, where the search for the inverse stops
+INVERSE_ERROR_PX = 1e-3  # canonical pixels; the search for the inverse stops below it
 
 
 @dataclass(frozen=True)
 class Pose:
     """How a layer lies at one time, or at several when the fields have leading dimensions."""
 
-    centre: Tensor  # (..., 2) video pixels, where u = 0 goes but for the bend
+    centre: Tensor  # (..., 2) video pixels, where u = 0 goes without the bend
     linear: Tensor  # (..., 2, 2) video pixels per canonical pixel
     phase: Tensor  # (..., K) radians, of the bend's waves
     tilt: Tensor | None = None  # (..., 2) per canonical pixel, growth of distance; None faces the camera
@@ -68,14 +68,16 @@ class Layer:
 
     texture: Tensor  # (4, h, w) red, green, blue in 0..1, and canonical pixels inside the outline
     pose: Pose  # of T frames
-    depth: Tensor  # (T,) no unit; of two layers, the one with less hides the other
+    depth: Tensor  # (T,) no unit; of two layers, the one of smaller depth hides the other
     wave: Tensor  # (K, 2) radians per canonical pixel
     push: Tensor  # (K, 2) canonical pixels
-    shadow: float = 0.0  # share of the light that it takes from what lies behind
+    shadow: float = 0.0  # share of the light that it takes from the layers behind
 
     def __post_init__(self) -> None:
         if self._slope > STEEPEST_BEND:
-            raise ValueError(f"the bend's slope may reach {STEEPEST_BEND}, got {self._slope:.3f}; push less")
+            raise ValueError(
+                f"the bend's slope must be at most {STEEPEST_BEND}, got {self._slope:.3f}; push less"
+            )
 
     @cached_property
     def _slope(self) -> float:
@@ -100,12 +102,15 @@ class Layer:
     @cached_property
     def inverse_steps(self) -> tuple[int, int]:
         """How many fixed-point and then Newton steps bring the inverse within ``INVERSE_ERROR_PX``."""
-        factor = self.curvature / (2 * (1 - self._slope))  # an error e becomes factor * e^2
-        error, fixed, newton = self.reach, 0, 0
-        while factor * error > 0.3:
-            error, fixed = error * self._slope, fixed + 1
+        factor = self.curvature / (2 * (1 - self._slope))  # a Newton step makes factor * e^2 of an error e
+        error = self.reach
+        fixed = newton = 0
+        while factor * error > 0.3:  # too far away for Newton's method
+            error *= self._slope
+            fixed += 1
         while error > INVERSE_ERROR_PX:
-            error, newton = factor * error**2, newton + 1
+            error = factor * error**2
+            newton += 1
         return fixed, newton
 
 
@@ -114,14 +119,14 @@ def pose_at(pose: Pose, frame: int | Tensor, offset: float = 0.0) -> Pose:
 
     Args:
         pose: Of T frames.
-        frame: 0-based; a tensor (...) of them gives a pose of these leading dimensions.
+        frame: 0-based; a tensor (...) gives a pose with these leading dimensions.
         offset: Frames, positive for later.
     """
     index = torch.as_tensor(frame, device=pose.centre.device)
-    here = pose.select(index)
     if offset == 0:
-        return here
-    before, after = (index - 1).clamp(min=0), (index + 1).clamp(max=len(pose.centre) - 1)
+        return pose.select(index)
+    before = (index - 1).clamp(min=0)
+    after = (index + 1).clamp(max=len(pose.centre) - 1)
     share = offset / (after - before).clamp(min=1)
 
     def moved(values: Tensor) -> Tensor:
@@ -136,8 +141,8 @@ def to_frame(layer: Layer, pose: Pose, canonical: Tensor) -> Tensor:
     """Where a layer's points are in a frame.
 
     Args:
-        layer: Gives the bend.
-        pose: Its fields' leading dimensions broadcast with those of ``canonical``.
+        layer: Supplies the bend.
+        pose: The leading dimensions of its fields broadcast with those of ``canonical``.
         canonical: (..., 2) canonical pixels.
 
     Returns:
@@ -152,12 +157,12 @@ def to_canonical(layer: Layer, pose: Pose, xy: Tensor) -> Tensor:
     """Which of a layer's points is at a position of a frame; the inverse of ``to_frame``.
 
     Args:
-        layer: Gives the bend.
+        layer: Supplies the bend.
         pose: As in ``to_frame``.
         xy: (..., 2) video pixels.
 
     Returns:
-        (..., 2) canonical pixels; ``to_frame`` of them misses ``xy`` by less than 0.01 px.
+        (..., 2) canonical pixels; ``to_frame`` brings them back within 0.01 px of ``xy``.
     """
     bent_x, bent_y = _unproject(pose, xy)
     x, y = bent_x, bent_y
@@ -181,15 +186,16 @@ def project(pose: Pose, bent: Tensor) -> Tensor:
 
 
 def _unproject(pose: Pose, xy: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse of ``project``: r = linear^-1 (p - centre) gives q = r / (1 - tilt . r)."""
+    """The inverse of ``project``: q = r / (1 - tilt . r), where r = linear^-1 (p - centre)."""
     x, y = (xy - pose.centre).unbind(-1)
     a, b, c, d = pose.linear.flatten(-2).unbind(-1)
-    area = a * d - b * c
-    x, y = (d / area) * x - (b / area) * y, (a / area) * y - (c / area) * x
+    determinant = a * d - b * c
+    flat_x = (d / determinant) * x - (b / determinant) * y
+    flat_y = (a / determinant) * y - (c / determinant) * x
     if pose.tilt is None:
-        return x, y
-    nearer = 1 - pose.tilt[..., 0] * x - pose.tilt[..., 1] * y
-    return x / nearer, y / nearer
+        return flat_x, flat_y
+    nearer = 1 - pose.tilt[..., 0] * flat_x - pose.tilt[..., 1] * flat_y
+    return flat_x / nearer, flat_y / nearer
 
 
 def _bend(layer: Layer, pose: Pose, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,31 +203,41 @@ def _bend(layer: Layer, pose: Pose, x: Tensor, y: Tensor) -> tuple[Tensor, Tenso
     move_x, move_y = torch.zeros_like(x), torch.zeros_like(y)
     for k, (wave_x, wave_y, push_x, push_y) in enumerate(layer.waves):
         sine = torch.sin(wave_x * x + wave_y * y + pose.phase[..., k])
-        move_x, move_y = move_x + push_x * sine, move_y + push_y * sine
+        move_x = move_x + push_x * sine
+        move_y = move_y + push_y * sine
     return move_x, move_y
 
 
 def _newton_step(
     layer: Layer, pose: Pose, x: Tensor, y: Tensor, bent_x: Tensor, bent_y: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """A better solution (x, y) of "position plus bend is (bent_x, bent_y)"."""
+    """One step towards the (x, y) whose position plus bend is (bent_x, bent_y)."""
+    # the miss of (x, y), and its Jacobian: xy is the derivative of miss_x by y
     miss_x, miss_y = x - bent_x, y - bent_y
     xx, yy = torch.ones_like(x), torch.ones_like(y)
     xy, yx = torch.zeros_like(x), torch.zeros_like(y)
     for k, (wave_x, wave_y, push_x, push_y) in enumerate(layer.waves):
         angle = wave_x * x + wave_y * y + pose.phase[..., k]
-        sine, cosine = torch.sin(angle), torch.cos(angle)
-        miss_x, miss_y = miss_x + push_x * sine, miss_y + push_y * sine
-        xx, xy = xx + (push_x * wave_x) * cosine, xy + (push_x * wave_y) * cosine
-        yx, yy = yx + (push_y * wave_x) * cosine, yy + (push_y * wave_y) * cosine
+        sine = torch.sin(angle)
+        cosine = torch.cos(angle)
+        miss_x = miss_x + push_x * sine
+        miss_y = miss_y + push_y * sine
+        xx = xx + (push_x * wave_x) * cosine
+        xy = xy + (push_x * wave_y) * cosine
+        yx = yx + (push_y * wave_x) * cosine
+        yy = yy + (push_y * wave_y) * cosine
+    # subtract the inverse of the Jacobian times the miss
     scale = 1 / (xx * yy - xy * yx)
-    return x - scale * (yy * miss_x - xy * miss_y), y - scale * (xx * miss_y - yx * miss_x)
+    step_x = scale * (yy * miss_x - xy * miss_y)
+    step_y = scale * (xx * miss_y - yx * miss_x)
+    return x - step_x, y - step_y
 
 
-def reached(layer: Layer, pose: Pose) -> tuple[Tensor, Tensor]:
-    """Two opposite corners (..., 2) of a box, in video pixels, that holds a whole layer."""
+def bounding_box(layer: Layer, pose: Pose) -> tuple[Tensor, Tensor]:
+    """Upper left and lower right corner (..., 2) of a box, in video pixels, around a whole layer."""
     height, width = layer.texture.shape[-2:]
-    x, y = width / 2 + layer.reach, height / 2 + layer.reach
+    x = width / 2 + layer.reach
+    y = height / 2 + layer.reach
     corners = layer.texture.new_tensor([[-x, -y], [x, -y], [-x, y], [x, y]])
     seen = project(pose.widen(1), corners)
     return seen.amin(-2), seen.amax(-2)

@@ -34,7 +34,7 @@ def seen_by(camera: Similarity, world: Similarity, phase: Tensor, size: Size, ne
         world: The layer's own motion, in world pixels around the origin.
         phase: (T, K) radians of the layer's bend.
         size: (H, W) video pixels.
-        nearness: Factor on the camera's shift; what is nearer than 1 slides faster.
+        nearness: Factor on the camera's shift; a layer with more than 1 is nearer and slides faster.
 
     Returns:
         Pose of T frames.

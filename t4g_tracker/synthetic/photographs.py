@@ -1,27 +1,4 @@
-"""Textures cut from the photographs that scikit-image bundles: ``pip install -e '.[train]'``.
-
-Only photographs that may be used commercially and without conditions, as scikit-image's
-``skimage/data/_fetchers.py`` states of each:
-
-==================  ====================================================================
-photograph          licence and source
-==================  ====================================================================
-astronaut           public domain; NASA Great Images, flic.kr/p/r9qvLn
-brick               CC0; cc0textures.com, Bricks25
-camera              CC0 by the photographer, Lav Varshney
-chelsea             CC0 by the photographer, Stefan van der Walt
-clock               public domain by the photographer, Stefan van der Walt
-coffee              CC0 by the photographer, Rachel Michetti
-coins               no known copyright restrictions; Brooklyn Museum, image 51611
-grass               CC0; deviantart.com/linolafett/art/Grass-01-434853879
-gravel              CC0; cc0textures.com, Gravel04
-hubble_deep_field   public domain; NASA, hubblesite.org release 2012-37
-retina              CC0; Mikael Häggström, Wikimedia Commons
-rocket              public domain; SpaceX, flickr.com/photos/spacexphotos/16511594820
-==================  ====================================================================
-
-Left out: moon, page, motorcycle and the like, whose licence is not stated, and drawings.
-"""
+"""Textures cut from the photographs that scikit-image bundles: ``pip install -e '.[train]'``."""
 
 from __future__ import annotations
 
@@ -36,27 +13,30 @@ from t4g_tracker.coordinates import Size
 from t4g_tracker.errors import TrackerError
 from t4g_tracker.synthetic.textures import choice, mix, noise, paint, random_colours, uniform
 
-NAMES = (
-    "astronaut",
-    "brick",
-    "camera",
-    "chelsea",
-    "clock",
-    "coffee",
-    "coins",
-    "grass",
-    "gravel",
-    "hubble_deep_field",
-    "retina",
-    "rocket",
-)
+LICENCES = {  # photograph: licence and source, as scikit-image's ``skimage/data/_fetchers.py`` states them
+    "astronaut": "public domain; NASA Great Images, flic.kr/p/r9qvLn",
+    "brick": "CC0; cc0textures.com, Bricks25",
+    "camera": "CC0 by the photographer, Lav Varshney",
+    "chelsea": "CC0 by the photographer, Stefan van der Walt",
+    "clock": "public domain by the photographer, Stefan van der Walt",
+    "coffee": "CC0 by the photographer, Rachel Michetti",
+    "coins": "no known copyright restrictions; Brooklyn Museum, image 51611",
+    "grass": "CC0; deviantart.com/linolafett/art/Grass-01-434853879",
+    "gravel": "CC0; cc0textures.com, Gravel04",
+    "hubble_deep_field": "public domain; NASA, hubblesite.org release 2012-37",
+    "retina": "CC0; Mikael Häggström, Wikimedia Commons",
+    "rocket": "public domain; SpaceX, flickr.com/photos/spacexphotos/16511594820",
+}
+# Only photographs that may be used commercially and without conditions. Left out: those whose licence is
+# not stated (moon, page, motorcycle), the medical slide immunohistochemistry, and drawings.
+NAMES = tuple(LICENCES)
 SMALLEST_SCALE, LARGEST_SCALE = 0.35, 3.5  # texture pixels per pixel of the photograph
-MOST_MIRRORED = 2.0  # a piece may be so many times as large as its photograph, which goes on mirrored
+MOST_MIRRORED = 2.0  # largest size of a piece, in sizes of its photograph, which is continued by mirroring
 
 
 @lru_cache(maxsize=64)
 def photograph(name: str, device: torch.device) -> Tensor:
-    """One of ``NAMES`` as (3, h, w) float32 in 0..1; kept for the next time.
+    """One of ``NAMES`` as (3, h, w) float32 in 0..1, cached in memory.
 
     Raises:
         TrackerError: If scikit-image is not installed.
@@ -75,8 +55,8 @@ def photograph(name: str, device: torch.device) -> Tensor:
 def photo_texture(generator: torch.Generator, size: Size) -> Tensor:
     """A piece of a photograph: cut, enlarged or shrunk, turned, flipped and recoloured at random.
 
-    Shrunk pieces are full of fine detail, enlarged ones are smooth, so both kinds of
-    real video are met. One in eight is two pieces that meet along a soft border.
+    Shrunk pieces are full of fine detail and enlarged ones are smooth, as frames of real videos
+    are. One texture in eight is two pieces that meet along a soft border.
 
     Args:
         generator: Random numbers; the texture lives on its device.
@@ -97,7 +77,7 @@ def photo_texture(generator: torch.Generator, size: Size) -> Tensor:
 
 
 def _piece(generator: torch.Generator, size: Size) -> Tensor:
-    """(3, h, w) cut from one photograph, its scale and orientation drawn at random."""
+    """(3, h, w) cut from a random photograph at a random scale and orientation."""
     picture = photograph(NAMES[choice(generator, len(NAMES))], generator.device)
     if uniform(generator, 0, 1) < 0.5:
         picture = picture.flip(-1)
@@ -123,7 +103,7 @@ def _piece(generator: torch.Generator, size: Size) -> Tensor:
 
 
 def _recolour(generator: torch.Generator, picture: Tensor) -> Tensor:
-    """A picture (3, h, w) with other contrast, brightness and colours."""
+    """A picture (3, h, w) with random contrast, brightness and colours."""
     if uniform(generator, 0, 1) < 0.4:
         grey = picture.mean(dim=0)
         if uniform(generator, 0, 1) < 0.5:

@@ -1,4 +1,4 @@
-"""Motions drawn at random: paths, bends and tilts whose pace is spread evenly on a logarithmic scale.
+"""Random motions: paths, bends and tilts whose pace is spread evenly on a logarithmic scale.
 
 In real video most things move by less than a pixel a frame, or not at all, while some
 cross the frame in a few frames; an even spread on a logarithmic scale teaches both.
@@ -16,8 +16,8 @@ from t4g_tracker.synthetic.textures import uniform
 
 SLOWEST_PX = 0.05  # a frame
 FASTEST = 0.14  # a frame, of the square root of the frame's area: 60 px at 320x576
-TEMPOS = (1.0, 1.5, 2.3, 3.4, 5.0)  # faster waves, tried in turn where a path would become too long
-STEEPEST_TILT = 0.3  # bound on the part by which a layer's border is nearer or farther than its middle
+TEMPOS = (1.0, 1.5, 2.3, 3.4, 5.0)  # of the waves, tried in turn until a path stays within its limit
+STEEPEST_TILT = 0.3  # bound on how much nearer or farther a layer's border is than its middle, as a share
 
 
 def log_uniform(generator: torch.Generator, low: float, high: float) -> float:
@@ -26,7 +26,7 @@ def log_uniform(generator: torch.Generator, low: float, high: float) -> float:
 
 
 def pace_px(generator: torch.Generator, unit_px: float, slowest_px: float = SLOWEST_PX) -> float:
-    """A speed in pixels a frame; ``unit_px`` is the square root of the frame's area."""
+    """A random speed in pixels a frame; ``unit_px`` is the square root of the frame's area."""
     return log_uniform(generator, slowest_px, FASTEST * unit_px)
 
 
@@ -40,8 +40,8 @@ def smooth_path(
         frames: T.
         channels: How many curves.
         fastest: Length of the largest step from one frame to the next, all channels together.
-        limit: How far from zero a curve may go. A longer path turns around sooner; if that
-            is not enough it is made slower.
+        limit: How far from zero a curve may go. A path that would go farther turns around sooner;
+            if that is not enough, it is made slower.
 
     Returns:
         (T, channels), each of mean zero.
@@ -68,7 +68,7 @@ def smooth_path(
 def wander(
     generator: torch.Generator, frames: int, pace: float, unit_px: float, limit: float, turn: float
 ) -> Similarity:
-    """A path with turns and growth of about the same pace at ``unit_px`` / 2 from its middle.
+    """A path with turns and growth that move points ``unit_px`` / 2 from its middle at about the same pace.
 
     Args:
         generator: Random numbers.
@@ -81,7 +81,8 @@ def wander(
     Returns:
         Similarity of T frames around the origin.
     """
-    turning, growing = (uniform(generator, -1, 1) for _ in range(2))  # half of all do neither
+    turning = uniform(generator, -1, 1)  # half of all layers do not turn,
+    growing = uniform(generator, -1, 1)  # and half do not grow
     per_frame = 2 * pace / unit_px
     shift = smooth_path(generator, frames, 2, pace, limit * unit_px)
     angle = smooth_path(generator, frames, 1, max(0.0, turning) * per_frame, turn)[:, 0]
@@ -98,7 +99,7 @@ def random_bend(
         generator: Random numbers.
         frames: T.
         extent_px: Size of the layer; waves are half as long, or longer.
-        pace: Pixels a frame by which the bend moves points, about, and at most.
+        pace: Pixels a frame by which the bend moves points, at most.
         share: Probability that there is a bend; K is 0 otherwise.
     """
     device = generator.device
@@ -120,7 +121,7 @@ def random_bend(
 def random_tilt(
     generator: torch.Generator, frames: int, half_px: float, pace: float, share: float
 ) -> Tensor | None:
-    """(T, 2) tilts of a layer that reaches ``half_px`` from its middle; None, facing the camera, at times."""
+    """(T, 2) tilts of a layer that extends ``half_px`` from its middle; None if it faces the camera."""
     tilted = uniform(generator, 0, 1) < share
     start = (2 * torch.rand(2, generator=generator, device=generator.device) - 1) * STEEPEST_TILT
     path = smooth_path(generator, frames, 2, min(pace / half_px, 0.1), 0.7 * STEEPEST_TILT)

@@ -1,4 +1,4 @@
-"""Scenes drawn at random, no two alike: what trackers and flow are trained on."""
+"""Random scenes, no two alike: what trackers and flow are trained on."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from t4g_tracker.synthetic.textures import (
     uniform,
 )
 
-OBJECTS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8)  # one of these is drawn
+OBJECTS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8)  # how many a scene has; each entry is equally likely
 STILL_CAMERA = 0.2  # share of clips whose background does not move at all
-CARRIED = 0.3  # share of objects that move with the background, but for a little
+CARRIED = 0.3  # share of objects that move with the background, or nearly so
 LACEWORK = 0.25  # share of clips seen through leaves or a fence
 MARGIN_INSIDE_PX = 1e3  # a background has no outline; every point of it lies this far inside
 
@@ -39,7 +39,7 @@ MARGIN_INSIDE_PX = 1e3  # a background has no outline; every point of it lies th
 def random_scene(
     generator: torch.Generator, frames: int, size: Size, surfaces: SurfaceConfig | None = None
 ) -> Scene:
-    """Draw a scene: a background and up to eight objects, each with its own texture and motion.
+    """Generate a scene: a background and up to eight objects, each with its own texture and motion.
 
     Paces are spread evenly on a logarithmic scale, from a twentieth of a pixel a frame to
     crossing the frame in a few frames; one camera in five does not move. Objects cross,
@@ -49,14 +49,14 @@ def random_scene(
         generator: Random numbers; the scene lives on its device.
         frames: T, at least 2.
         size: (H, W) in pixels.
-        surfaces: Shares of photographs, patterns and flat areas; None for the usual ones.
+        surfaces: Shares of photographs, patterns and flat areas; None for the default.
 
     Returns:
         The scene. Its background is layer 0 and covers every frame. The same generator
         state gives the same scene.
 
     Raises:
-        TrackerError: If photographs are wanted and scikit-image is not installed.
+        TrackerError: If photographs are needed and scikit-image is not installed.
     """
     surfaces = surfaces or SurfaceConfig()
     unit_px = math.sqrt(size[0] * size[1])
@@ -113,7 +113,7 @@ def _outline(generator: torch.Generator, extent: Size) -> Tensor:
     if kind < 0.27:
         return foliage_outline(generator, extent, uniform(generator, 8, 40), uniform(generator, 0.3, 0.7))
     margin = blob_outline(generator, extent, uniform(generator, 0.0, 0.45))
-    if kind < 0.35:  # a ring, through which one sees
+    if kind < 0.35:  # a ring with a hole to see through
         margin = torch.minimum(margin, uniform(generator, 0.1, 0.5) * float(margin.max()) - margin)
     return margin
 

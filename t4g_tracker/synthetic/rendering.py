@@ -1,4 +1,4 @@
-"""Pictures of a synthetic scene: layers blurred by their motion, composed by depth, lit and given grain."""
+"""Pictures of a synthetic scene: layers blurred by their motion, composed by depth and lit, with grain."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
 from t4g_tracker.coordinates import Size, to_sample_grid
-from t4g_tracker.synthetic.layers import Layer, Pose, pose_at, project, reached, to_canonical
+from t4g_tracker.synthetic.layers import Layer, Pose, bounding_box, pose_at, project, to_canonical
 from t4g_tracker.synthetic.scene import Scene
 from t4g_tracker.synthetic.textures import xy_half
 
 SHADOW_SHIFT_PX = (5.0, 7.0)  # where shadows fall, video pixels
 SHADOW_SOFTNESS_PX = 5.0
-SHARPEST_BLUR_PX = 0.4  # a layer that moves less while the shutter is open is drawn once
-BLUR_STEP_PX = 3.0  # distance between the exposures of a moving layer, as far as MOST_PAIRS allow
+SHARPEST_BLUR_PX = 0.4  # a layer that moves less while the shutter is open is exposed once
+BLUR_STEP_PX = 3.0  # distance between the exposures of a moving layer, unless that takes more than MOST_PAIRS
 MOST_PAIRS = 4
 WIDEST_SPACING_PX = 16  # between the nodes where a layer's motion is solved
-MAP_ERROR_PX = 0.04  # bound on what interpolating positions between nodes loses; half of it is the most seen
-PIXELS_AT_ONCE = {"cpu": 250_000, "cuda": 16_000_000}  # frames are drawn together up to so many pixels
+MAP_ERROR_PX = 0.04  # bound on the error of interpolating positions between nodes; half of it was measured
+PIXELS_AT_ONCE = {"cpu": 250_000, "cuda": 16_000_000}  # frames rendered together have at most this many
 
 Region = tuple[slice, slice]  # rows and columns of the frame
 
@@ -32,40 +32,40 @@ def render(
     pairs: int = 1,
     only: Sequence[int] | None = None,
 ) -> Tensor:
-    """Draw every frame, or some.
+    """Render every frame, or some.
 
-    A layer that moves while the shutter is open is the mean of several exposures at
-    times spread evenly over the shutter, more of them the farther it moves. Times, and
-    sub-pixel shifts where ``pairs`` asks for them, are balanced, so blur and smoothing
-    never move a point off its exact track.
+    A layer that moves while the shutter is open is the mean of several exposures at times
+    spread evenly over the shutter, more of them the farther it moves. Their times are balanced
+    around the frame's, and so are their sub-pixel shifts (with ``pairs`` above 1), so blur and
+    smoothing never move a point off its exact track.
 
     Args:
         scene: The clip.
-        generator: Makes the grain, on the scene's device; None for no grain.
-        pairs: Quality; 1 suffices for training, 4 gives smooth edges too: at least so
-            many pairs of exposures, at different sub-pixel shifts.
-        only: The frames wanted, instead of all T.
+        generator: Random numbers for the grain, on the scene's device; None for no grain.
+        pairs: The least number of pairs of exposures, each at its own sub-pixel shift. 1 suffices
+            for training, 4 gives smooth edges too.
+        only: The frames to render, instead of all T.
 
     Returns:
         (T, 3, H, W) float32 red, green and blue in 0..1.
     """
     device = scene.light.device
-    wanted = torch.tensor(range(scene.frame_count) if only is None else only, device=device)
-    frames = torch.empty(len(wanted), 3, *scene.size, device=device)
-    for start, stop, order in _blocks(scene, wanted):
-        drawn = _draw(scene, wanted[start:stop], order, pairs)
-        light = scene.light[wanted[start:stop], None]
+    chosen = torch.tensor(range(scene.frame_count) if only is None else only, device=device)
+    frames = torch.empty(len(chosen), 3, *scene.size, device=device)
+    for start, stop, order in _blocks(scene, chosen):
+        picture = _compose(scene, chosen[start:stop], order, pairs)
+        light = scene.light[chosen[start:stop], None]
         if light.shape[-2:] != (1, 1):
             light = interpolate(light, size=scene.size, mode="bilinear", align_corners=False)
-        drawn *= light
+        picture *= light
         if generator is not None and scene.noise:
-            drawn.add_(torch.randn(drawn.shape, generator=generator, device=device), alpha=scene.noise)
-        frames[start:stop] = drawn.clamp_(0, 1)
+            picture.add_(torch.randn(picture.shape, generator=generator, device=device), alpha=scene.noise)
+        frames[start:stop] = picture.clamp_(0, 1)
     return frames
 
 
 def _blocks(scene: Scene, frames: Tensor) -> Iterator[tuple[int, int, list[int]]]:
-    """Runs (start, stop) of ``frames`` to draw at once, with their order of layers from far to near."""
+    """Runs (start, stop) of ``frames`` to render at once, and their common order of layers, far to near."""
     depths = torch.stack([layer.depth[frames] for layer in scene.layers])
     orders = depths.argsort(dim=0, descending=True, stable=True).T.tolist()
     at_once = max(1, PIXELS_AT_ONCE.get(scene.light.device.type, 250_000) // (scene.size[0] * scene.size[1]))
@@ -76,7 +76,7 @@ def _blocks(scene: Scene, frames: Tensor) -> Iterator[tuple[int, int, list[int]]
             start = stop
 
 
-def _draw(scene: Scene, frames: Tensor, order: list[int], pairs: int) -> Tensor:
+def _compose(scene: Scene, frames: Tensor, order: list[int], pairs: int) -> Tensor:
     """(B, 3, H, W) of the given frames, the layers laid over each other from far to near."""
     picture = torch.zeros(len(frames), 3, *scene.size, device=scene.light.device)
     for number in order:
@@ -89,7 +89,7 @@ def _draw(scene: Scene, frames: Tensor, order: list[int], pairs: int) -> Tensor:
         if layer.shadow:
             part *= _mean([_shade(layer, frames, region, *exposure) for exposure in exposures])
         painted = [_paint(layer, frames, region, *exposure) for exposure in exposures]
-        if number == order[0] == 0:  # covers everything, so its outline need not be looked at
+        if number == order[0] == 0:  # the background has no outline to cut along
             part += _mean(painted)[:, :3]
             continue
         seen = _mean([_cut(values, layer, frames) for values in painted])
@@ -114,7 +114,7 @@ def _cut(values: Tensor, layer: Layer, frames: Tensor) -> Tensor:
 
 
 def _paint(layer: Layer, frames: Tensor, region: Region, time: float, shift: tuple[float, float]) -> Tensor:
-    """(B, 4, h, w) a layer's texture as seen at one instant."""
+    """(B, 4, h, w) a layer's texture as it looks at one instant."""
     grid = _texture_grid(layer, pose_at(layer.pose, frames, time), region, shift)
     return _read(layer.texture, grid)
 
@@ -133,10 +133,10 @@ def _read(texture: Tensor, grid: Tensor) -> Tensor:
 
 
 def _texture_grid(layer: Layer, pose: Pose, region: Region, shift: tuple[float, float]) -> Tensor:
-    """Where a layer's texture is read for each pixel of a region: ``grid_sample``'s (B, h, w, 2).
+    """Where to read a layer's texture for each pixel of a region: ``grid_sample``'s (B, h, w, 2).
 
     The map is smooth, so it is solved at nodes and interpolated between them. Nodes lie
-    as ``interpolate`` wants them with ``align_corners=False``, one beyond each border.
+    where ``interpolate`` expects them with ``align_corners=False``, one beyond each border.
     """
     rows, columns = region
     height, width = rows.stop - rows.start, columns.stop - columns.start
@@ -168,7 +168,7 @@ def _plane(nodes: Tensor, step: int, height: int, width: int) -> Tensor:
 
 
 def _node_spacing(layer: Layer, pose: Pose) -> int:
-    """How far apart the nodes may be, in video pixels, for an error of ``MAP_ERROR_PX``."""
+    """How far apart the nodes may be, in video pixels, for an error below ``MAP_ERROR_PX``."""
     shrink = 1 / float(torch.linalg.matrix_norm(pose.linear, -2).min())
     tilt = 0.0 if pose.tilt is None else float(pose.tilt.norm(dim=-1).max())
     curvature = shrink**2 * (layer.curvature + 4 * tilt)
@@ -178,7 +178,7 @@ def _node_spacing(layer: Layer, pose: Pose) -> int:
 def _exposures(
     layer: Layer, frames: Tensor, shutter: float, pairs: int
 ) -> list[tuple[float, tuple[float, float]]]:
-    """Times from the frame's, in frames, and shifts in pixels, at which a layer is drawn."""
+    """When a layer is exposed, in frames from the frame's own time, and at which shifts in pixels."""
     height, width = layer.texture.shape[-2:]
     corners = layer.texture.new_tensor(
         [[-width, -height], [width, -height], [-width, height], [width, height]]
@@ -194,11 +194,11 @@ def _exposures(
     if pairs > 1:
         shifts = torch.frac(torch.arange(1, count + 1)[:, None] * _SPREAD)
         shifts = shifts - shifts.mean(dim=0)
-    drawn = []
+    exposures = []
     for number, (x, y) in enumerate(shifts.tolist()):
         time = shutter * (2 * number + 1) / (4 * count)
-        drawn += [(-time, (x, y)), (time, (x, y))]
-    return drawn
+        exposures += [(-time, (x, y)), (time, (x, y))]
+    return exposures
 
 
 _SPREAD = torch.tensor([0.7548776662, 0.5698402910])  # evenly spread points: the R2 sequence
@@ -207,9 +207,14 @@ _SPREAD = torch.tensor([0.7548776662, 0.5698402910])  # evenly spread points: th
 def _region(layer: Layer, pose: Pose, size: Size) -> Region:
     """Rows and columns of the frame that a layer or its shadow can touch."""
     spare = 2.0 + (max(SHADOW_SHIFT_PX) + SHADOW_SOFTNESS_PX if layer.shadow else 0.0)
-    low, high = reached(layer, pose)
+    low, high = bounding_box(layer, pose)
     left, top = (low.reshape(-1, 2).amin(0) - spare).tolist()
     right, bottom = (high.reshape(-1, 2).amax(0) + spare).tolist()
-    rows = slice(max(0, min(size[0], math.floor(top))), max(0, min(size[0], math.ceil(bottom) + 1)))
-    columns = slice(max(0, min(size[1], math.floor(left))), max(0, min(size[1], math.ceil(right) + 1)))
-    return rows, columns
+    return _pixels_between(top, bottom, size[0]), _pixels_between(left, right, size[1])
+
+
+def _pixels_between(low: float, high: float, length: int) -> slice:
+    """The pixels of 0 .. length - 1 that a stretch from ``low`` to ``high`` touches."""
+    start = max(0, min(length, math.floor(low)))
+    stop = max(0, min(length, math.ceil(high) + 1))
+    return slice(start, stop)

@@ -9,17 +9,17 @@ from torch import Tensor
 
 from t4g_tracker.coordinates import Size, inside
 from t4g_tracker.datatypes import Tracks
-from t4g_tracker.synthetic.layers import Layer, Pose, pose_at, reached, sample, to_canonical, to_frame
+from t4g_tracker.synthetic.layers import Layer, Pose, bounding_box, pose_at, sample, to_canonical, to_frame
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a synthetic clip shows. The first layer must cover every frame."""
+    """Everything that a synthetic clip shows. Its first layer, the background, must cover every frame."""
 
     layers: tuple[Layer, ...]
     light: Tensor  # (T, h, w) factor on brightness over the frame, any h and w
     size: Size  # (H, W) video pixels
-    shutter: float = 0.0  # part of the time between frames that a frame is exposed for
+    shutter: float = 0.0  # share of the time between frames for which the shutter is open
     noise: float = 0.0  # standard deviation of the grain, of brightness 0..1
 
     @property
@@ -48,20 +48,20 @@ def top_layer(scene: Scene, frame: int | Tensor, xy: Tensor) -> tuple[Tensor, Te
         where, hit, point = _hits(layer, pose_at(layer.pose, frame), xy)
         where = where[hit]
         depth = layer.depth[frame].expand(shape).reshape(-1)[where]
-        first = depth < nearest.reshape(-1)[where]
-        where = where[first]
+        nearer = depth < nearest.reshape(-1)[where]
+        where = where[nearer]
         index = index.reshape(-1).index_fill(0, where, number).reshape(shape)
-        nearest = nearest.reshape(-1).index_copy(0, where, depth[first]).reshape(shape)
-        found.append((number, where, point[hit][first]))
+        nearest = nearest.reshape(-1).index_copy(0, where, depth[nearer]).reshape(shape)
+        found.append((where, point[hit][nearer]))
     canonical = to_canonical(background, pose_at(background.pose, frame), xy).reshape(-1, 2)
-    for _, where, point in found:  # a nearer layer may come later and replaces it
+    for where, point in found:  # where two layers are listed, the later one is nearer and replaces the other
         canonical[where] = point
     return index, canonical.reshape(xy.shape)
 
 
 def _hits(layer: Layer, pose: Pose, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Flat indices (M,) of positions that a layer may cover, whether it does, and its points there."""
-    low, high = reached(layer, pose)
+    low, high = bounding_box(layer, pose)
     near = ((xy >= low) & (xy <= high)).all(dim=-1)
     if pose.centre.ndim > 1:
         pose = pose.spread(near.shape).select(near)
@@ -70,7 +70,7 @@ def _hits(layer: Layer, pose: Pose, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 def is_seen(scene: Scene, frame: int | Tensor, layer: Tensor, xy: Tensor) -> Tensor:
-    """Whether nothing hides points of ``layer`` (...) at positions ``xy`` (..., 2) inside the frame.
+    """Whether points of ``layer`` (...) at ``xy`` (..., 2) are inside the frame and no layer hides them.
 
     ``frame`` is one for all, or a tensor that broadcasts with ``layer``.
     """
@@ -103,12 +103,12 @@ def tracks(scene: Scene, frame: Tensor, xy: Tensor) -> Tracks:
 
     Args:
         scene: The clip.
-        frame: (N,) int64, the frame each point is given in.
+        frame: (N,) int64, the frame of each position.
         xy: (N, 2) video pixels.
 
     Returns:
         ``xy`` (N, T, 2) video pixels, also where hidden or outside; ``visibility`` (N, T)
-        true inside the frame where no nearer layer covers the point; ``confidence`` all 1.
+        true where the point is inside the frame and no nearer layer covers it; ``confidence`` all 1.
     """
     layer, canonical = top_layer(scene, frame, xy)
     return layer_tracks(scene, layer, canonical)
@@ -116,7 +116,8 @@ def tracks(scene: Scene, frame: Tensor, xy: Tensor) -> Tracks:
 
 def pixel_grid(size: Size, device: torch.device) -> Tensor:
     """(H, W, 2) position (x, y) of every pixel centre."""
-    y, x = (torch.arange(side, device=device, dtype=torch.float32) for side in size)
+    y = torch.arange(size[0], device=device, dtype=torch.float32)
+    x = torch.arange(size[1], device=device, dtype=torch.float32)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
@@ -129,8 +130,8 @@ def flow(scene: Scene, source: int, target: int) -> tuple[Tensor, Tensor]:
         target: Frame they are followed to, before or after.
 
     Returns:
-        (2, H, W) displacement (dx, dy) in video pixels, known everywhere, and (H, W) bool,
-        true where the point is seen in ``target``.
+        (2, H, W) displacement (dx, dy) in video pixels, exact also where a point is hidden or outside,
+        and (H, W) bool, true where the point is visible in ``target``.
     """
     xy = pixel_grid(scene.size, scene.light.device)
     index, canonical = top_layer(scene, source, xy)

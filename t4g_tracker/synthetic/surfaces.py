@@ -1,4 +1,4 @@
-"""What layers look like: photographs, patterns and almost nothing, sharp, blurred or faint."""
+"""What layers look like: photographs, patterns or nearly one colour; sharp, blurred or faint."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from t4g_tracker.synthetic.textures import noise, paint, random_colours, random_
 
 @dataclass(frozen=True, kw_only=True)
 class SurfaceConfig:
-    """How often each kind of texture is drawn."""
+    """How often each kind of texture is chosen."""
 
     photographs: float = 0.6  # share of photographs; needs scikit-image
     flat: float = 0.1  # share of sky and walls; the rest are patterns
-    blurred: float = 0.2  # share of all that is out of focus
-    faint: float = 0.15  # share of all with little contrast
+    blurred: float = 0.2  # share of photographs and patterns that are out of focus
+    faint: float = 0.15  # share of photographs and patterns with little contrast
 
     def __post_init__(self) -> None:
         for name in ("photographs", "flat", "blurred", "faint"):
@@ -36,7 +36,7 @@ PATTERNS_ONLY = SurfaceConfig(photographs=0.0)  # needs no photographs
 
 
 def random_surface(generator: torch.Generator, size: Size, config: SurfaceConfig) -> Tensor:
-    """Draw the texture of a layer.
+    """Generate the texture of a layer.
 
     Args:
         generator: Random numbers; the texture lives on its device.
@@ -47,7 +47,7 @@ def random_surface(generator: torch.Generator, size: Size, config: SurfaceConfig
         (3, h, w) red, green and blue in 0..1.
 
     Raises:
-        TrackerError: If photographs are wanted and scikit-image is not installed.
+        TrackerError: If photographs are needed and scikit-image is not installed.
     """
     kind = uniform(generator, 0, 1)
     if kind < config.photographs:

@@ -1,4 +1,4 @@
-"""Procedural textures and outlines for synthetic clips, with detail at every scale as photographs have it."""
+"""Procedural textures and outlines for synthetic clips, with detail at every scale, as in photographs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from t4g_tracker.coordinates import Size
 
 
 def uniform(generator: torch.Generator, low: float, high: float) -> float:
-    """One number between ``low`` and ``high``."""
+    """One random number between ``low`` and ``high``."""
     return low + (high - low) * float(torch.rand((), generator=generator, device=generator.device))
 
 
 def choice(generator: torch.Generator, count: int) -> int:
-    """One whole number from 0 to ``count - 1``."""
+    """One random whole number from 0 to ``count - 1``."""
     return int(torch.randint(count, (), generator=generator, device=generator.device))
 
 
@@ -35,7 +35,7 @@ def noise(generator: torch.Generator, size: Size, scale_px: float, octaves: int 
         generator: Random numbers; the noise lives on its device.
         size: (h, w) in pixels.
         scale_px: Size of the coarsest features.
-        octaves: Scales to add; those under a pixel are left out.
+        octaves: Number of scales to add; those under a pixel are left out.
 
     Returns:
         (h, w), mean 0 and standard deviation 1.
@@ -60,18 +60,22 @@ def cells(generator: torch.Generator, size: Size, scale_px: float) -> tuple[Tens
         scale_px: Distance between neighbouring seeds.
 
     Returns:
-        (h, w) distance in pixels from the nearest cell wall, about, and (h, w) one random
+        (h, w) approximate distance in pixels from the nearest cell wall, and (h, w) one random
         number in 0..1 per cell.
     """
-    rows, columns = math.ceil(size[0] / scale_px) + 3, math.ceil(size[1] / scale_px) + 3
-    drawn = torch.rand(rows, columns, 3, generator=generator, device=generator.device)
+    rows = math.ceil(size[0] / scale_px) + 3
+    columns = math.ceil(size[1] / scale_px) + 3
+    # of each seed: where in its square of the grid it lies, and the number of its cell
+    seeds = torch.rand(rows, columns, 3, generator=generator, device=generator.device)
     xy = canonical_grid(size, generator.device) + xy_half(size, generator.device)
     home = (xy / scale_px).floor().long() + 1
     nearest = torch.full(size, torch.inf, device=generator.device)
-    second, value = nearest.clone(), torch.zeros(size, device=generator.device)
-    for step in range(9):
-        row, column = home[..., 1] + step // 3 - 1, home[..., 0] + step % 3 - 1
-        seed = drawn[row, column]
+    second = nearest.clone()
+    value = torch.zeros(size, device=generator.device)
+    for step in range(9):  # the seeds of a pixel's own square and of its eight neighbours
+        row = home[..., 1] + step // 3 - 1
+        column = home[..., 0] + step % 3 - 1
+        seed = seeds[row, column]
         where = torch.stack([column, row], -1) - 1 + 0.1 + 0.8 * seed[..., :2]
         distance = (xy - where * scale_px).norm(dim=-1)
         closer = distance < nearest
@@ -82,7 +86,7 @@ def cells(generator: torch.Generator, size: Size, scale_px: float) -> tuple[Tens
 
 
 def xy_half(size: Size, device: torch.device) -> Tensor:
-    """(2,) the middle of a texture counted from its first pixel, as (x, y)."""
+    """(2,) the middle of a texture as (x, y), counted from its first pixel."""
     return torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2], device=device)
 
 
@@ -95,7 +99,7 @@ def paint(values: Tensor, colours: Tensor) -> Tensor:
 
 
 def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
-    """Two pictures (3, h, w), the second one showing where ``share`` (h, w) nears 1."""
+    """Blend two pictures (3, h, w): the first where ``share`` (h, w) is 0, the second where it is 1."""
     return first + (second - first) * share
 
 
@@ -109,7 +113,7 @@ def random_colours(generator: torch.Generator, count: int) -> Tensor:
 
 
 def random_texture(generator: torch.Generator, size: Size) -> Tensor:
-    """One of several kinds of pattern, bent, coloured and given fine grain.
+    """A random pattern of one of several kinds, bent and coloured, with fine grain.
 
     Args:
         generator: Random numbers; the texture lives on its device.
@@ -174,7 +178,7 @@ def blob_outline(generator: torch.Generator, size: Size, roughness: float) -> Te
         roughness: 0 for an ellipse, 0.3 for deep bays.
 
     Returns:
-        (h, w) about the distance in pixels to the outline, negative outside.
+        (h, w) approximate distance in pixels to the outline, negative outside.
     """
     radius_px = torch.tensor([size[1], size[0]], device=generator.device) / 2 - 2
     unit = canonical_grid(size, generator.device) / radius_px
@@ -189,7 +193,7 @@ def blob_outline(generator: torch.Generator, size: Size, roughness: float) -> Te
 
 
 def foliage_outline(generator: torch.Generator, size: Size, scale_px: float, share: float) -> Tensor:
-    """How far inside a random lacework each pixel lies, as seen through leaves or a fence.
+    """How far inside a random lacework each pixel lies, like leaves or a fence.
 
     Args:
         generator: Random numbers.
@@ -198,7 +202,7 @@ def foliage_outline(generator: torch.Generator, size: Size, scale_px: float, sha
         share: Part of the area that is covered, 0..1.
 
     Returns:
-        (h, w) about the distance in pixels to the outline, negative outside and at the rim.
+        (h, w) approximate distance in pixels to the outline, negative outside and at the rim.
     """
     height = noise(generator, size, scale_px, 2)
     level = torch.quantile(height.flatten()[:: max(1, height.numel() // 10000)], 1 - share)
@@ -206,14 +210,14 @@ def foliage_outline(generator: torch.Generator, size: Size, scale_px: float, sha
 
 
 def sticks_outline(generator: torch.Generator, size: Size) -> Tensor:
-    """How far inside a few thin bars each pixel lies, as poles, wires, legs and branches are.
+    """How far inside a few thin bars each pixel lies, like poles, wires, legs and branches.
 
     Args:
         generator: Random numbers.
         size: (h, w) in pixels.
 
     Returns:
-        (h, w) about the distance in pixels to the outline, negative outside and at the rim.
+        (h, w) approximate distance in pixels to the outline, negative outside and at the rim.
     """
     half = xy_half(size, generator.device) - 3
     grid = canonical_grid(size, generator.device)
@@ -226,11 +230,11 @@ def sticks_outline(generator: torch.Generator, size: Size) -> Tensor:
         distance = (grid - start - part[..., None] * along).norm(dim=-1)
         width_px = math.exp(uniform(generator, math.log(0.7), math.log(5)))
         inside = torch.maximum(inside, width_px - distance)
-        if uniform(generator, 0, 1) < 0.5:  # branch off here, or go on from the end
+        if uniform(generator, 0, 1) < 0.5:  # the next bar starts at this one's end, else at its start
             start = end
     return torch.where(_from_rim(size, generator.device) < 1, inside.clamp(max=-1), inside)
 
 
 def _from_rim(size: Size, device: torch.device) -> Tensor:
-    """(h, w) distance of each pixel to the outermost ones; what they show is seen beyond them as well."""
+    """(h, w) distance of each pixel to the outermost ones, which rendering repeats beyond the texture."""
     return (xy_half(size, device) - canonical_grid(size, device).abs()).amin(dim=-1)

@@ -1,1 +1,1 @@
-"""Training RAFT: objective and data."""
+"""Training RAFT: objective, data, settings."""

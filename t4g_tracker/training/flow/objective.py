@@ -1,47 +1,51 @@
-"""What RAFT is trained for: flow both ways between two frames, at every update, to a fraction of a pixel."""
+"""The training objective of RAFT: flow both ways between two frames, compared with the exact flow."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models.optical_flow import RAFT, raft_small
 
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.files import atomic_write
 from t4g_tracker.flow.raft import KnownEncoding, load_raft
 from t4g_tracker.synthetic.clips import FlowPair
-from t4g_tracker.training.flow.views import FlowBatch
+from t4g_tracker.training.flow.crops import FlowBatch
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowObjectiveConfig:
     """The loss of ``t4g train-flow``."""
 
-    updates: int = 4  # recurrent updates of a pair while training
+    updates: int = 4  # recurrent updates in training
     decay: float = 0.8  # weight of an update's error, relative to that of the next
-    power: float = 0.7  # of the error; below 1 small errors count more, which makes for sub-pixel precision
-    hidden: float = 0.3  # weight of pixels whose point is not seen in the other frame
+    power: float = 0.7  # of the error; below 1 small errors count more, for sub-pixel precision
+    hidden: float = 0.3  # weight of pixels whose point is hidden in the other frame
 
     def __post_init__(self) -> None:
         if self.updates < 1:
             raise ConfigError(f"objective.updates must be at least 1, got {self.updates}")
         if not 0 < self.decay <= 1 or not 0 < self.power <= 1 or not 0 <= self.hidden <= 1:
-            raise ConfigError("objective: decay and power must be in 0..1 but not 0, and hidden in 0..1")
+            raise ConfigError("objective: decay and power must be above 0 and at most 1, and hidden in 0..1")
 
 
 class FlowObjective(nn.Module):
-    """torchvision's RAFT with the loss it is trained by."""
+    """torchvision's RAFT with its training loss."""
 
     def __init__(self, model: RAFT, config: FlowObjectiveConfig) -> None:
         super().__init__()
         self.raft, self.config = model, config
 
     def forward(self, batch: FlowBatch) -> dict[str, Tensor]:
-        """ "loss", and "epe", the last update's mean end-point error in pixels where the point is seen."""
+        """ "loss", and "epe": the last update's mean end-point error in pixels, over visible points."""
         pixels = batch.images.transpose(0, 1).float() / 127.5 - 1
         flow = batch.flow.transpose(0, 1).flatten(0, 1)
-        seen, known = (mask.transpose(0, 1).flatten(0, 1) for mask in (batch.seen, batch.known))
+        seen = batch.seen.transpose(0, 1).flatten(0, 1)
+        known = batch.known.transpose(0, 1).flatten(0, 1)
         found = flow_both_ways(self.raft, pixels[0], pixels[1], self.config.updates)
         weight = torch.where(seen, 1.0, self.config.hidden) * known
         loss = sequence_loss(found, flow, weight, self.config.decay, self.config.power)
@@ -53,7 +57,7 @@ class FlowObjective(nn.Module):
 
 
 def new_raft(weights: str, seed: int) -> RAFT:
-    """``raft_small`` with new random weights, or with those of a file; all of them trainable.
+    """``raft_small`` with new random weights, or with those of the file ``weights``; all trainable.
 
     Raises:
         WeightsError: If the file cannot be read or does not fit.
@@ -66,6 +70,20 @@ def new_raft(weights: str, seed: int) -> RAFT:
     return model
 
 
+def save_raft(model: RAFT, path: Path) -> None:
+    """Write a RAFT's weights in half precision, under torchvision's names.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    state = {
+        name: value.detach().to("cpu", torch.float16).contiguous()
+        for name, value in model.state_dict().items()
+    }
+    with atomic_write(path) as passing:
+        save_file(state, passing)
+
+
 def flow_both_ways(model: RAFT, first: Tensor, second: Tensor, updates: int) -> list[Tensor]:
     """Flow from the first frames to the second ones and back, each frame encoded once.
 
@@ -76,7 +94,7 @@ def flow_both_ways(model: RAFT, first: Tensor, second: Tensor, updates: int) -> 
         updates: Recurrent updates, at least 1.
 
     Returns:
-        One (2B, 2, h, w) for each update, pixels: forward flows, then backward ones.
+        For each update (2B, 2, h, w) pixels: the forward flows, then the backward ones.
     """
     frames = torch.cat([first, second])
     ahead, behind = model.feature_encoder(frames).chunk(2)
@@ -92,14 +110,14 @@ def flow_both_ways(model: RAFT, first: Tensor, second: Tensor, updates: int) -> 
 
 
 def sequence_loss(found: list[Tensor], flow: Tensor, weight: Tensor, decay: float, power: float) -> Tensor:
-    """Error of every update's flow, later updates counting more.
+    """Error of every update's flow; later updates count more.
 
     Args:
         found: U flows (B, 2, h, w), pixels, in the order of the updates.
         flow: (B, 2, h, w) the truth.
         weight: (B, h, w) of each pixel, 0 or more.
         decay: Update u of U counts ``decay ** (U - 1 - u)``.
-        power: Of the distance, 0..1; distances below 0.01 px hardly count.
+        power: Of the distance, in 0..1. Distances below 0.01 px hardly count.
 
     Returns:
         The weighted mean over pixels of distance to that power, summed over updates; a scalar.
@@ -117,14 +135,14 @@ def sequence_loss(found: list[Tensor], flow: Tensor, weight: Tensor, decay: floa
 
 @dataclass(frozen=True)
 class FlowValidation:
-    """End-point error on pairs kept apart from training."""
+    """End-point error on held-out pairs."""
 
     pairs: list[FlowPair]
     updates: int = 8
 
     @torch.no_grad()
     def __call__(self, objective: FlowObjective) -> dict[str, float]:
-        """ "val_epe" and "val_median", pixels over all pixels of all pairs."""
+        """ "val_epe" and "val_median": mean and median over all pixels of all pairs, in pixels."""
         errors = []
         device = next(objective.parameters()).device
         for pair in self.pairs:

@@ -1,1 +1,1 @@
-"""Training Track4Gen: objective, data, validation."""
+"""Training Track4Gen: objective, data, validation, and the model folder that it leaves."""

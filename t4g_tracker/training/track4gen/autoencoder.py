@@ -1,7 +1,7 @@
 """The first half of a small Stable Video Diffusion of our own: its temporal autoencoder.
 
-The UNet works on latents at an eighth of the frame's size. Whoever starts from published
-weights has that autoencoder already; the mini model trains its own, here.
+The UNet works on latents at an eighth of the frame's size. Published weights come with an
+autoencoder; the mini model trains its own, here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from t4g_tracker.training.loop.frozen import FrozenModels
 from t4g_tracker.training.track4gen.dataset import ClipBatch
 
-LATENT_CHANNELS = 16  # four times SVD's: a small encoder can pack less into each
-FIRST_LOG_VARIANCE = -6.0  # noise that is small from the start, so that the decoder has something to learn
-KL_WEIGHT = 1e-4  # keeps latents near unit scale without blurring what they carry
+LATENT_CHANNELS = 16  # four times SVD's: a small encoder packs less into each
+FIRST_LOG_VARIANCE = -6.0  # little noise from the start, so that the decoder has something to learn from
+KL_WEIGHT = 1e-4  # holds latents near unit scale without blurring what they carry
 
 
 def mini_autoencoder() -> AutoencoderKLTemporalDecoder:
@@ -33,10 +33,10 @@ def mini_autoencoder() -> AutoencoderKLTemporalDecoder:
 
 
 class EncoderObjective(nn.Module):
-    """The encoder learns by what a small auxiliary decoder can make of its latents.
+    """Trains the encoder together with a small auxiliary decoder, which is thrown away afterwards.
 
-    SVD's own decoder normalises each channel on its own when it is as narrow as the mini's, which
-    makes it slow to learn; the encoder would have to wait for it. The auxiliary one is not kept.
+    SVD's own decoder, as narrow as the mini's, normalises each channel by itself, which makes it slow to
+    learn; the encoder would have to wait for it.
     """
 
     def __init__(self, vae: AutoencoderKLTemporalDecoder) -> None:
@@ -59,11 +59,11 @@ class EncoderObjective(nn.Module):
         posterior = DiagonalGaussianDistribution(moments.float())
         kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
         losses = _reconstruction(self.read(posterior.sample()).float(), frames)
-        return {"loss": losses["loss"] + KL_WEIGHT * kl, **_without_total(losses), "kl": kl}
+        return {**losses, "loss": losses["loss"] + KL_WEIGHT * kl, "kl": kl}
 
 
 class DecoderObjective(nn.Module):
-    """SVD's decoder learns to show what a finished encoder's latents hold."""
+    """Trains SVD's decoder on the latents of a finished encoder."""
 
     def __init__(self, vae: AutoencoderKLTemporalDecoder) -> None:
         super().__init__()
@@ -72,7 +72,8 @@ class DecoderObjective(nn.Module):
 
     def forward(self, batch: ClipBatch) -> dict[str, Tensor]:
         """Losses of a batch: "loss", and its parts "pixels" and "edges" before weighting."""
-        frames, (clips, count) = _pixels(batch), batch.frames.shape[:2]
+        frames = _pixels(batch)
+        clips, count = batch.frames.shape[:2]
         only_pictures = torch.zeros(clips, count, dtype=torch.bool, device=frames.device)
         shown = self.decoder(
             self._frozen.encode(frames), image_only_indicator=only_pictures, num_frames=count
@@ -90,10 +91,6 @@ def _reconstruction(shown: Tensor, frames: Tensor) -> dict[str, Tensor]:
     pixels = wrong.abs().mean()
     edges = wrong.diff(dim=-1).abs().mean() + wrong.diff(dim=-2).abs().mean()
     return {"loss": pixels + 0.5 * edges, "pixels": pixels, "edges": edges}
-
-
-def _without_total(losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in losses.items() if name != "loss"}
 
 
 @torch.no_grad()

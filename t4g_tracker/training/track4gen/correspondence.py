@@ -1,4 +1,4 @@
-"""The correspondence half of the objective: a point's feature in one frame must find it in another."""
+"""The correspondence half of the objective: a point's feature in one frame must match it in another."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from t4g_tracker.coordinates import Size, centred_offset, pixels_to_cells
 from t4g_tracker.matching.cost_maps import sample_vectors
 from t4g_tracker.matching.losses import cell_cross_entropy
+from t4g_tracker.matching.similarity import frame_similarity
 from t4g_tracker.training.track4gen.dataset import ClipBatch
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Points seen in two frames of a batch, in equal number for every target frame.
+    """Points visible in two frames of a batch, in equal number for every target frame.
 
     Frames are numbered through the batch: frame f of clip b is ``b * F + f``.
     """
 
-    source: Tensor  # (B * F * P,) frame that the point is taken from
+    source: Tensor  # (B * F * P,) frame whose feature is the query
     source_xy: Tensor  # (B * F * P, 2) pixels
     target_xy: Tensor  # (B * F * P, 2) pixels; pairs are grouped by target frame, in order
-    known: Tensor  # (B * F * P,) bool; false fills up frames with too few points
+    known: Tensor  # (B * F * P,) bool; false for the filling of frames that show too few points
 
 
-def draw_pairs(batch: ClipBatch, per_frame: int) -> Pairs:
-    """Draw ``per_frame`` points of every frame, each with another frame that sees it too."""
+def sample_pairs(batch: ClipBatch, per_frame: int) -> Pairs:
+    """Sample ``per_frame`` points of every frame, each with another frame in which it is visible too."""
     clips, points, frames = batch.visibility.shape
     seen = batch.visibility.float()
     shared = seen.sum(2, keepdim=True) > 1
@@ -58,17 +58,15 @@ def correspondence_loss(features: Tensor, pairs: Pairs, size: Size, temperature:
         temperature: Of the softmax over cosine similarities.
 
     Returns:
-        (B * F * P,) loss in nats; 0 for pairs that are not known.
+        (B * F * P,) loss in nats; 0 for unknown pairs.
     """
     frames, channels, height, width = features.shape
     stride_px = size[0] / height
     offset_px = centred_offset(stride_px)
+    source = pixels_to_cells(pairs.source_xy, stride_px, offset_px)
+    target = pixels_to_cells(pairs.target_xy, stride_px, offset_px)
     with torch.autocast(features.device.type, enabled=False):  # bfloat16 has 3 digits, the softmax needs more
-        features = features.float()
-        queries = sample_vectors(
-            features.permute(0, 2, 3, 1), pairs.source, pixels_to_cells(pairs.source_xy, stride_px, offset_px)
-        )
-        images = normalize(features, dim=1, eps=1e-6).flatten(2)
-        similarity = torch.bmm(queries.view(frames, -1, channels), images).flatten(0, 1)
-        target = pixels_to_cells(pairs.target_xy, stride_px, offset_px)
+        cells = features.float().permute(0, 2, 3, 1).contiguous()
+        queries = sample_vectors(cells, pairs.source, source).view(frames, -1, channels)
+        similarity = frame_similarity(cells.flatten(1, 2), queries).flatten(0, 1)
         return pairs.known * cell_cross_entropy(similarity, target, (height, width), temperature)

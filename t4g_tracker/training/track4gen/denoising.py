@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 
-def draw_sigma(count: int, mean: float, spread: float, generator: torch.Generator | None = None) -> Tensor:
-    """(count,) noise levels whose logarithm is normal with this mean and standard deviation."""
+def sample_sigma(count: int, mean: float, spread: float, generator: torch.Generator | None = None) -> Tensor:
+    """(count,) random noise levels whose logarithm is normal with this mean and standard deviation."""
     device = None if generator is None else generator.device
     return torch.exp(mean + spread * torch.randn(count, generator=generator, device=device))
 
@@ -29,7 +29,7 @@ def network_input(noisy: Tensor, sigma: Tensor) -> Tensor:
 
 
 def network_time(sigma: Tensor) -> Tensor:
-    """What the network is told about noise levels (B,): a quarter of their logarithm."""
+    """How the network is given noise levels (B,): a quarter of their logarithm."""
     return 0.25 * sigma.log()
 
 
@@ -46,7 +46,7 @@ def best_answer(noisy: Tensor, latents: Tensor, sigma: Tensor) -> Tensor:
 
 
 def denoising_loss(found: Tensor, latents: Tensor, sigma: Tensor) -> Tensor:
-    """Squared error of denoised latents, weighted so that every noise level counts alike.
+    """Squared error of denoised latents, weighted so that all noise levels count alike.
 
     The weight (sigma^2 + 1) / sigma^2 makes it the squared error of the network's own
     answer: about 1 for an untrained network, at any level.

@@ -1,7 +1,7 @@
 """The mini configuration: a Stable Video Diffusion of the same classes, small enough to ship.
 
-Three UNet levels instead of four, so that ``up_blocks[2]`` is the last and its cells are as
-fine as the latents; attention only at the coarsest one, where it is cheap on a CPU.
+The UNet has three levels instead of four, so that ``up_blocks[2]`` is the last and its cells are as
+fine as the latents. Attention is at the coarsest level only, where it is cheap on a CPU.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 
 SEGMENT_FRAMES = 4
 FEATURE_CHANNELS = 128  # of up_blocks[2], and of the refiner
-TOLD_CHANNELS = 64  # of what the UNet is told about the first frame
+EMBEDDING_CHANNELS = 64  # of CLIP's embedding of the first frame, which conditions the UNet
 
 
 def svd_scheduler() -> EulerDiscreteScheduler:
@@ -50,9 +50,9 @@ def mini_unet(latent_channels: int) -> UNetSpatioTemporalConditionModel:
             "CrossAttnDownBlockSpatioTemporal",
         ),
         up_block_types=("CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal", "UpBlockSpatioTemporal"),
-        cross_attention_dim=TOLD_CHANNELS,
+        cross_attention_dim=EMBEDDING_CHANNELS,
         addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=96,  # three facts of 32 channels
+        projection_class_embeddings_input_dim=96,  # fps, motion and noise, 32 channels each
         layers_per_block=1,
         num_frames=SEGMENT_FRAMES,
     )
@@ -64,7 +64,7 @@ def mini_image_encoder() -> CLIPVisionModelWithProjection:
         CLIPVisionConfig(
             hidden_size=64,
             intermediate_size=128,
-            projection_dim=TOLD_CHANNELS,
+            projection_dim=EMBEDDING_CHANNELS,
             num_hidden_layers=2,
             num_attention_heads=2,
             image_size=224,

@@ -1,4 +1,4 @@
-"""What a training of Track4Gen starts from, and the folder it leaves for the extractor."""
+"""The model that a training of Track4Gen starts from, and the folder that it writes for the extractor."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from t4g_tracker.training.track4gen.objective import ObjectiveConfig, Track4GenO
 
 
 def is_autoencoder(folder: Path) -> bool:
-    """Whether a folder is one of ``t4g train-autoencoder``."""
+    """Whether ``t4g train-autoencoder`` wrote a folder."""
     return (folder / "vae").is_dir() and not (folder / "unet").exists()
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKLTemporalDecoder:
-    """The autoencoder that ``t4g train-autoencoder`` left in ``folder``, in single precision, trainable.
+    """The autoencoder that ``t4g train-autoencoder`` wrote to ``folder``, in single precision, trainable.
 
     Raises:
         WeightsError: If there is none, or it is damaged.
@@ -49,8 +49,8 @@ def starting_point(
     Args:
         source: A Stable Video Diffusion folder or hub name, or a folder of ``t4g train-autoencoder``.
         config: Which block's features are refined.
-        seed: Of what is new.
-        option: That named the source, for error messages.
+        seed: Of new weights.
+        option: The option that named the source, for error messages.
 
     Raises:
         WeightsError: If the folder is neither a pipeline nor one of ``t4g train-autoencoder``, or its
@@ -79,10 +79,10 @@ def starting_point(
 def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVideoDiffusionPipeline) -> bool:
     """Write the trained parts in half precision, in the layout that the extractor reads.
 
-    A model of the same name is replaced when the new one is whole; other files of the folder stay.
+    An earlier model in the folder is replaced only when the new one is whole; other files stay.
 
     Returns:
-        Whether there is a refiner among them.
+        Whether a refiner is among them.
 
     Raises:
         OutputError: If it cannot be written.
@@ -100,7 +100,7 @@ def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVide
 
 
 def save_half(model: Any, folder: Path) -> None:
-    """Write a pipeline or a model of diffusers in half precision, without a word of where it came from."""
+    """Write a pipeline or a model of diffusers in half precision, without the path it was loaded from."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # of writing shards
@@ -112,8 +112,8 @@ def save_half(model: Any, folder: Path) -> None:
 
 
 def extractor_settings(model: Path, trained: ObjectiveConfig, refined: bool) -> list[str]:
-    """The settings, where they are not the defaults, that take the features that were trained."""
-    wanted = DiffusionConfig(
+    """The settings that extract the features that were trained, without those that are defaults."""
+    config = DiffusionConfig(
         model=str(model),
         refiner=refined,
         block=trained.block,
@@ -122,9 +122,9 @@ def extractor_settings(model: Path, trained: ObjectiveConfig, refined: bool) -> 
         fps=trained.fps,
         motion_bucket_id=trained.motion_bucket_id,
     )
-    usual = asdict(DiffusionConfig())
+    defaults = asdict(DiffusionConfig())
     return [
         f"features.diffusion.{name}={str(value).lower() if isinstance(value, bool) else value}"
-        for name, value in asdict(wanted).items()
-        if value != usual[name]
+        for name, value in asdict(config).items()
+        if value != defaults[name]
     ]

@@ -1,7 +1,9 @@
-"""Track4Gen's joint objective: denoise the video, and let inner features find its points again.
+"""Track4Gen's joint objective: denoise the video, and match its points by inner features.
 
-Source: Track4Gen, arXiv:2412.06016. There the features are taken where the extractor takes
-them, refined, and their correspondence loss is added to the diffusion loss.
+The features are taken where the extractor takes them, and refined; their correspondence loss is added
+to the diffusion loss.
+
+Source: Track4Gen, arXiv:2412.06016.
 """
 
 from __future__ import annotations
@@ -21,36 +23,36 @@ from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.features.segments import segment_plan
 from t4g_tracker.features.settings import DiffusionConfig
 from t4g_tracker.training.loop.frozen import FrozenModels
-from t4g_tracker.training.track4gen.correspondence import correspondence_loss, draw_pairs
+from t4g_tracker.training.track4gen.correspondence import correspondence_loss, sample_pairs
 from t4g_tracker.training.track4gen.dataset import ClipBatch
 from t4g_tracker.training.track4gen.denoising import (
     denoised,
     denoising_loss,
-    draw_sigma,
     network_input,
     network_time,
+    sample_sigma,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """What the UNet and the refiner are asked for, and under which noise."""
+    """What the UNet and the refiner are trained for, and under which noise."""
 
     correspondence: float = 1.0  # weight of the correspondence loss: lambda; 0 is "finetuned SVD"
     refiner: bool = True  # false puts the correspondence loss on the raw features
     block: int = DiffusionConfig.block  # UNet up-block whose output, upsampled, is refined
     temperature: float = 0.05  # of the softmax over cosine similarities
-    pairs_per_frame: int = 64  # points to find in each frame
+    pairs_per_frame: int = 64  # points to match in each frame
     sigma_mean: float = 0.7  # of the logarithm of the noise level, as SVD is trained
     sigma_spread: float = 1.6  # its standard deviation
-    low_noise_share: float = 0.5  # of the clips, which get the noise that features are taken at
-    low_noise_sigma: float = DiffusionConfig.noise_sigma  # that noise
-    drop_image: float = 0.1  # share of segments that are not told their first frame
-    noise_aug_strength: float = DiffusionConfig.noise_aug_strength  # noise on that frame, of -1..1
+    low_noise_share: float = 0.5  # of the clips, which get low_noise_sigma instead
+    low_noise_sigma: float = DiffusionConfig.noise_sigma  # the noise level at which features are taken
+    drop_image: float = 0.1  # share of segments that are not conditioned on their first frame
+    noise_aug_strength: float = DiffusionConfig.noise_aug_strength  # noise on that frame, of range -1..1
     fps: int = DiffusionConfig.fps
     motion_bucket_id: int = DiffusionConfig.motion_bucket_id
-    train_image_encoder: bool = False  # mini: there is no published CLIP of its size
-    gradient_checkpointing: bool = False  # the UNet computes anew what it would keep: less memory, more time
+    train_image_encoder: bool = False  # for the mini: no CLIP of its size is published
+    gradient_checkpointing: bool = False  # the UNet recomputes activations: less memory, more time
 
     def __post_init__(self) -> None:
         if self.correspondence < 0 or self.temperature <= 0 or self.low_noise_sigma <= 0:
@@ -67,8 +69,8 @@ class Track4GenObjective(nn.Module):
     """A pipeline's UNet and a refiner, trained together; the rest of the pipeline stays as it is.
 
     Args:
-        pipeline: Of Stable Video Diffusion's layout.
-        refiner: Whose channels are those of the UNet's block.
+        pipeline: In Stable Video Diffusion's layout.
+        refiner: With as many channels as the UNet's block.
         config: Losses and noise.
         segment_frames: N frames that the UNet sees at once.
     """
@@ -98,48 +100,53 @@ class Track4GenObjective(nn.Module):
 
         Args:
             batch: F frames a clip, a multiple of ``segment_frames``; each stretch of that many goes
-                through the UNet by itself, and points are matched within and across them.
+                through the UNet by itself, and points are matched within and across stretches.
         """
         clips, count = batch.frames.shape[:2]
         frames = (batch.frames.float() / 127.5 - 1).view(-1, self.segment_frames, *batch.frames.shape[2:])
         latents = self.encode(frames)
-        sigma = self._draw_sigma(clips).repeat_interleave(count // self.segment_frames)
+        sigma = self._sample_sigma(clips).repeat_interleave(count // self.segment_frames)
         noisy = latents + sigma.view(-1, 1, 1, 1, 1) * torch.randn_like(latents)
         keep = (torch.rand(len(frames), device=frames.device) >= self.config.drop_image).float()
         answer, raw = self.run_unet(frames, noisy, sigma, keep)
         denoising = denoising_loss(denoised(noisy, answer.float(), sigma), latents, sigma).mean()
-        losses = {"loss": denoising, "denoising": denoising}
-        if self.config.correspondence:
-            features = self.refiner(raw) if self.config.refiner else raw
-            size: Size = (frames.shape[-2], frames.shape[-1])
-            pairs = draw_pairs(batch, self.config.pairs_per_frame)
-            per_pair = correspondence_loss(features, pairs, size, self.config.temperature)
-            clear = (1 / (1 + sigma.square())).repeat_interleave(self.segment_frames)  # share of the signal
-            weight = clear[pairs.source] * clear.repeat_interleave(self.config.pairs_per_frame)
-            losses["correspondence"] = (per_pair * weight).sum() / pairs.known.sum().clamp_min(1)
-            losses["loss"] = denoising + self.config.correspondence * losses["correspondence"]
-        return losses
+        if not self.config.correspondence:
+            return {"loss": denoising, "denoising": denoising}
+        correspondence = self._correspondence(batch, raw, sigma)
+        loss = denoising + self.config.correspondence * correspondence
+        return {"loss": loss, "denoising": denoising, "correspondence": correspondence}
+
+    def _correspondence(self, batch: ClipBatch, raw: Tensor, sigma: Tensor) -> Tensor:
+        """Mean correspondence loss of random pairs under features ``raw`` taken at noise levels ``sigma``."""
+        size: Size = (batch.frames.shape[-2], batch.frames.shape[-1])
+        features = self.refiner(raw) if self.config.refiner else raw
+        pairs = sample_pairs(batch, self.config.pairs_per_frame)
+        per_pair = correspondence_loss(features, pairs, size, self.config.temperature)
+        # noise hides what is to be matched, so each frame's share of signal weighs its pairs
+        signal = (1 / (1 + sigma.square())).repeat_interleave(self.segment_frames)
+        weight = signal[pairs.source] * signal.repeat_interleave(self.config.pairs_per_frame)
+        return (per_pair * weight).sum() / pairs.known.sum().clamp_min(1)
 
     def run_unet(self, frames: Tensor, noisy: Tensor, sigma: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """One pass: the network's answer, and the features of the wanted block on the way.
+        """One pass: the network's answer, and the features of the configured block on the way.
 
         Args:
-            frames: (B, N, 3, H, W) in -1..1; only the first of each segment is looked at.
+            frames: (B, N, 3, H, W) in -1..1; only the first of each segment matters.
             noisy: (B, N, c, h, w) noisy latents.
             sigma: (B,) noise levels.
-            keep: (B,) 1 where the segment is told its first frame, else 0.
+            keep: (B,) 1 where the segment is conditioned on its first frame, else 0.
 
         Returns:
             (B, N, c, h, w) answer, and (B * N, C, h', w') features.
         """
         first = frames[:, 0]
-        hint = first + self.config.noise_aug_strength * torch.randn_like(first)
-        hint = self._frozen.encode(hint) * keep.view(-1, 1, 1, 1)
-        told = self._embed(first) * keep.view(-1, 1)
-        inputs = torch.cat(
-            [network_input(noisy, sigma), hint[:, None].expand(-1, noisy.shape[1], -1, -1, -1)], 2
-        )
-        facts = torch.tensor(
+        # the first frame conditions every frame by its latents, and the attention by its embedding
+        noisy_first = first + self.config.noise_aug_strength * torch.randn_like(first)
+        image_latents = self._frozen.encode(noisy_first) * keep.view(-1, 1, 1, 1)
+        image_latents = image_latents[:, None].expand(-1, noisy.shape[1], -1, -1, -1)
+        embedding = self._embed(first) * keep.view(-1, 1)
+        inputs = torch.cat([network_input(noisy, sigma), image_latents], 2)
+        added = torch.tensor(
             [self.config.fps - 1, self.config.motion_bucket_id, self.config.noise_aug_strength],
             device=frames.device,
         ).expand(len(frames), -1)
@@ -148,23 +155,23 @@ class Track4GenObjective(nn.Module):
             lambda module, inputs, output: caught.append(output)
         )
         try:
-            answer: Tensor = self.unet(inputs, network_time(sigma), told[:, None], facts).sample
+            answer: Tensor = self.unet(inputs, network_time(sigma), embedding[:, None], added).sample
         finally:
             hook.remove()
         return answer, caught[0]
 
     @torch.no_grad()
     def features(self, frames: Tensor, generator: torch.Generator) -> FeatureGrid:
-        """Features of a whole clip much as the extractor takes them, from the weights in training.
+        """Features of a whole clip, taken nearly as the extractor takes them, from the weights in training.
 
-        The first frame is resized for CLIP in another way than its own processor does.
+        The one difference: CLIP's own processor resizes the first frame in another way.
 
         Args:
             frames: (T, 3, H, W) uint8.
-            generator: Of the noise, on the CPU.
+            generator: Random numbers for the noise, on the CPU.
 
         Returns:
-            Refined features, or raw ones where no refiner is trained.
+            Refined features, or raw ones if no refiner is trained.
         """
         device = next(self.unet.parameters()).device
         parts = []
@@ -182,10 +189,10 @@ class Track4GenObjective(nn.Module):
         stride_px = size[0] / values.shape[-2]
         return FeatureGrid(values, stride_px, centred_offset(stride_px), size)
 
-    def _draw_sigma(self, clips: int) -> Tensor:
-        """(B,) noise levels: those of the diffusion loss, for some clips that of the extractor."""
+    def _sample_sigma(self, clips: int) -> Tensor:
+        """(B,) noise levels: random as in the diffusion loss, or the extractor's for a share of the clips."""
         device = next(self.unet.parameters()).device
-        sigma = draw_sigma(clips, self.config.sigma_mean, self.config.sigma_spread).to(device)
+        sigma = sample_sigma(clips, self.config.sigma_mean, self.config.sigma_spread).to(device)
         low = torch.rand(clips, device=device) < self.config.low_noise_share
         return torch.where(low, torch.full_like(sigma, self.config.low_noise_sigma), sigma)
 

@@ -1,4 +1,4 @@
-"""Real videos as training clips: optical flow makes their tracks, as Track4Gen's training data is made.
+"""Real videos as training clips, with tracks chained from optical flow, like Track4Gen's training data.
 
 Source: supplement 1.1 of Track4Gen, arXiv:2412.06016.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -32,16 +32,16 @@ VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 
 @dataclass(frozen=True)
 class RealClips:
-    """Stretches of real videos, their tracks chained from flow once and kept.
+    """Stretches of real videos, whose tracks are chained from flow once and cached.
 
     Args:
         videos: Folder of video files, or of folders of frames.
-        frames: T frames of a clip; videos are cut into stretches of so many.
-        size: (H, W) that clips are brought to: the middle of the frame, its aspect kept.
+        frames: T frames of a clip; videos are cut into stretches of this length.
+        size: (H, W) of the clips: the middle of the frame, cut to this aspect and resized.
         points: N tracks of each clip.
-        folder: Where the clips are kept.
+        folder: Cache of the clips.
         flow: Which optical flow.
-        device: Where it runs.
+        device: Where the flow runs.
 
     Raises:
         DatasetError: If no video gives a clip.
@@ -75,7 +75,11 @@ class RealClips:
         return len(self.files)
 
     def clip(self, index: int) -> TrainingClip:
-        """The same clip whenever it is asked for."""
+        """Clip ``index``, the same every time.
+
+        Raises:
+            DatasetError: If its file is damaged.
+        """
         clip = read_cached(self.files[index], TrainingClip)
         if clip is None:
             video = self.files[index].stem.rpartition("-")[0]
@@ -84,31 +88,26 @@ class RealClips:
         return clip
 
     def _prepare(self, source: Path, estimator: FlowEstimator) -> list[Path]:
-        """Make the clips of one video that are not there yet."""
+        """The files of one video's clips, made first if they are not cached."""
         name = f"{source.name}-{self._key(source)}"
         done = self.folder / f"{name}.done"
         if not done.exists():
-            video = read_video(source)
+            video = cut_to_aspect(read_video(source), self.size)
             log.info("%s flow of %s, %d frames", estimator.config.method, source, video.frame_count)
             for number in range(video.frame_count // self.frames):
                 begin = number * self.frames
-                part = Video(
-                    cut_to_aspect(video, self.size).frames[begin : begin + self.frames],
-                    video.fps,
-                    video.name,
-                    video.source,
-                )
+                part = replace(video, frames=video.frames[begin : begin + self.frames])
                 try:
                     clip = flow_clip(part, self.size, self.points, estimator)
                 except NothingToFollowError:
-                    log.warning("%s, frames from %d: left out: no flow leads there and back", source, begin)
+                    log.warning("%s, frames from %d: left out: no flow is cycle-consistent", source, begin)
                     continue
                 write_cached(self.folder / f"{name}-{begin:06d}.npz", clip)
             done.touch()
         return sorted(self.folder.glob(f"{glob.escape(name)}-[0-9][0-9][0-9][0-9][0-9][0-9].npz"))
 
     def _key(self, source: Path) -> str:
-        """Tells clips of other videos of the same name, or made with other settings, apart."""
+        """Distinguishes clips of another video of the same name, or made with other settings."""
         flow = resolve_flow(self.flow)
         files = image_files(source) if source.is_dir() else [source]
         return make_key(
@@ -142,18 +141,20 @@ def find_videos(folder: Path) -> list[Path]:
 def cut_to_aspect(video: Video, size: Size) -> Video:
     """The middle of every frame, in the aspect of ``size``."""
     height, width = video.size
-    wide, high = min(width, round(height * size[1] / size[0])), min(height, round(width * size[0] / size[1]))
-    left, top = (width - wide) // 2, (height - high) // 2
-    return Video(video.frames[:, top : top + high, left : left + wide], video.fps, video.name, video.source)
+    high = min(height, round(width * size[0] / size[1]))
+    wide = min(width, round(height * size[1] / size[0]))
+    top = (height - high) // 2
+    left = (width - wide) // 2
+    return replace(video, frames=video.frames[:, top : top + high, left : left + wide])
 
 
 def flow_clip(video: Video, size: Size, points: int, estimator: FlowEstimator) -> TrainingClip:
-    """Bring a stretch of video to a size and follow points through it by chained flow.
+    """Resize a stretch of video and follow points through it by chained flow.
 
     A point counts as visible while its trajectory lasts.
 
     Raises:
-        NothingToFollowError: If no point's flow leads there and back.
+        NothingToFollowError: If no point's flow is cycle-consistent.
     """
     frames = working_frames(video, size)
     large = working_frames(video, flow_size(video.size, estimator.config))

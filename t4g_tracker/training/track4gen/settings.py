@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.flow.settings import FlowConfig
-from t4g_tracker.synthetic.clips import CLIPS_VERSION, TrainingClip, draw_clip, val_generator
+from t4g_tracker.synthetic.clips import CLIPS_VERSION, TrainingClip, generate_clip, val_generator
+from t4g_tracker.training.loop.items import check_room
 from t4g_tracker.training.loop.trainer import TrainerConfig
-from t4g_tracker.training.track4gen.dataset import View
+from t4g_tracker.training.track4gen.crops import Crop
+from t4g_tracker.training.track4gen.dataset import SyntheticClips
 from t4g_tracker.training.track4gen.objective import ObjectiveConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipsConfig:
-    """The clips that are trained on, and how much of each is looked at."""
+    """The clips to train on, and how much of each an item shows."""
 
     count: int = 20_000  # different synthetic clips
     frames: int = 24  # of each
@@ -23,9 +26,9 @@ class ClipsConfig:
     width: int = 512
     crop_height: int = 256  # of what the network sees, a multiple of 32
     crop_width: int = 448
-    segments: int = 2  # stretches of frames a view has, anywhere in the clip
-    segment_frames: int = 0  # frames of each stretch; 0: as many as the UNet was made to see at once
-    turn: float = 0.3  # largest turn of a stretch against the others, radians
+    segments: int = 2  # stretches of frames in a crop, anywhere in the clip
+    segment_frames: int = 0  # frames of each stretch; 0: as many as the UNet takes at once
+    turn: float = 0.3  # largest rotation of a stretch, radians
     zoom: float = 1.35  # largest enlargement and reduction of a stretch
     tint: float = 0.2  # largest change of a stretch's contrast and brightness
     points: int = 512  # tracks of a clip
@@ -46,20 +49,32 @@ class ClipsConfig:
             if getattr(self, name) < least:
                 raise ConfigError(f"clips.{name} must be at least {least}, got {getattr(self, name)}")
 
-    def view(self, frames: int) -> View:
-        """Views of these clips with stretches of so many frames."""
+    def crop(self, frames: int) -> Crop:
+        """Random crops of these clips, with stretches of ``frames`` frames."""
         size = (self.crop_height, self.crop_width)
-        return View(self.segments, frames, size, self.turn, self.zoom, self.tint)
+        return Crop(self.segments, frames, size, self.turn, self.zoom, self.tint)
+
+    def synthetic(self, seed: int, folder: Path | None) -> SyntheticClips:
+        """The generated clips to train on, cached in ``folder``.
+
+        Raises:
+            OutputError: If the disk has too little room for all of them.
+        """
+        size = (self.height, self.width)
+        if folder is not None:
+            frame_bytes, track_bytes = 3 * size[0] * size[1], 9 * self.points  # of one frame
+            check_room(folder, self.count, self.frames * (frame_bytes + track_bytes), "clips.count")
+        return SyntheticClips(self.count, self.frames, size, self.points, seed, folder)
 
     def identity(self) -> dict[str, Any]:
-        """What decides what a training comes to: all but what only measures it."""
+        """The settings that decide the result of a training: all but those that only measure it."""
         decisive = {name: value for name, value in asdict(self).items() if name != "validation"}
         return {**decisive, "version": CLIPS_VERSION}
 
     def validation_clips(self) -> list[TrainingClip]:
-        """The clips of other seeds that progress is measured on."""
+        """The clips to measure progress on, from seeds that no training uses."""
         return [
-            draw_clip(val_generator(number), self.frames, (self.height, self.width), 256)
+            generate_clip(val_generator(number), self.frames, (self.height, self.width), 256)
             for number in range(self.validation)
         ]
 
@@ -95,4 +110,4 @@ class Track4GenTraining:
     trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(batch=1, learning_rate=5e-4))
     clips: ClipsConfig = field(default_factory=ClipsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    flow: FlowConfig = field(default_factory=FlowConfig)  # which makes the tracks of --videos
+    flow: FlowConfig = field(default_factory=FlowConfig)  # makes the tracks of --videos

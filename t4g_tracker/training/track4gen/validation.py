@@ -1,4 +1,4 @@
-"""How good a Track4Gen in training is: it denoises clips it never saw, and tracks through them."""
+"""How good a model in training is: it denoises and tracks through clips that no training sees."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ MOST_QUERIES = 128
 
 @dataclass(frozen=True)
 class Track4GenValidation:
-    """The figures that are recorded, on clips kept apart from training."""
+    """Figures that are recorded during training, measured on held-out clips."""
 
     clips: list[TrainingClip]
 
     def __call__(self, objective: Track4GenObjective) -> dict[str, float]:
-        """Mean figures of the averaged objective.
+        """Mean figures of an objective whose weights are averaged.
 
         "denoise@s" is the squared error of the denoised latents at noise level s, as a share
         of their variance about each channel's mean, which is the error of predicting that mean.
-        "delta_avg" is TAP-Vid's, of zero-shot matching without sub-pixel refinement at the clips' own size.
+        "delta_avg" is TAP-Vid's, of zero-shot matching at the clips' own size, without sub-pixel refinement.
         """
         figures: dict[str, list[float]] = {"delta_avg": []}
-        with torch.random.fork_rng():  # the same noise whenever it is measured, and none taken from training
+        with torch.random.fork_rng():  # the same noise every time; training's random numbers stay as they are
             torch.manual_seed(0)
             for number, clip in enumerate(self.clips):
                 for sigma in SIGMAS:
@@ -51,8 +51,8 @@ def denoising_error(objective: Track4GenObjective, frames: Tensor, sigma: float,
     """Squared error of one segment's denoised latents over that of their channels' means.
 
     Args:
-        objective: What denoises.
-        frames: (T, 3, H, W) uint8; the first segment of them is taken.
+        objective: Denoises.
+        frames: (T, 3, H, W) uint8; only the first segment counts.
         sigma: Noise level, in standard deviations of the latents.
         seed: Of the noise.
     """
@@ -69,7 +69,7 @@ def denoising_error(objective: Track4GenObjective, frames: Tensor, sigma: float,
 
 
 def zero_shot(objective: Track4GenObjective, clip: TrainingClip) -> float:
-    """delta_avg of matching the features as they are, strided queries."""
+    """delta_avg of matching the features without adaptation, strided queries."""
     features = objective.features(clip.frames, torch.Generator().manual_seed(0))
     truth = Tracks.known(clip.xy, clip.visibility)
     queries, which = sample_queries(truth, "strided", stride=8)
@@ -84,22 +84,22 @@ def zero_shot(objective: Track4GenObjective, clip: TrainingClip) -> float:
 
 @dataclass(frozen=True)
 class AutoencoderValidation:
-    """The loss of an autoencoder's objective on clips kept apart from training."""
+    """The loss of an autoencoder's objective on held-out clips."""
 
     clips: list[TrainingClip]
 
     @torch.no_grad()
     def __call__(self, objective: nn.Module) -> dict[str, float]:
-        """Mean absolute error of the pixels, of -1..1, as "error"."""
+        """ "error": mean absolute error of the pixels, whose range is -1..1."""
         device = next(objective.parameters()).device
         errors = [
-            float(objective(collate_clips([_corner(clip)]).to(device))["pixels"]) for clip in self.clips
+            float(objective(collate_clips([_middle(clip)]).to(device))["pixels"]) for clip in self.clips
         ]
         return {"error": sum(errors) / len(errors)}
 
 
-def _corner(clip: TrainingClip) -> TrainingClip:
-    """The first four frames' 128 x 128 middle pixels, or what there is of them."""
+def _middle(clip: TrainingClip) -> TrainingClip:
+    """The middle 128 x 128 pixels of the first four frames, or as many as there are."""
     height, width = clip.frames.shape[-2:]
     top, left = max(0, (height - 128) // 2), max(0, (width - 128) // 2)
     return TrainingClip(clip.frames[:4, :, top : top + 128, left : left + 128], clip.xy, clip.visibility)

@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from tiny_datasets import dots
 from tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, save_tiny_track4gen, tiny_svd
 
-from t4g_tracker.commands import fit_readout as readout
-from t4g_tracker.commands.fit_readout import fit_last_convolution
+from t4g_tracker.commands.fit_readout import main as fit_readout
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.training.track4gen.objective import ObjectiveConfig, Track4GenObjective
+from t4g_tracker.training.track4gen.readout import fit_last_convolution
 from t4g_tracker.training.track4gen.validation import denoising_error
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -50,7 +50,7 @@ def test_a_model_without_clips_is_not_fitted():
 @pytest.mark.parametrize("refined", [True, False])
 def test_a_new_last_convolution_leaves_the_other_parts_as_they_were(tmp_path, refined):
     (save_tiny_track4gen if refined else save_tiny_svd)(tmp_path / "svd")
-    assert readout.main([str(tmp_path / "svd"), "--out", str(tmp_path / "out"), "--clips", "1"]) == 0
+    assert fit_readout([str(tmp_path / "svd"), "--out", str(tmp_path / "out"), "--clips", "1"]) == 0
     assert (tmp_path / "out" / "refiner").exists() == refined
     before, after = (load_file(tmp_path / name / "unet" / WEIGHTS) for name in ("svd", "out"))
     changed = {name for name in before if not torch.equal(before[name].half(), after[name])}

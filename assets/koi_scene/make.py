@@ -1,4 +1,4 @@
-"""Write the bundled example: ``python -m t4g_tracker.synthetic.make_demo assets/``.
+"""Write the bundled example: ``python assets/koi_scene/make.py assets/``.
 
 The clip, its query points and its exact tracks: koi.mp4, koi.queries.json, koi.tracks.npz.
 """
@@ -14,10 +14,10 @@ from string import ascii_lowercase
 import torch
 from torch import Tensor
 
+from scene import koi_pond, layer_name
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.files import atomic_write, prepare_output_folder
-from t4g_tracker.synthetic.koi import koi_pond, layer_name
 from t4g_tracker.synthetic.layers import sample
 from t4g_tracker.synthetic.rendering import render
 from t4g_tracker.synthetic.scene import Scene, top_layer, tracks
@@ -32,14 +32,16 @@ POINTS = {  # frame: how many query points it gives to the bed, to each fish, to
     14: {"bed": 1, "koi": 1, "lily": 0},
     30: {"bed": 1, "koi": 1, "lily": 0},
 }
+CANDIDATES = 4000  # positions sampled in each of these frames, from which query points are chosen
+BORDER_PX = 8.0  # candidates keep this far from the frame's border
 APART_PX = {"bed": 55.0, "koi": 20.0, "lily": 25.0}
-CLEARANCE_PX = 3.0  # query points keep this far from outlines, where nobody could say what they mark
-SEEN_FRAMES = 10  # and are seen in at least so many
+CLEARANCE_PX = 3.0  # and from outlines, where nobody could say which of the two layers they mark
+SEEN_FRAMES = 10  # query points are visible in at least this many frames
 
 log = logging.getLogger(__name__)
 
 
-def make_demo(folder: Path) -> None:
+def make_example(folder: Path) -> None:
     """Write the example's three files to ``folder``.
 
     Raises:
@@ -48,59 +50,68 @@ def make_demo(folder: Path) -> None:
     prepare_output_folder(folder)
     scene = koi_pond(torch.Generator().manual_seed(SEED))
     queries, exact = choose_queries(scene)
-    rows = [
-        {"frame": frame, "x": x, "y": y, "name": name}
-        for frame, (x, y), name in zip(
-            queries.frame.tolist(), queries.xy.double().round(decimals=2).tolist(), queries.names, strict=True
-        )
-    ]
-    with atomic_write(folder / "koi.queries.json") as path:
-        lines = ",\n".join(f"    {json.dumps(row)}" for row in rows)
-        path.write_text(f'{{\n  "queries": [\n{lines}\n  ]\n}}\n', encoding="utf-8")
+    write_queries(folder / "koi.queries.json", queries)
     write_tracks_npz(folder / "koi.tracks.npz", exact, queries, scene.size, FPS)
-    log.info("drawing %d frames; this takes a minute or two", scene.frame_count)
+    log.info("rendering %d frames; this takes a minute or two", scene.frame_count)
     frames = render(scene, torch.Generator().manual_seed(SEED), pairs=4)
     pictures = (frames.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
     write_video(folder / "koi.mp4", pictures, FPS, QUALITY)
 
 
 def choose_queries(scene: Scene) -> tuple[QueryPoints, Tracks]:
-    """Pick points on everything that moves, and some on the bed.
+    """Choose points on everything that moves, and some on the bed.
 
     Returns:
         Query points at whole hundredths of a pixel, named after their layer, and their
         exact tracks.
     """
-    chosen = [_candidates(scene, frame) for frame in POINTS]
+    chosen = [_choose_in_frame(scene, frame) for frame in POINTS]
     frame, xy, layer = (torch.cat(values) for values in zip(*chosen, strict=True))
-    names, count = [], [0] * len(scene.layers)
+    names = []
+    count = [0] * len(scene.layers)
     for number in layer.tolist():
         names.append(f"{layer_name(number)}-{ascii_lowercase[count[number]]}")
         count[number] += 1
     return QueryPoints(frame, xy, tuple(names)), tracks(scene, frame, xy)
 
 
-def _candidates(scene: Scene, frame: int) -> tuple[Tensor, Tensor, Tensor]:
+def write_queries(path: Path, queries: QueryPoints) -> None:
+    """Write query points as JSON, one a line, so that a person can read and change them."""
+    positions = queries.xy.double().round(decimals=2).tolist()
+    lines = [
+        json.dumps({"frame": frame, "x": x, "y": y, "name": name})
+        for frame, (x, y), name in zip(queries.frame.tolist(), positions, queries.names, strict=True)
+    ]
+    rows = ",\n".join(f"    {line}" for line in lines)
+    with atomic_write(path) as passing:
+        passing.write_text(f'{{\n  "queries": [\n{rows}\n  ]\n}}\n', encoding="utf-8")
+
+
+def _choose_in_frame(scene: Scene, frame: int) -> tuple[Tensor, Tensor, Tensor]:
     """Frame (N,), position (N, 2) and layer (N,) of points spread over what a frame shows."""
-    height, width = scene.size
-    generator = torch.Generator().manual_seed(SEED + frame)
-    drawn = torch.rand(4000, 2, generator=generator) * torch.tensor([width - 17.0, height - 17.0]) + 8
-    xy = (drawn * 100).round() / 100
+    xy = _sample_positions(scene, frame)
     layer, canonical = top_layer(scene, frame, xy)
     margins = torch.stack([sample(sheet.texture[3:], canonical)[0] for sheet in scene.layers])
     clear = margins.gather(0, layer[None])[0] > CLEARANCE_PX
-    steady = tracks(scene, torch.full_like(layer, frame), xy).visibility.sum(dim=1) >= SEEN_FRAMES
+    seen_frames = tracks(scene, torch.full_like(layer, frame), xy).visibility.sum(dim=1)
     taken: dict[int, list[int]] = {number: [] for number in range(len(scene.layers))}
-    for index in (clear & steady).nonzero()[:, 0].tolist():
+    for index in (clear & (seen_frames >= SEEN_FRAMES)).nonzero()[:, 0].tolist():
         number = int(layer[index])
         kind = layer_name(number).partition("-")[0]
-        same = xy[taken[number]]
-        if len(same) < POINTS[frame][kind] and bool(
-            ((same - xy[index]).norm(dim=-1) >= APART_PX[kind]).all()
-        ):
+        distance = (xy[taken[number]] - xy[index]).norm(dim=-1)
+        if len(distance) < POINTS[frame][kind] and bool((distance >= APART_PX[kind]).all()):
             taken[number].append(index)
     rows = torch.tensor([index for indices in taken.values() for index in indices])
     return torch.full_like(rows, frame), xy[rows], layer[rows]
+
+
+def _sample_positions(scene: Scene, frame: int) -> Tensor:
+    """(CANDIDATES, 2) positions at whole hundredths of a pixel, the same every time."""
+    height, width = scene.size
+    extent = torch.tensor([width - 1 - 2 * BORDER_PX, height - 1 - 2 * BORDER_PX])
+    generator = torch.Generator().manual_seed(SEED + frame)
+    xy = torch.rand(CANDIDATES, 2, generator=generator) * extent + BORDER_PX
+    return (xy * 100).round() / 100
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -109,9 +120,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(argv: list[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m t4g_tracker.synthetic.make_demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python assets/koi_scene/make.py", description=__doc__)
     parser.add_argument("folder", type=Path, help="where to write the example")
-    make_demo(parser.parse_args(argv).folder)
+    make_example(parser.parse_args(argv).folder)
     return 0
 
 

@@ -1,0 +1,122 @@
+"""``t4g train-autoencoder``: train the mini model's own autoencoder, its encoder and then its decoder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.training_arguments import (
+    add_training_arguments,
+    ending_together,
+    is_main_process,
+    run_training,
+)
+from t4g_tracker.config import read_settings
+from t4g_tracker.files import replace_folder
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    from t4g_tracker.training.track4gen.autoencoder import DecoderObjective, EncoderObjective
+    from t4g_tracker.training.track4gen.settings import ClipsConfig
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    return guarded(_main, argv)
+
+
+@ending_together
+def _main(argv: list[str] | None) -> int:
+    request = _parse(argv)
+    _train(request)
+    return 0
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="t4g train-autoencoder",
+        description="Train the mini model's own autoencoder on synthetic clips: first its encoder, then its "
+        "decoder. Writes OUT/vae/.",
+    )
+    parser.add_argument(
+        "--part",
+        choices=("encoder", "decoder"),
+        required=True,
+        help="which part; the decoder needs the encoder in OUT/vae",
+    )
+    add_training_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def _train(request: argparse.Namespace) -> None:
+    from t4g_tracker.training.loop.frozen import weights_digest
+    from t4g_tracker.training.track4gen.dataset import ClipCrops, collate_clips
+    from t4g_tracker.training.track4gen.model_folder import save_half
+    from t4g_tracker.training.track4gen.settings import AutoencoderTraining
+    from t4g_tracker.training.track4gen.validation import AutoencoderValidation
+
+    config = read_settings(AutoencoderTraining(), request.config, request.assignments)
+    encoding = request.part == "encoder"
+    vae, objective = _starting_point(request.out, encoding, request.seed)
+    identity = {"command": "train-autoencoder", "clips": config.clips.identity()}
+    if not encoding:
+        identity["encoder"] = weights_digest(vae.encoder, vae.quant_conv)
+    crop = config.clips.crop(config.clips.segment_frames or 4)
+    finished = run_training(
+        request,
+        request.out / request.part,
+        objective,
+        ClipCrops(config.clips.synthetic(request.seed, request.keep_clips), crop, request.seed),
+        collate_clips,
+        config.trainer,
+        AutoencoderValidation(config.clips.validation_clips()),
+        identity,
+    )
+    if not is_main_process():
+        return
+    if encoding:
+        _take_encoder(vae, finished, config.clips)
+    else:
+        vae.decoder = finished.decoder
+    folder = request.out / "vae"
+    with replace_folder(folder) as passing:
+        save_half(vae, passing)
+    print(f"autoencoder in {folder}; next: t4g train-track4gen --from {request.out} --out FOLDER")
+
+
+def _starting_point(
+    folder: Path, encoding: bool, seed: int
+) -> tuple[AutoencoderKLTemporalDecoder, EncoderObjective | DecoderObjective]:
+    """The autoencoder that a training starts from, and the objective that trains one of its parts."""
+    import torch
+
+    from t4g_tracker.training.track4gen.autoencoder import (
+        DecoderObjective,
+        EncoderObjective,
+        mini_autoencoder,
+    )
+    from t4g_tracker.training.track4gen.model_folder import load_autoencoder
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if not encoding:
+            vae = load_autoencoder(folder)
+            return vae, DecoderObjective(vae)
+        vae = mini_autoencoder()
+        if (folder / "vae").exists():  # an earlier training's decoder stays as it is
+            vae.decoder = load_autoencoder(folder).decoder
+        return vae, EncoderObjective(vae)
+
+
+def _take_encoder(vae: AutoencoderKLTemporalDecoder, trained: EncoderObjective, clips: ClipsConfig) -> None:
+    """Put the trained encoder into the autoencoder, and measure the scale of its latents."""
+    import torch
+
+    from t4g_tracker.training.track4gen.autoencoder import latent_scale
+
+    vae.encoder, vae.quant_conv = trained.encoder, trained.quant_conv
+    frames = torch.cat([clip.frames[::8] for clip in clips.validation_clips()])
+    vae.register_to_config(scaling_factor=latent_scale(vae, frames))

@@ -1,0 +1,68 @@
+"""Training items for optical flow: pairs cached on disk, cropped anew each time, batched."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from t4g_tracker.files import prepare_output_folder
+from t4g_tracker.seeds import generator_for
+from t4g_tracker.synthetic.clips import CLIPS_VERSION, FlowPair, generate_pair, train_generator
+from t4g_tracker.training.flow.crops import FlowBatch, PairsConfig, crop_pair
+from t4g_tracker.training.loop.items import cached_or_generated
+
+LARGEST_HALF_PX = 60_000.0  # what half precision holds; flow that large is not trained on
+
+
+class PairCrops(Dataset[FlowBatch]):
+    """Random crops of generated pairs.
+
+    Args:
+        config: Pairs and crops.
+        seed: Of both; other seeds give other pairs, and none gives those of validation.
+        folder: Cache of generated pairs; None generates them every time.
+    """
+
+    def __init__(self, config: PairsConfig, seed: int, folder: Path | None = None) -> None:
+        self.config, self.seed, self.folder = config, seed, folder
+
+    def __len__(self) -> int:
+        return self.config.count
+
+    def __getitem__(self, item: tuple[int, int]) -> FlowBatch:
+        """``config.views`` crops of pair ``item[0]``, as a batch; every ``item[1]`` gives other ones."""
+        generator = generator_for(f"view {self.seed} {item[1]}")  # another word would give other crops
+        pair = self.pair(item[0])
+        return collate_pairs([crop_pair(pair, self.config, generator) for _ in range(self.config.views)])
+
+    def pair(self, index: int) -> FlowPair:
+        """Pair ``index``, the same every time, up to the half precision of cached flow."""
+        size = (self.config.height, self.config.width)
+        if self.folder is None:
+            return generate_pair(train_generator(self.seed, index), size)
+        name = f"pair-v{CLIPS_VERSION}-{size[0]}x{size[1]}-{self.seed}-{index}.npz"
+        path = prepare_output_folder(self.folder) / name
+
+        def generate() -> FlowPair:
+            return _with_flow(generate_pair(train_generator(self.seed, index), size), torch.float16)
+
+        return _with_flow(cached_or_generated(path, FlowPair, generate), torch.float32)
+
+
+def collate_pairs(items: list[FlowBatch]) -> FlowBatch:
+    """Put batches of crops of the same size into one."""
+    return FlowBatch(
+        *(torch.cat([getattr(item, entry.name) for item in items]) for entry in fields(FlowBatch))
+    )
+
+
+def _with_flow(pair: FlowPair, dtype: torch.dtype) -> FlowPair:
+    """A pair with its flow in another precision; half precision is exact to one part in 2000."""
+    return replace(
+        pair,
+        forward=pair.forward.clamp(-LARGEST_HALF_PX, LARGEST_HALF_PX).to(dtype),
+        backward=pair.backward.clamp(-LARGEST_HALF_PX, LARGEST_HALF_PX).to(dtype),
+    )

@@ -1,0 +1,131 @@
+"""What a video diffusion model makes of a video, as rows of pictures for its model card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from diffusers import StableVideoDiffusionPipeline
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from t4g_tracker.features.refiner import Refiner
+from t4g_tracker.training.track4gen.denoising import denoised
+from t4g_tracker.training.track4gen.objective import ObjectiveConfig, Track4GenObjective
+from t4g_tracker.training.track4gen.regression import neighbourhoods, ridge_regression, rows
+from t4g_tracker.visualize.painting import INK, PAPER, write_text
+
+NOISE = 1.0
+STEPS = 25
+LABEL_PX = 22
+
+Decode = Callable[[Tensor], Tensor]  # from scaled latents (N, c, h, w) to pictures (N, 3, H, W) uint8
+
+
+class LinearReading:
+    """Pictures from latents by linear regression: the pixels of a cell from it and its eight neighbours.
+
+    It shows what a decoder could start from, without training one. Brightness and colour of a frame as a
+    whole are those of the frames it is fitted to.
+
+    Args:
+        latents: (N, c, h, w).
+        frames: (N, 3, H, W) uint8 that were encoded, H and W the same multiple of h and w.
+    """
+
+    def __init__(self, latents: Tensor, frames: Tensor) -> None:
+        self.block = frames.shape[-1] // latents.shape[-1]
+        pixels = rows(pixel_unshuffle(frames.float(), self.block).flatten(2))
+        seen = neighbourhoods(latents)
+        self.weights = ridge_regression(seen.mT @ seen, seen.mT @ pixels, 1e-3 * len(seen))
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        count, _, height, width = latents.shape
+        pixels = (neighbourhoods(latents) @ self.weights).view(count, height * width, -1).mT
+        pictures = pixel_shuffle(pixels.reshape(count, -1, height, width), self.block)
+        return pictures.round().clamp(0, 255).to(torch.uint8)
+
+
+@torch.no_grad()
+def paint_strip(
+    pipeline: StableVideoDiffusionPipeline, frames: Tensor, seed: int = 0, read_linearly: bool = False
+) -> dict[str, Tensor]:
+    """Rows of pictures (N, 3, H, W) uint8, by what they show.
+
+    Args:
+        pipeline: In Stable Video Diffusion's layout, float32.
+        frames: (N, 3, H, W) uint8, as many as the UNet takes at once.
+        seed: Of the noise.
+        read_linearly: Show latents by ``LinearReading`` instead of the model's decoder.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    latents, noisy, clean = _denoise(pipeline, frames, generator, seed)
+    generated = _generate(pipeline, frames, generator)
+    if read_linearly:
+        decode: Decode = LinearReading(latents, frames)
+        first_row = "latents, read linearly"
+    else:
+        decode = _decoder(pipeline, len(frames))
+        first_row = "autoencoder"
+    return {
+        "video": frames,
+        first_row: decode(latents),
+        "noise of level 1": decode(noisy),
+        "denoised": decode(clean),
+        "generated from the first frame": decode(generated),
+    }
+
+
+def _denoise(
+    pipeline: StableVideoDiffusionPipeline, frames: Tensor, generator: torch.Generator, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scaled latents (N, c, h, w) of the frames: clean, with noise of level ``NOISE``, and denoised again."""
+    pixels = (frames.float() / 127.5 - 1)[None]
+    objective = Track4GenObjective(pipeline, Refiner(1), ObjectiveConfig(correspondence=0), len(frames))
+    latents = objective.encode(pixels)
+    noisy = latents + NOISE * torch.randn(latents.shape, generator=generator)
+    sigma = torch.tensor([NOISE])
+    with torch.random.fork_rng(devices=[]):  # noise on the first frame comes from PyTorch's global generator
+        torch.manual_seed(seed)
+        answer, _ = objective.run_unet(pixels, noisy, sigma, torch.ones(1))
+    return latents[0], noisy[0], denoised(noisy, answer, sigma)[0]
+
+
+def _generate(pipeline: StableVideoDiffusionPipeline, frames: Tensor, generator: torch.Generator) -> Tensor:
+    """Scaled latents (N, c, h, w) of a video that the model generates from the first frame."""
+    pipeline.set_progress_bar_config(disable=True)
+    latents: Tensor = pipeline(
+        image=Image.fromarray(frames[0].permute(1, 2, 0).numpy()),
+        height=frames.shape[-2],
+        width=frames.shape[-1],
+        num_frames=len(frames),
+        num_inference_steps=STEPS,
+        max_guidance_scale=1.0,
+        generator=generator,
+        output_type="latent",
+    ).frames[0]
+    return latents
+
+
+def _decoder(pipeline: StableVideoDiffusionPipeline, count: int) -> Decode:
+    """The model's own decoder, for ``count`` frames."""
+    vae, scale = pipeline.vae, pipeline.vae.config.scaling_factor
+
+    def decode(latents: Tensor) -> Tensor:
+        pictures = vae.decode(latents / scale, num_frames=count).sample
+        return ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    return decode
+
+
+def labelled(rows: dict[str, Tensor]) -> np.ndarray:
+    """Rows of pictures (N, 3, H, W) uint8 under each other, each below its name."""
+    parts = []
+    for name, row in rows.items():
+        beside = np.concatenate(list(row.permute(0, 2, 3, 1).numpy()), axis=1)
+        caption = np.full((LABEL_PX, beside.shape[1], 3), PAPER, np.uint8)
+        write_text(caption, name, (4, LABEL_PX / 2), LABEL_PX - 6, INK)
+        parts += [caption, beside]
+    return np.concatenate(parts, axis=0)
