@@ -110,10 +110,7 @@ def adapt(
         batch = sample_pairs(
             training, len(frames), config.frames_per_step, config.pairs_per_frame, generator, favoured
         )
-        row = {"step": state.step + 1, **stepper.step(batch, state.optimiser)}
-        _check_loss(row, config)
-        state.scheduler.step()
-        state.step += 1
+        row = stepper.step(batch, state)
         state.step_seconds.append(time.perf_counter() - begin)
 
         # Measure and record progress.
@@ -148,6 +145,7 @@ class _Stepper:
     ) -> None:
         self.adapter, self.frozen, self.frames = adapter, frozen, frames
         self.losses, self.matching, self.device = config.losses, matching, device
+        self.learning_rate = config.learning_rate
         self.precision = pick_precision(config.precision, device)
         self.stride_px = adapter.stride_px
 
@@ -161,17 +159,30 @@ class _Stepper:
             adapted = self.adapter(frames, frozen)
         return adapted, frozen
 
-    def step(self, batch: PairBatch, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-        """Take one optimisation step and return the loss and its unweighted parts."""
+    def step(self, batch: PairBatch, state: LoopState) -> dict[str, Any]:
+        """Take one optimisation step and return its row: step, loss and the unweighted parts of the loss.
+
+        Raises:
+            TrackerError: If the loss is not finite.
+        """
         adapted, frozen = self.adapted(batch.frames)
         batch = batch.to(self.device)
         losses = batch_losses(adapted, frozen, batch, self.stride_px, self.losses, self.matching)
         total = torch.stack([getattr(self.losses, name) * value for name, value in losses.items()]).sum()
-        optimiser.zero_grad(set_to_none=True)
+        state.optimiser.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), CLIP_NORM)
-        optimiser.step()
-        return {"loss": total.item(), "losses": {name: value.item() for name, value in losses.items()}}
+        state.optimiser.step()
+        state.scheduler.step()
+        state.step += 1
+        loss = total.item()
+        if not math.isfinite(loss):
+            raise TrackerError(
+                f"the adaptation diverged at step {state.step}; lower adaptation.learning_rate "
+                f"(now {self.learning_rate})"
+            )
+        parts = {name: value.item() for name, value in losses.items()}
+        return {"step": state.step, "loss": loss, "losses": parts}
 
     @torch.no_grad()
     def measure(self, probe: list[PairBatch]) -> dict[str, float]:
@@ -206,15 +217,6 @@ def _result(state: LoopState, features: PreparedFeatures, config: AdaptationConf
         seconds_per_step=ordered[len(ordered) // 2] if ordered else 0.0,
         seconds=sum(ordered),
     )
-
-
-def _check_loss(row: dict[str, Any], config: AdaptationConfig) -> None:
-    """Raise TrackerError if the loss is not finite."""
-    if not math.isfinite(row["loss"]):
-        raise TrackerError(
-            f"the adaptation diverged at step {row['step']}; lower adaptation.learning_rate "
-            f"(now {config.learning_rate})"
-        )
 
 
 def _probe_batches(held_out: Trajectories, frame_count: int, generator: torch.Generator) -> list[PairBatch]:

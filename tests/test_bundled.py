@@ -67,7 +67,7 @@ def test_without_its_folder_it_says_what_to_do(monkeypatch, tmp_path):
 
 def test_a_model_of_ones_own_beside_it_is_refused(in_place):
     config = FeaturesConfig(extractor="track4gen-mini", diffusion=DiffusionConfig(model="mine"))
-    with pytest.raises(ConfigError, match=r"features\.diffusion\.model=mine .*features\.extractor=track4gen"):
+    with pytest.raises(ConfigError, match=r"features\.diffusion\.model=mine: .*features\.extractor=track4gen"):
         check_features(config)
 
 

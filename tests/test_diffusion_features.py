@@ -302,7 +302,7 @@ def test_unreachable_hub_and_unknown_folder_say_what_to_do(monkeypatch, tmp_path
     with pytest.raises(WeightsError) as error:
         check(DiffusionConfig(), "svd")
     assert "stabilityai/stable-video-diffusion-img2vid" in str(error.value)
-    assert "name it: features.diffusion.model=FOLDER" in str(error.value)
+    assert "set features.diffusion.model=FOLDER" in str(error.value)
     assert "\n" not in str(error.value)
     with pytest.raises(WeightsError, match="no such folder"):
         check(DiffusionConfig(model=str(tmp_path / "nothing")), "svd")

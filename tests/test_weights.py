@@ -70,7 +70,7 @@ def _hub_that_has(folder: Path, names: list[str], place: Path):
 def test_every_model_is_listed_with_its_licence_and_whether_it_is_there(capsys, places):
     listed = _listed(capsys)
     assert list(listed) == NAMES
-    assert {name: row["state"] for name, row in listed.items()} == dict.fromkeys(NAMES, "not there")
+    assert {name: row["state"] for name, row in listed.items()} == dict.fromkeys(NAMES, "missing")
     assert listed["svd"]["licence"] == "Stability AI Community License"
     assert listed["zeroscope"]["licence"] == "CC-BY-NC-4.0: not for commercial use"
     assert listed["dinov2"]["licence"] == "Apache-2.0"
@@ -81,7 +81,7 @@ def test_every_model_is_listed_with_its_licence_and_whether_it_is_there(capsys, 
 
 def test_bundled_models_are_there_only_when_whole(capsys, places):
     mini = save_tiny_mini(places / "bundled" / "track4gen-mini")
-    assert _listed(capsys)["track4gen-mini"]["state"] == "there"
+    assert _listed(capsys)["track4gen-mini"]["state"] == "complete"
     assert weights.main(["get", "track4gen-mini"]) == 0
     assert str(mini) in capsys.readouterr().out
     file = mini / "refiner" / "diffusion_pytorch_model.safetensors"
@@ -110,14 +110,14 @@ def test_a_hub_model_is_fetched_and_a_partial_one_is_not_taken_for_whole(capsys,
     place = places / "hub" / "models--facebook--dinov2-base" / "snapshots" / "1"
     hub = _hub_that_has(source, ["config.json"], place)
     monkeypatch.setattr(model_files, "snapshot_download", hub)
-    assert "does not hold all parts" in _refused(capsys, "dinov2")
+    assert "lacks parts of" in _refused(capsys, "dinov2")
     assert _listed(capsys)["dinov2"]["state"] == "incomplete; run t4g weights get dinov2"
     hub = _hub_that_has(source, ["config.json", "model.safetensors"], place)
     monkeypatch.setattr(model_files, "snapshot_download", hub)
     assert weights.main(["get", "dinov2"]) == 0
     assert str(place) in capsys.readouterr().out
     listed = _listed(capsys)["dinov2"]
-    assert (listed["state"], listed["place"]) == ("there", str(place))
+    assert (listed["state"], listed["place"]) == ("complete", str(place))
     assert model_files.find_folder("facebook/dinov2-base", DINOV2) == place
 
 
@@ -127,7 +127,7 @@ def test_pickled_weights_are_fetched_only_where_there_are_no_others(places, monk
     names = [str(file.relative_to(source)) for file in source.rglob("*") if file.is_file()]
     place = places / "hub" / "snapshot"
     monkeypatch.setattr(model_files, "snapshot_download", _hub_that_has(source, names, place))
-    assert model_files.kept_folder("cerspense/zeroscope_v2_576w", ZEROSCOPE) is None
+    assert model_files.cached_folder("cerspense/zeroscope_v2_576w", ZEROSCOPE) is None
     assert model_files.find_folder("cerspense/zeroscope_v2_576w", ZEROSCOPE) == place
     assert (place / "unet" / "diffusion_pytorch_model.bin").is_file()
     assert not (place / "vae" / "diffusion_pytorch_model.bin").exists()
@@ -159,7 +159,7 @@ def test_raft_is_there_only_when_its_hash_fits(capsys, places, monkeypatch):
     monkeypatch.setattr(
         hashlib, "sha256", lambda data: type("Known", (), {"hexdigest": lambda _: "01064c6dff"})()
     )
-    assert _listed(capsys)["raft-small"]["state"] == "there"
+    assert _listed(capsys)["raft-small"]["state"] == "complete"
 
 
 def test_a_full_disk_is_not_blamed_on_the_hub(capsys, monkeypatch):
@@ -176,6 +176,6 @@ def test_the_models_in_the_checkout_are_whole(capsys, monkeypatch):
     monkeypatch.setattr(weights, "TRACK4GEN_MINI", bundled.TRACK4GEN_MINI)
     monkeypatch.setattr(weights, "RAFT_MINI", bundled.RAFT_MINI)
     listed = _listed(capsys)
-    whole = {name for name, row in listed.items() if row["state"] == "there"}
+    whole = {name for name, row in listed.items() if row["state"] == "complete"}
     assert whole == {"track4gen-mini", "raft-mini"}
     assert listed["raft-mini"]["place"] == str(bundled.RAFT_MINI)

@@ -1,1 +1,1 @@
-"""The commands of ``t4g``, one file each with its arguments."""
+"""The commands of ``t4g``, each in a file of its own with its arguments."""

@@ -11,7 +11,7 @@ from t4g_tracker.files import default_cache_folder
 
 @dataclass(frozen=True)
 class PointsRequest:
-    """A video and the points in it that a command is to follow."""
+    """A video and its points to track."""
 
     video: Path
     queries: Path | None
@@ -24,7 +24,7 @@ class PointsRequest:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What every command that runs the tracker takes: settings, machine, cache."""
+    """Arguments of every command that runs the tracker: settings, machine, cache."""
 
     cache: Path
     config: Path | None
@@ -36,14 +36,14 @@ class RunRequest:
 
 
 def seed_number(text: str) -> int:
-    """A seed that torch takes."""
+    """Parse a seed for torch."""
     if not text.isdecimal() or int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2^63 - 1, got {text}")
     return int(text)
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser, example: str) -> None:
-    """Arguments that every command with settings takes; ``example`` is one for ``--set``."""
+    """Add the arguments of every command with settings; ``example`` shows a use of ``--set``."""
     parser.add_argument("--config", type=Path, help="YAML file of settings")
     add_assignments(parser, "STAGE.SETTING=VALUE", f"change single settings, e.g. {example}")
     add_device(parser)
@@ -54,31 +54,31 @@ def add_settings_arguments(parser: argparse.ArgumentParser, example: str) -> Non
 
 
 def add_assignments(parser: argparse.ArgumentParser, metavar: str, what: str) -> None:
-    """``--set``, stored as ``assignments``."""
+    """Add ``--set``, stored as ``assignments``."""
     parser.add_argument(
         "--set", dest="assignments", action="extend", nargs="+", default=[], metavar=metavar, help=what
     )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """``--device``, for ``pick_device``."""
+    """Add ``--device``, for ``pick_device``."""
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
 
 
 def add_first_frames(parser: argparse.ArgumentParser, what: str) -> None:
-    """``--first-frames``, 0 for all; goes with ``check_first_frames``."""
+    """Add ``--first-frames``, 0 for all; ``check_first_frames`` checks it."""
     help_text = f"only the first N frames of {what}"
     parser.add_argument("--first-frames", type=int, default=0, metavar="N", help=help_text)
 
 
 def check_first_frames(parser: argparse.ArgumentParser, count: int) -> None:
-    """Exit with code 2 where so few frames give no track."""
+    """Exit with code 2 if ``count`` frames are too few for a track."""
     if count < 0 or count == 1:
         parser.error("--first-frames must be at least 2")
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that every command which runs the tracker takes."""
+    """Add the arguments of every command that runs the tracker."""
     add_settings_arguments(parser, "adaptation.steps=2000 (configs/default.yaml lists all)")
     parser.add_argument(
         "--cache",
@@ -86,11 +86,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         default=default_cache_folder(),
         help="folder of cached features, flow and adapted weights (default: %(default)s)",
     )
-    parser.add_argument("--fresh", action="store_true", help="compute everything anew; ignore cached results")
+    parser.add_argument(
+        "--fresh", action="store_true", help="ignore cached results and compute everything again"
+    )
 
 
 def add_point_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that say which points of which video are followed, and their true tracks."""
+    """Add the arguments that choose a video, its points to track, and their true tracks."""
     parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
     add_first_frames(parser, "it")
     points = parser.add_mutually_exclusive_group()
@@ -104,21 +106,21 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grid-frame", type=int, default=0, metavar="F", help="frame of the grid (default 0)"
     )
-    parser.add_argument("--mask", type=Path, help="image; the grid is laid inside its non-zero pixels")
+    parser.add_argument("--mask", type=Path, help="image; the grid lies inside its non-zero pixels")
     parser.add_argument(
         "--gt",
         dest="truth",
         type=Path,
-        help="tracks.npz with the true tracks of the same query points: accuracy is measured",
+        help="tracks.npz with the true tracks of the same query points, to measure accuracy",
     )
 
 
 def check_points(parser: argparse.ArgumentParser, request: PointsRequest) -> None:
-    """Exit with code 2 where a request does not say which points to follow, or says it twice."""
+    """Exit with code 2 if a request gives no points to track, or gives them twice."""
     check_first_frames(parser, request.first_frames)
     if request.queries is None and request.grid is None:
         if request.mask is None:
-            parser.error("say which points to follow: --queries FILE, or --grid N")
-        parser.error("--mask wants --grid N as well: how many points across the masked part")
+            parser.error("no points to track; give --queries FILE or --grid N")
+        parser.error("--mask needs --grid N, the number of points across the masked part")
     if request.mask is not None and request.grid is None:
         parser.error("--mask goes with --grid, not with --queries")

@@ -14,7 +14,7 @@ from t4g_tracker.commands.arguments import RunRequest, add_common_arguments
 
 @dataclass(frozen=True)
 class BatchRequest(RunRequest):
-    """What every command over many clips takes."""
+    """Arguments of every command that runs over many clips."""
 
     mode: QueryMode
     out: Path
@@ -34,7 +34,7 @@ def add_batch_arguments(parser: argparse.ArgumentParser, out: Path) -> None:
     )
     parser.add_argument("--out", type=Path, default=out, help="folder for results (default %(default)s)")
     parser.add_argument(
-        "--no-overlays", dest="overlays", action="store_false", help="draw no videos of the tracks"
+        "--no-overlays", dest="overlays", action="store_false", help="write no videos of the tracks"
     )
     parser.add_argument(
         "--workers",
@@ -53,5 +53,5 @@ def add_batch_arguments(parser: argparse.ArgumentParser, out: Path) -> None:
 
 
 def with_mode(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Arguments by name; without ``--mode`` it is strided."""
+    """Arguments by name, with ``--mode`` strided unless given."""
     return {**vars(arguments), "mode": arguments.mode or "strided"}

@@ -31,16 +31,16 @@ class BenchRequest(BatchRequest):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """``t4g bench``: returns the exit code, 1 where a clip failed."""
+    """Run ``t4g bench`` and return the exit code, 1 if a clip failed."""
     return guarded(_bench_command, argv)
 
 
 def parse_bench(argv: list[str] | None) -> BenchRequest:
-    """Read the arguments of ``t4g bench``; exits with code 2 on wrong usage."""
+    """Parse the arguments of ``t4g bench``; exits with code 2 on wrong usage."""
     parser = argparse.ArgumentParser(
         prog="t4g bench",
         description="Measure chained flow, frozen features and adapted features on annotated clips. The same "
-        "command goes on where it was interrupted.",
+        "command resumes where it was interrupted.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="folder with JPEGImages/480p/<clip>/ and tracks/<clip>.npz")
@@ -55,7 +55,7 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
     parser.add_argument(
         "--resolution",
         choices=get_args(Resolution),
-        help="frames are brought to this size before tracking (default: published sets 480p, others stored)",
+        help="resize frames to this size before tracking (default: 480p for published sets, others stored)",
     )
     add_first_frames(parser, "each clip")
     parser.add_argument(
@@ -67,15 +67,15 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
         action="append",
         default=[],
         metavar="STAGE.SETTING=A,B,...",
-        help="measure each value in turn, e.g. adaptation.steps=500,1000,5000; given twice: all combinations",
+        help="measure each value in turn, e.g. adaptation.steps=500,1000,5000; repeated: all combinations",
     )
     add_batch_arguments(parser, Path("outputs/bench"))
     arguments = parser.parse_args(argv)
     if arguments.mode and arguments.dataset == "badja":
-        parser.error("--mode is TAP-Vid's and does not go with badja")
+        parser.error("--mode chooses points of TAP-Vid's tracks; it does not go with --dataset badja")
     request = BenchRequest(**with_mode(arguments))
     if (request.dataset in (None, "synthetic-val")) != (request.path is None):
-        parser.error("--path goes with --dataset, and not with --data or --dataset synthetic-val")
+        parser.error("--path goes with every --dataset but synthetic-val, and not with --data")
     if request.configs and request.vary:
         parser.error("--configs and --vary do not go together")
     check_first_frames(parser, request.first_frames)
@@ -127,11 +127,11 @@ def _bench_command(argv: list[str] | None) -> int:
 
 
 def synthetic_val(folder: Path) -> Path:
-    """The project's own benchmark, made below ``folder`` where it is not there yet.
+    """Find the project's own benchmark below ``folder``; generate it first if it is missing.
 
     Raises:
         OutputError: If it cannot be written.
-        TrackerError: If it has to be made and scikit-image is not installed.
+        TrackerError: If it must be generated and scikit-image is not installed.
     """
     from t4g_tracker.synthetic.benchmark import make_val
     from t4g_tracker.synthetic.clips import CLIPS_VERSION
@@ -145,7 +145,7 @@ def synthetic_val(folder: Path) -> Path:
 
 
 def varied(variations: list[list[str]]) -> dict[str, list[str]]:
-    """Every combination of varied settings: assignments by the name of the combination."""
+    """List every combination of varied settings: assignments by the name of the combination."""
     return {" ".join(chosen): list(chosen) for chosen in product(*variations)} if variations else {}
 
 
@@ -159,6 +159,6 @@ def _variations(text: str) -> list[str]:
 
 def check_names(names: list[str]) -> None:
     """Refuse configurations that would share a name in the tables."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(f"--configs: {twice[0]} is the name of two files; rename one")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ConfigError(f"--configs: {repeated[0]} is the name of two files; rename one")

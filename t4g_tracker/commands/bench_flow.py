@@ -1,4 +1,4 @@
-"""``t4g bench-flow``: measure optical flow on synthetic pairs that no training has seen."""
+"""``t4g bench-flow``: measure optical flow on held-out synthetic pairs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HEADER = ("flow", "mean", "median", "within 1 px", "mean where seen", "ms a flow
 
 @dataclass(frozen=True)
 class FlowScores:
-    """End-point errors over all pixels of all pairs, both ways."""
+    """End-point errors over all pixels of all pairs, forward and backward."""
 
     mean_px: float
     median_px: float
     within_1px: float  # share, 0..1
-    mean_seen_px: float  # over pixels whose point is seen in the other frame
-    seconds: float  # for one flow of one pair
+    mean_seen_px: float  # over pixels whose point is visible in the other frame
+    seconds: float  # for the flow of one pair, one way
 
     def cells(self) -> list[str]:
         """The figures of a row below ``HEADER``."""
@@ -46,11 +46,11 @@ class FlowScores:
 
 
 def score_flow(estimator: FlowEstimator, pairs: list[FlowPair]) -> FlowScores:
-    """Compare an estimator's flow with the exact one.
+    """Compare an estimator's flow with exact flow.
 
     Args:
-        estimator: The method.
-        pairs: At least one.
+        estimator: The method to measure.
+        pairs: At least one pair of frames.
 
     Returns:
         Errors in pixels of the frames, and time.
@@ -59,9 +59,9 @@ def score_flow(estimator: FlowEstimator, pairs: list[FlowPair]) -> FlowScores:
 
     errors, masks, begin = [], [], time.perf_counter()
     for pair in pairs:
-        found = estimator.pairs(torch.stack([pair.first, pair.second]), [(0, 1), (1, 0)]).float()
+        flows = estimator.pairs(torch.stack([pair.first, pair.second]), [(0, 1), (1, 0)]).float()
         for flow, truth, seen in zip(
-            found, (pair.forward, pair.backward), (pair.forward_valid, pair.backward_valid), strict=True
+            flows, (pair.forward, pair.backward), (pair.forward_valid, pair.backward_valid), strict=True
         ):
             errors.append((flow - truth).norm(dim=0).flatten())
             masks.append(seen.flatten())
@@ -81,7 +81,7 @@ def _share(which: Tensor) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+    """Run the command and return its exit code."""
     return guarded(_main, argv)
 
 
@@ -104,8 +104,8 @@ def _main(argv: list[str] | None) -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="t4g bench-flow",
-        description="End-point errors on synthetic pairs that no training has seen: of DIS, of the bundled "
-        "RAFT if present, and of the settings of --set.",
+        description="Measure end-point errors on held-out synthetic pairs: of DIS, of the bundled RAFT if "
+        "present, and of the settings of --set.",
     )
     parser.add_argument("--pairs", type=int, default=40, help="number of pairs (default 40)")
     parser.add_argument("--height", type=int, default=320, help="of the frames, pixels (default 320)")
@@ -123,7 +123,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _methods(assignments: list[str]) -> dict[str, FlowConfig]:
-    """What to measure, by name: DIS, the bundled RAFT, and the settings of ``--set``."""
+    """The methods to measure, by name: DIS, the bundled RAFT, and the settings of ``--set``."""
     from t4g_tracker.flow.settings import FlowConfig
 
     methods = {
@@ -140,6 +140,6 @@ def _methods(assignments: list[str]) -> dict[str, FlowConfig]:
             "raft-mini at half size, refine=dis finest_scale=1": replace(half, refine="dis", finest_scale=1),
         }
     if assignments:
-        plain = [setting.removeprefix("flow.") for setting in assignments]  # as other commands take them
+        plain = [setting.removeprefix("flow.") for setting in assignments]  # as in other commands
         methods[" ".join(plain)] = read_settings(FlowConfig(), None, plain)
     return methods

@@ -1,4 +1,4 @@
-"""Measuring one annotated clip by several methods: what ``t4g bench`` sends to its workers."""
+"""Measuring several methods on one annotated clip: the job that ``t4g bench`` sends to its workers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from t4g_tracker.visualize.overlay import paint_overlay
 
 @dataclass(frozen=True)
 class BenchJob(Job):
-    """Measures one clip of a data set; see ``bench_methods`` for what on it."""
+    """Scores every method of ``bench_methods`` on one clip of a data set."""
 
     choice: DatasetChoice
 
@@ -38,10 +38,10 @@ class BenchJob(Job):
         protocol = self.choice.protocol
         queries, track_index = protocol.queries(annotated)
         scored: list[Result] = []
-        for found in self._methods(annotated, queries, torch.device(device), partial(clip_bar, name)):
-            tracks = found.own_tracks
+        for result in self._methods(annotated, queries, torch.device(device), partial(clip_bar, name)):
+            tracks = result.own_tracks
             measures = protocol.score(annotated, queries, track_index, tracks)
-            scored.append(replace(found, measures=measures, tracks=None))
+            scored.append(replace(result, measures=measures, tracks=None))
         overlay = self._overlay(name, annotated, queries, tracks) if self.overlays else ""
         worst = worst_tracks(protocol, annotated, queries, track_index, tracks)
         return ClipOutcome(name, tuple(scored), worst, annotated.video.frame_count, overlay)
@@ -49,7 +49,7 @@ class BenchJob(Job):
     def _methods(
         self, annotated: AnnotatedClip, queries: QueryPoints, device: torch.device, bar: Bar
     ) -> Iterator[Result]:
-        """Every configuration's methods; a baseline that two share is measured once."""
+        """Run every configuration's methods; a baseline that two configurations share runs once."""
         seen: dict[str, str] = {}
         for name, config in self.configs.items():
             log = StageLog(peaks=True, device=device)
@@ -66,14 +66,14 @@ class BenchJob(Job):
 
 @lru_cache(maxsize=1)
 def _opened(choice: DatasetChoice) -> AnnotatedClips:
-    """The data set, looked into once a process."""
+    """Open the data set, once per process."""
     return choice.open()
 
 
 def bench_methods(fitted: Fitted, queries: QueryPoints, name: str, seen: dict[str, str]) -> Iterator[Result]:
-    """Both baselines and the adapted tracker on one clip, each with what it took.
+    """Track one clip by both baselines and the adapted tracker, and record the cost of each.
 
-    Baselines in ``seen``, methods by what they depend on, are left out; those measured are added.
+    ``seen`` holds the names of baselines by what they depend on: those in it are skipped, new ones added.
     """
     config, log, stages = fitted.config, fitted.run.log, fitted.stages
     key = f"{stages.flow.key} {config.trajectories.cycle_threshold_px}"
@@ -90,7 +90,7 @@ def bench_methods(fitted: Fitted, queries: QueryPoints, name: str, seen: dict[st
         method = seen[key] = _new_name(f"frozen {config.features.extractor}", name, seen)
         yield _result(log, method, frozen, "features", "matching")
     with log.stage("adapter"):
-        fitted.adapted  # noqa: B018  # computed here, apart from matching
+        fitted.adapted  # noqa: B018  # computed here, so that matching is timed alone
     fitting = ("features", "flow", "trajectories", "adaptation", "adapter")
     with log.stage("matching adapted"):
         matched = fitted.match(queries)
@@ -106,5 +106,5 @@ def _result(log: StageLog, method: str, tracks: Tracks, *stages: str) -> Result:
 
 
 def _new_name(method: str, config: str, seen: dict[str, str]) -> str:
-    """The name of a baseline; with that of its configuration where another one has it already."""
+    """Name a baseline; add the name of its configuration if another baseline is called the same."""
     return f"{method}, {config}" if method in seen.values() else method

@@ -1,4 +1,4 @@
-"""``t4g compare-features``: frozen features of several extractors on one's own video, side by side."""
+"""``t4g compare-features``: compare the frozen features of several extractors on a video, side by side."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from t4g_tracker.results import Result
     from t4g_tracker.stage_cache import Run
 
-# The group of settings whose model an extractor reads, where the model can be chosen.
+# The group of settings that names an extractor's model, for extractors whose model can be chosen.
 MODEL_OF = {name: group for name, group in GROUPS.items() if name not in ("patch", "track4gen-mini")}
 
 
@@ -34,24 +34,24 @@ class Choice:
     """One extractor to compare."""
 
     name: Extractor
-    model: str = ""  # folder or hub name; empty: what the settings say
+    model: str = ""  # folder or hub name; empty: that of the settings
 
 
 @dataclass(frozen=True)
 class CompareRequest(RunRequest, PointsRequest):
-    """What the user asked ``t4g compare-features`` for."""
+    """Arguments of ``t4g compare-features``."""
 
     features: list[Choice]
     out: Path | None
 
 
 def main(argv: list[str] | None = None) -> int:
-    """``t4g compare-features``: returns the exit code."""
+    """Run ``t4g compare-features`` and return the exit code."""
     return guarded(_compare_command, argv)
 
 
 def parse_compare(argv: list[str] | None) -> CompareRequest:
-    """Read the arguments of ``t4g compare-features``; exits with code 2 on wrong usage."""
+    """Parse the arguments of ``t4g compare-features``; exits with code 2 on wrong usage."""
     parser = argparse.ArgumentParser(
         prog="t4g compare-features",
         description="Track the same query points with the frozen features of several extractors, without "
@@ -71,9 +71,9 @@ def parse_compare(argv: list[str] | None) -> CompareRequest:
     request = CompareRequest(**vars(parser.parse_args(argv)))
     check_points(parser, request)
     names = [choice.name for choice in request.features]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        parser.error(f"argument --features: {twice[0]} is named twice; name each extractor once")
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        parser.error(f"argument --features: {repeated[0]} is named twice; name each extractor once")
     return request
 
 
@@ -99,6 +99,7 @@ def _compare_command(argv: list[str] | None) -> int:
     from t4g_tracker.pipeline import open_clip
     from t4g_tracker.results import describe, score_results
 
+    # Read, and check everything before any long work.
     base = read_settings(Config(), request.config, request.assignments)
     chosen = choose_features(base.features, request.features)
     configs = {name: replace(base, features=features) for name, features in chosen.items()}
@@ -109,6 +110,7 @@ def _compare_command(argv: list[str] | None) -> int:
     check_choices(chosen)
     folder = prepare_output_folder(request.out or f"outputs/{video.name}-features")
 
+    # Track with the features of each extractor.
     clip = open_clip(video, base)
     print(describe(video, queries, clip.size, run.device))
     results: list[Result] = []
@@ -118,6 +120,8 @@ def _compare_command(argv: list[str] | None) -> int:
         results.append(result)
     if truth is not None:
         results = score_results(results, truth, queries, video)
+
+    # Write tables and pictures.
     facts = {
         "video": request.video,
         "points": len(queries),
@@ -131,7 +135,7 @@ def _compare_command(argv: list[str] | None) -> int:
         )
     print("\n".join(comparison_table(results, tracking_seconds).console()))
     if truth is not None:
-        print("scores in percent, scaled to 256x256, over all frames but each point's query frame")
+        print("scores in percent, scaled to 256x256, over all frames except each point's query frame")
     print(f"results in {folder}: {', '.join(sorted(files))}")
     return 0
 
@@ -139,7 +143,7 @@ def _compare_command(argv: list[str] | None) -> int:
 def track_frozen(
     clip: Clip, config: Config, run: Run, queries: QueryPoints, name: str
 ) -> tuple[Result, float]:
-    """The query points matched with frozen features alone, the same tracks as bench's ``frozen``.
+    """Track query points by matching frozen features alone, as bench's ``frozen`` does.
 
     Returns:
         The result with the seconds of its features, and the seconds of tracking.
@@ -155,7 +159,7 @@ def track_frozen(
         tracking=replace(config.tracking, path=False),  # without flow
     )
     fitted = fit_clip(clip, unadapted, run)
-    features = fitted.adapted  # computed here, apart from matching
+    features = fitted.adapted  # computed here, so that matching is timed alone
     assert features.shape[0] == clip.video.frame_count
     with run.log.stage("matching"), run.bar(name, "frame") as report:
         tracks = fitted.match(queries, progress=report)
@@ -164,14 +168,14 @@ def track_frozen(
 
 
 def choose_features(base: FeaturesConfig, choices: list[Choice]) -> dict[str, FeaturesConfig]:
-    """The settings of each extractor to compare, by its name.
+    """Make the settings of each extractor to compare, by its name.
 
     Args:
-        base: What the settings say of all of them.
+        base: The settings that all of them share.
         choices: The extractors.
 
     Raises:
-        ConfigError: If one folder would be read as two models.
+        ConfigError: If two extractors would read the same folder.
     """
     shared = [
         choice.name for choice in choices if MODEL_OF.get(choice.name) == "diffusion" and not choice.model
@@ -186,7 +190,7 @@ def choose_features(base: FeaturesConfig, choices: list[Choice]) -> dict[str, Fe
 
 def _chosen(base: FeaturesConfig, choice: Choice) -> FeaturesConfig:
     changes: dict[str, Any] = {"extractor": choice.name}
-    if choice.name == "track4gen-mini":  # comes with its own; the model named is for the others
+    if choice.name == "track4gen-mini":  # it is bundled; the model that the settings name is for the others
         changes["diffusion"] = replace(base.diffusion, model="")
     if choice.model:
         group = MODEL_OF[choice.name]
@@ -195,10 +199,10 @@ def _chosen(base: FeaturesConfig, choice: Choice) -> FeaturesConfig:
 
 
 def check_choices(chosen: dict[str, FeaturesConfig]) -> None:
-    """Look whether every extractor's weights are there, before any work.
+    """Check, before any work, that every extractor's weights are there.
 
     Raises:
-        WeightsError: Naming the first one whose weights are missing, and what to do.
+        WeightsError: Names the first extractor whose weights are missing, and the remedy.
     """
     from t4g_tracker.features.extractor import check_features
 

@@ -1,7 +1,4 @@
-"""The table and pictures that ``t4g compare-features`` writes.
-
-How the tracks are made is up to the caller, as in ``t4g bench``.
-"""
+"""The tables and pictures that ``t4g compare-features`` writes."""
 
 from __future__ import annotations
 
@@ -33,14 +30,14 @@ def write_comparison(
     """Write every extractor's tracks, the picture, the video and the tables.
 
     Args:
-        folder: Where to; must exist.
+        folder: The output folder; must exist.
         video: T frames.
         queries: N query points.
-        results: One for each extractor, in the order of reading; its seconds are those of extraction.
-        tracking_seconds: What tracking took, by the names of the results.
+        results: One for each extractor, in the order of display; its seconds are those of extraction.
+        tracking_seconds: Seconds of tracking, by the names of the results.
         truth: True tracks of the same points, or None.
         config: Columns of the picture, length of the trails, brightness.
-        facts: What else compare.json holds.
+        facts: Further content of compare.json.
         progress: Called with (files written, files in all).
 
     Returns:
@@ -68,7 +65,7 @@ def write_comparison(
 
 
 def comparison_table(results: Sequence[Result], tracking_seconds: Mapping[str, float]) -> Table:
-    """A row for each extractor: measures where known, and seconds."""
+    """Make a table with a row for each extractor: measures if known, and seconds."""
     measures = list(results[0].measures)
     rows = [
         [
@@ -83,7 +80,7 @@ def comparison_table(results: Sequence[Result], tracking_seconds: Mapping[str, f
 
 
 def _record(results: Sequence[Result], tracking_seconds: Mapping[str, float]) -> dict[str, Any]:
-    """The table as compare.json has it."""
+    """The table's content for compare.json."""
     from t4g_tracker.metrics import EVALUATION_SIZE
 
     return {

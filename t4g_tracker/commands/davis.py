@@ -1,4 +1,4 @@
-"""``run_tracker.py --davis``: every sequence of a DAVIS folder, as if each were tracked alone."""
+"""``run_tracker.py --davis``: track every sequence of a DAVIS folder, each like a single video."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_argumen
 from t4g_tracker.commands.guarded import guarded
 
 if TYPE_CHECKING:
+    from t4g_tracker.commands.davis_job import DavisJob
     from t4g_tracker.datasets.davis import DavisFolder
+    from t4g_tracker.pipeline import Config
 
 
 @dataclass(frozen=True)
@@ -28,17 +30,17 @@ class DavisRequest(BatchRequest):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """``run_tracker.py --davis``: returns the exit code, 1 where a sequence failed."""
+    """Run ``run_tracker.py --davis`` and return the exit code, 1 if a sequence failed."""
     return guarded(_davis_command, argv)
 
 
 def parse_davis(argv: list[str] | None) -> DavisRequest:
-    """Read the arguments of ``run_tracker.py --davis``; exits with code 2 on wrong usage."""
+    """Parse the arguments of ``run_tracker.py --davis``; exits with code 2 on wrong usage."""
     parser = argparse.ArgumentParser(
         prog="run_tracker.py --davis",
-        description="Track every sequence of a DAVIS folder, results of each as for a single video. The same "
-        "command goes on where it was interrupted. Points come from TAP-Vid's tracks where there are some, "
-        "and accuracy is measured; else from a grid inside the mask of the first frame.",
+        description="Track every sequence of a DAVIS folder, each like a single video. The same command "
+        "resumes where it was interrupted. Points come from TAP-Vid's tracks if the folder has them, and "
+        "accuracy is measured; otherwise from a grid inside the mask of the first frame.",
     )
     parser.add_argument("--davis", type=Path, required=True, help="root of DAVIS 2017, at 480p")
     parser.add_argument("--sequences", nargs="+", help="only these")
@@ -66,8 +68,6 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
 def _davis_command(argv: list[str] | None) -> int:
     request = parse_davis(argv)
     from t4g_tracker.batch.html_report import Setup
-    from t4g_tracker.cache import Cache
-    from t4g_tracker.commands.davis_job import DavisJob
     from t4g_tracker.commands.many_clips import check_run, run_job, with_changes
     from t4g_tracker.config import read_settings
     from t4g_tracker.datasets.davis import DavisFolder
@@ -81,17 +81,35 @@ def _davis_command(argv: list[str] | None) -> int:
     names = folder.sequences(request.split, request.sequences)
     annotated = request.grid is None and request.queries is None and folder.has_annotations()
     _check_points(request, folder, names, annotated)
-    asked = PointProtocol(request.mode).describe() if annotated else "points given"
+    points = PointProtocol(request.mode).describe() if annotated else "points given"
     identity = {
         "what": "davis",
         "data": str(request.davis),
-        "points": asked,
+        "points": points,
         "grid": request.grid,
         "queries": str(request.queries),
         "tapvid": str(request.tapvid),
         "foreground": request.foreground,
     }
-    job = DavisJob(
+    setup = Setup(
+        title=with_changes(f"DAVIS, {points}, 480p, all frames", request.assignments),
+        dataset="tapvid-davis" if annotated else "davis",
+        mode=request.mode,
+        resolution="480p",
+        first_frames=0,
+        clips=len(names),
+        all_clips=len(names),
+    )
+    measures = PointProtocol.measures if annotated else ()
+    return run_job(request, _job(request, config, folder, annotated), names, measures, identity, setup)
+
+
+def _job(request: DavisRequest, config: Config, folder: DavisFolder, annotated: bool) -> DavisJob:
+    """The work on each sequence, for the workers."""
+    from t4g_tracker.cache import Cache
+    from t4g_tracker.commands.davis_job import DavisJob
+
+    return DavisJob(
         configs={"tracked": config},
         cache=Cache.open(request.cache, request.fresh),
         seed=request.seed,
@@ -104,21 +122,10 @@ def _davis_command(argv: list[str] | None) -> int:
         annotated=annotated,
         foreground=request.foreground,
     )
-    setup = Setup(
-        title=with_changes(f"DAVIS, {asked}, 480p, all frames", request.assignments),
-        dataset="tapvid-davis" if annotated else "davis",
-        mode=request.mode,
-        resolution="480p",
-        first_frames=0,
-        clips=len(names),
-        all_clips=len(names),
-    )
-    measures = PointProtocol.measures if annotated else ()
-    return run_job(request, job, names, measures, identity, setup)
 
 
 def _check_points(request: DavisRequest, folder: DavisFolder, names: list[str], annotated: bool) -> None:
-    """Make sure that every sequence has its points, and its masks where they are wanted, before any work."""
+    """Check, before any work, that every sequence has its points, and masks if they are needed."""
     from t4g_tracker.commands.davis_job import query_file
 
     if request.foreground:

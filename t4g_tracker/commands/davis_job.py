@@ -1,4 +1,4 @@
-"""Tracking one sequence of a DAVIS folder: what ``--davis`` sends to its workers."""
+"""Tracking one sequence of a DAVIS folder: the job that ``--davis`` sends to its workers."""
 
 from __future__ import annotations
 
@@ -62,25 +62,24 @@ class DavisJob(Job):
     def _track(
         self, name: str, video: Video, queries: QueryPoints, truth: Tracks | None, device: str
     ) -> tuple[list[Result], float, float]:
-        """Fit, track and write, as run_tracker.py does; rows, seconds and peak MB of it all."""
+        """Fit, track and write as run_tracker.py does; returns rows, seconds and peak MB in all."""
         config, folder = self.config(), prepare_output_folder(self.out / name)
-        inside = None
+        foreground = None
         if self.foreground:
             size = working_size(video.size, config.working_size)
-            inside = read_foreground(self.folder.masks(name), video, size)
-        device_there = torch.device(device)
+            foreground = read_foreground(self.folder.masks(name), video, size)
         run = Run(
-            device=device_there,
+            device=torch.device(device),
             seed=self.seed,
             cache=self.cache,
             bar=partial(clip_bar, name),
             stop=stop_on_interrupt,
-            log=StageLog(peaks=True, device=device_there),
+            log=StageLog(peaks=True, device=torch.device(device)),
         )
-        fitted = fit_clip(open_clip(video, config, inside), config, run)
+        fitted = fit_clip(open_clip(video, config, foreground), config, run)
         rows = track_states(fitted, queries)
-        asked = {"davis": str(self.folder.root), "sequence": name, "mode": self.mode}
-        rows = write_everything(fitted, queries, rows, truth, folder, asked, self.mode)
+        arguments = {"davis": str(self.folder.root), "sequence": name, "mode": self.mode}
+        rows = write_everything(fitted, queries, rows, truth, folder, arguments, self.mode)
         return rows, *run.log.spent(*run.log.stages)
 
     def _points(self, name: str, video: Video) -> QueryPoints:
@@ -94,11 +93,7 @@ class DavisJob(Job):
 
 
 def query_file(folder: Path, name: str) -> Path:
-    """The query file of a sequence.
-
-    Raises:
-        QueryError: If there is none.
-    """
+    """Find the query file of a sequence; raise QueryError if there is none."""
     for suffix in (".json", ".csv", ".npy", ".npz"):
         if (folder / f"{name}{suffix}").is_file():
             return folder / f"{name}{suffix}"

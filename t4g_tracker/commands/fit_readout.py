@@ -1,4 +1,4 @@
-"""``t4g fit-readout``: fit a trained UNet's last convolution anew to the denoising loss."""
+"""``t4g fit-readout``: fit a trained UNet's last convolution to the denoising loss again."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from t4g_tracker.commands.arguments import seed_number
 from t4g_tracker.commands.guarded import guarded
 
-CLIP_SHAPE = (24, (288, 512), 512)  # frames, size and points: as the trainings cache their clips
-CROP_SIZE = (192, 320)  # as the bundled model was trained
+CLIP_SHAPE = (24, (288, 512), 512)  # frames, size and points, as in the clips that trainings cache
+CROP_SIZE = (192, 320)  # as in the training of the bundled model
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+    """Run the command and return its exit code."""
     return guarded(_main, argv)
 
 
@@ -26,8 +26,8 @@ def _main(argv: list[str] | None) -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="t4g fit-readout",
-        description="Fit the last convolution of a trained UNet anew to the denoising loss alone, by linear "
-        "regression on synthetic clips. Features come before that convolution and do not change.",
+        description="Fit the last convolution of a trained UNet to the denoising loss alone, by linear "
+        "regression on synthetic clips. Features are taken before that convolution and do not change.",
     )
     parser.add_argument("model", help="folder of the model, written by t4g train-track4gen")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")

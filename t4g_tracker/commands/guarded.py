@@ -1,4 +1,4 @@
-"""What every command does about errors, Ctrl-C and the process it runs in."""
+"""How every command handles errors, Ctrl-C and its process."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from t4g_tracker.errors import TrackerError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")  # where Linux can give them
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage")  # exists where Linux has them
 
 
 def guarded(command: Callable[[list[str] | None], int], argv: list[str] | None) -> int:
-    """Run a command; a bad input becomes one line on standard error and exit code 2."""
+    """Run a command; bad input becomes one line on standard error and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for noisy in ("httpx", "huggingface_hub", "diffusers", "transformers", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    for library in ("DIFFUSERS", "TRANSFORMERS", "HF_HUB"):  # those imported later set their level by this
+    for library in (
+        "DIFFUSERS",
+        "TRANSFORMERS",
+        "HF_HUB",
+    ):  # read when they are imported later
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
-    _ask_for_large_pages()
+    _request_large_pages()
     arguments = sys.argv if argv is None else argv
     try:
         return command(argv)
@@ -39,10 +43,10 @@ def guarded(command: Callable[[list[str] | None], int], argv: list[str] | None) 
         return EXIT_INTERRUPTED
 
 
-def _ask_for_large_pages() -> None:
-    """Have PyTorch ask Linux for pages of 2 MB: to get 4 KB ones costs more time than many an operation.
+def _request_large_pages() -> None:
+    """Make PyTorch request pages of 2 MB from Linux: getting 4 KB ones takes longer than many operations.
 
-    PyTorch looks at its first allocation, in worker processes too; what the user has set stays.
+    PyTorch reads the variable at its first allocation, in worker processes too. The user's own value stays.
 
     Source: PyTorch pull request 107697.
     """
@@ -52,21 +56,25 @@ def _ask_for_large_pages() -> None:
 
 @contextlib.contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag that a loop asks for between steps; a second one interrupts."""
-    asked = False
+    """Turn the first Ctrl-C into a flag that a loop checks between steps; a second one interrupts.
 
-    def note(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
+    Yields:
+        A function that returns the flag.
+    """
+    interrupted = False
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal interrupted
+        if interrupted:
             raise KeyboardInterrupt
-        asked = True
+        interrupted = True
 
     try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not the main thread: signals go elsewhere
+        before = signal.signal(signal.SIGINT, handle)
+    except ValueError:  # only the main thread receives signals
         yield lambda: False
         return
     try:
-        yield lambda: asked
+        yield lambda: interrupted
     finally:
         signal.signal(signal.SIGINT, before)

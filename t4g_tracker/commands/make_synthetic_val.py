@@ -10,7 +10,7 @@ from t4g_tracker.synthetic.settings import ValConfig
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+    """Run the command and return its exit code."""
     return guarded(_main, argv)
 
 
@@ -28,8 +28,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     default = ValConfig()
     parser = argparse.ArgumentParser(
         prog="t4g make-synthetic-val",
-        description="Write the project's own benchmark, synthetic-val: clips that no training has seen, in "
-        "the layout that t4g bench --data FOLDER reads.",
+        description="Write the project's own benchmark, synthetic-val: held-out synthetic clips, in the "
+        "layout that t4g bench --data FOLDER reads.",
     )
     parser.add_argument("folder", type=Path, help="where to write the benchmark")
     parser.add_argument(
@@ -46,8 +46,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _size(text: str) -> tuple[int, int]:
-    """HEIGHTxWIDTH."""
+    """Parse HEIGHTxWIDTH."""
     height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, as 480x854, got {text}")
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, such as 480x854, got {text}")
     return int(height), int(width)

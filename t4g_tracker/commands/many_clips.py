@@ -1,7 +1,8 @@
-"""What the commands that go over many clips share: a job for each clip, and a run that ends in tables."""
+"""The shared part of commands over many clips: a job for each clip, and a run that ends in tables."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +22,12 @@ from t4g_tracker.hardware import pick_device
 from t4g_tracker.pipeline import Config
 
 EXIT_SOME_FAILED = 1
-BUNDLED = ("track4gen-mini",)  # whose files only change with the program
+BUNDLED = ("track4gen-mini",)  # extractors whose files change only with the program
 
 
 @dataclass(frozen=True)
-class Job:
-    """What measuring any clip of a batch needs; sent to other processes."""
+class Job(ABC):
+    """The work on each clip of a batch, with all that it needs; sent to other processes."""
 
     configs: dict[str, Config]
     cache: Cache
@@ -34,25 +35,26 @@ class Job:
     out: Path
     overlays: bool
 
+    @abstractmethod
     def __call__(self, name: str, device: str) -> ClipOutcome:
-        raise NotImplementedError
+        """Process one clip."""
 
     def config(self) -> Config:
-        """The last configuration, the one whose tracks are shown."""
+        """The last configuration, whose tracks are shown."""
         return list(self.configs.values())[-1]
 
 
 def with_changes(title: str, assignments: list[str]) -> str:
-    """A title that names the settings given with ``--set``, which names of configurations do not tell."""
+    """Add to a title the settings of ``--set``, which the names of configurations do not show."""
     return f"{title}; with {' '.join(assignments)}" if assignments else title
 
 
 def check_run(request: BatchRequest, configs: Mapping[str, Config]) -> None:
-    """Refuse what this machine cannot run, before any clip is made or read.
+    """Check, before any clip is made or read, that this machine can run the request.
 
     Raises:
-        ConfigError: If it has not that device or so many cores.
-        WeightsError: If a model is not there.
+        ConfigError: If it lacks the device or the cores.
+        WeightsError: If a model is missing.
     """
     if not request.machines.ray:
         pick_device(request.device)
@@ -61,7 +63,7 @@ def check_run(request: BatchRequest, configs: Mapping[str, Config]) -> None:
 
 
 def _named_weights(config: Config) -> str:
-    """Digest of the model files that the user named: other ones may lie there when a run goes on."""
+    """Digest the model files that the user named: they may be others when a run resumes."""
     features = "" if config.features.extractor in BUNDLED else check_features(config.features)
     flow = weights_stamp(config.flow) if config.flow.weights else ""
     return make_key(features=features, flow=flow) if features or flow else ""
@@ -75,31 +77,31 @@ def run_job(
     identity: Mapping[str, object],
     setup: Setup,
 ) -> int:
-    """Measure what is missing, write the tables and say what came of it.
+    """Process the clips that are missing, write the tables and print a summary.
 
     Args:
-        request: What was asked for.
-        job: Measures a clip; ``check_run`` has passed its configurations.
+        request: The command's arguments.
+        job: Processes a clip; ``check_run`` has passed its configurations.
         names: The clips.
         measures: Columns of the tables.
         identity: What decides the results besides settings and machine; plain JSON values.
-        setup: What is said of it in the report.
+        setup: Description of the run for the report.
 
     Returns:
-        0, or 1 where a clip failed.
+        0, or 1 if a clip failed.
     """
     machines = request.machines
     device = device_there(machines.ray, request.device) if machines.ray else str(pick_device(request.device))
     configs, weights = {}, {}
     for name, config in job.configs.items():
         check_flow(config.flow)
-        # settled here: other machines, or this one later, may have other weights
+        # resolved here: other machines, or this one later, may have other weights
         configs[name] = replace(config, flow=resolve_flow(config.flow))
         weights[name] = _named_weights(configs[name])
     job = replace(job, configs=configs)
     identity = {
         **identity,
-        "configurations": list(configs),  # in this order baselines get their names
+        "configurations": list(configs),  # their order decides the names of baselines
         "settings": {name: as_dict(config) for name, config in configs.items()},
         "seed": request.seed,
         "device": device.partition(":")[0],

@@ -1,4 +1,4 @@
-"""``t4g paint-strip``: what a video diffusion model makes of a video, as a picture for its model card."""
+"""``t4g paint-strip``: paint what a video diffusion model makes of a video, for its model card."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SIZE_STEP_PX = 64  # the autoencoder halves a frame three times, and the UNet th
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+    """Run the command and return its exit code."""
     return guarded(_main, argv)
 
 
@@ -24,8 +24,8 @@ def _main(argv: list[str] | None) -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="t4g paint-strip",
-        description="Paint rows of frames: the video, the same through the autoencoder and back, with noise "
-        "of level 1, denoised, and a video generated from the first frame alone.",
+        description="Paint rows of frames: the video, the same encoded and decoded by the autoencoder, with "
+        "noise of level 1, denoised, and a video generated from the first frame alone.",
     )
     parser.add_argument("model", help="folder of the model, or its hub name")
     parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
@@ -79,5 +79,5 @@ def _paint(request: argparse.Namespace) -> None:
     strip = paint_strip(pipeline, frames, read_linearly=request.read_linearly)
     index = torch.linspace(0, count - 1, min(request.shown, count)).round().long()
     picture = labelled({name: row[index] for name, row in strip.items()})
-    with atomic_write(request.out) as passing:
-        Image.fromarray(picture).save(passing)
+    with atomic_write(request.out) as temporary:
+        Image.fromarray(picture).save(temporary)

@@ -1,4 +1,4 @@
-"""The points that a command is to follow, and their true tracks."""
+"""Reading the points that a command tracks, their true tracks, and masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from t4g_tracker.track_files import read_tracks_npz
 
 
 def request_queries(request: PointsRequest, video: Video) -> QueryPoints:
-    """The query points of a request, from a file or as a grid."""
+    """Read the query points of a request from a file, or make a grid."""
     if request.queries is not None:
         return read_queries(request.queries, video)
     assert request.grid is not None
@@ -25,14 +25,14 @@ def request_queries(request: PointsRequest, video: Video) -> QueryPoints:
 
 
 def request_truth(request: PointsRequest, video: Video, queries: QueryPoints) -> Tracks | None:
-    """The true tracks a request gives, checked to be of the same points and video.
+    """Read the true tracks of a request, if it gives any.
 
     Raises:
-        QueryError: If they are not.
+        QueryError: If they are not of the same points and video.
     """
     if request.truth is None:
         return None
-    truth, asked, size, _ = read_tracks_npz(request.truth)
+    truth, annotated, size, _ = read_tracks_npz(request.truth)
     if request.first_frames:
         truth = truth.first(request.first_frames)
     if size != video.size or truth.xy.shape[1] != video.frame_count:
@@ -40,8 +40,8 @@ def request_truth(request: PointsRequest, video: Video, queries: QueryPoints) ->
             f"{request.truth}: true tracks are of {truth.xy.shape[1]} frames of {size[1]}x{size[0]}, but "
             f"{video.source} has {video.frame_count} of {video.size[1]}x{video.size[0]}; give the clip's own"
         )
-    same = len(asked) == len(queries) and bool(
-        ((asked.frame == queries.frame) & ((asked.xy - queries.xy).norm(dim=1) < 0.5)).all()
+    same = len(annotated) == len(queries) and bool(
+        ((annotated.frame == queries.frame) & ((annotated.xy - queries.xy).norm(dim=1) < 0.5)).all()
     )
     if not same:
         raise QueryError(
@@ -52,10 +52,10 @@ def request_truth(request: PointsRequest, video: Video, queries: QueryPoints) ->
 
 
 def read_foreground_of(request: TrackRequest, video: Video, config: Config) -> Tensor | None:
-    """The masks a request gives, at the working size.
+    """Read the masks of a request, if it gives any, at the working size.
 
     Raises:
-        VideoError, QueryError: If they do not go with the video.
+        VideoError, QueryError: If they do not fit the video.
     """
     if request.foreground is None:
         return None

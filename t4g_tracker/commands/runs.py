@@ -1,4 +1,4 @@
-"""From a command's request to where and how it runs."""
+"""Where and how a command runs, from its request."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from t4g_tracker.stage_log import StageLog, progress_bar
 
 
 def run_of(request: RunRequest, stop: Stop = never) -> Run:
-    """Device, seed, cache and bars as the request wants them.
+    """Choose device, seed, cache and progress bars by the request.
 
     Raises:
-        ConfigError: If the device is not there.
+        ConfigError: If the machine lacks the device.
         OutputError: If the cache's folder cannot be written.
     """
     device = pick_device(request.device)

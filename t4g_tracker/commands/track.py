@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrackRequest(RunRequest, PointsRequest):
-    """What the user asked ``t4g track`` for."""
+    """Arguments of ``t4g track``."""
 
     foreground: Path | None
     out: Path | None
 
 
 def parse_track(argv: list[str] | None) -> TrackRequest:
-    """Read the arguments of ``run_tracker.py``; exits with code 2 on wrong usage."""
+    """Parse the arguments of ``run_tracker.py``; exits with code 2 on wrong usage."""
     parser = argparse.ArgumentParser(
         prog="t4g track" if Path(sys.argv[0]).stem == "t4g" else "run_tracker.py",
         description="Track points through a video, before and after their query frame. Fits a residual "
-        "adapter to the video first; asking again about the same video answers in seconds.",
+        "adapter to the video first; other points of the same video then take seconds.",
         epilog="More: --davis ROOT --help (a whole DAVIS folder), t4g bench --help (accuracy on annotated "
         "clips), t4g compare-features --help.",
     )
@@ -54,9 +54,9 @@ def parse_track(argv: list[str] | None) -> TrackRequest:
 
 
 def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
-    """Tracks of the finished tracker; before them, where pictures want them, those of every snapshot.
+    """Track with every snapshot, if pictures of the progress are wanted, and with the finished tracker.
 
-    Snapshots are tracked by matching alone, so that they show the features and nothing else.
+    Snapshots track by matching alone, so that they show the features and nothing else.
     """
     from t4g_tracker.results import Result
 
@@ -66,7 +66,7 @@ def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
     if not config.tracking.path and not steps:
         steps = [last]
     if config.tracking.path:
-        fitted.stages.flow.value  # noqa: B018  # read or computed here, apart from tracking
+        fitted.stages.flow.value  # noqa: B018  # read or computed here, so that tracking is timed alone
     results: list[Result] = []
     frames = fitted.clip.video.frame_count
     total = (len(steps) + config.tracking.path) * frames
@@ -98,14 +98,14 @@ def write_everything(
     Args:
         fitted: Video, settings and history.
         queries: N query points.
-        results: From ``track_states``; the last is the run's.
+        results: From ``track_states``; the last is the result of the run.
         truth: True tracks of the same points, or None.
-        folder: Where to; must exist.
-        arguments: Of the command, for the record.
-        mode: Which frames count where the truth is known.
+        folder: The output folder; must exist.
+        arguments: The command's arguments, for the record.
+        mode: Which frames count in measures.
 
     Returns:
-        The results, with their measures where the truth is known.
+        The results, with measures if the truth is known.
     """
     from t4g_tracker.config import as_dict
     from t4g_tracker.results import score_results

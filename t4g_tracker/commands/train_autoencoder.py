@@ -1,4 +1,4 @@
-"""``t4g train-autoencoder``: train the mini model's own autoencoder, its encoder and then its decoder."""
+"""``t4g train-autoencoder``: train the mini model's own autoencoder, first its encoder, then its decoder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+    """Run the command and return its exit code."""
     return guarded(_main, argv)
 
 
@@ -78,19 +78,19 @@ def _train(request: argparse.Namespace) -> None:
     if not is_main_process():
         return
     if encoding:
-        _take_encoder(vae, finished, config.clips)
+        _set_encoder(vae, finished, config.clips)
     else:
         vae.decoder = finished.decoder
     folder = request.out / "vae"
-    with replace_folder(folder) as passing:
-        save_half(vae, passing)
+    with replace_folder(folder) as temporary:
+        save_half(vae, temporary)
     print(f"autoencoder in {folder}; next: t4g train-track4gen --from {request.out} --out FOLDER")
 
 
 def _starting_point(
     folder: Path, encoding: bool, seed: int
 ) -> tuple[AutoencoderKLTemporalDecoder, EncoderObjective | DecoderObjective]:
-    """The autoencoder that a training starts from, and the objective that trains one of its parts."""
+    """Make the autoencoder that a training starts from, and the objective that trains one of its parts."""
     import torch
 
     from t4g_tracker.training.track4gen.autoencoder import (
@@ -106,12 +106,12 @@ def _starting_point(
             vae = load_autoencoder(folder)
             return vae, DecoderObjective(vae)
         vae = mini_autoencoder()
-        if (folder / "vae").exists():  # an earlier training's decoder stays as it is
+        if (folder / "vae").exists():  # the decoder of an earlier training stays
             vae.decoder = load_autoencoder(folder).decoder
         return vae, EncoderObjective(vae)
 
 
-def _take_encoder(vae: AutoencoderKLTemporalDecoder, trained: EncoderObjective, clips: ClipsConfig) -> None:
+def _set_encoder(vae: AutoencoderKLTemporalDecoder, trained: EncoderObjective, clips: ClipsConfig) -> None:
     """Put the trained encoder into the autoencoder, and measure the scale of its latents."""
     import torch
 

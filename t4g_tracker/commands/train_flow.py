@@ -20,7 +20,7 @@ VALIDATION_SIZE = (240, 432)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+    """Run the command and return its exit code."""
     return guarded(_main, argv)
 
 
@@ -42,7 +42,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         dest="source",
         default="",
         metavar="FILE",
-        help="weights to start from: .safetensors or .pth (default: random ones)",
+        help="weights to start from: .safetensors or .pth (default: random)",
     )
     add_training_arguments(parser)
     return parser.parse_args(argv)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from t4g_tracker.training.track4gen.dataset import Clips
     from t4g_tracker.training.track4gen.settings import Track4GenTraining
 
-PREPARING_TIMEOUT = timedelta(days=7)  # for which other processes wait for the flow of all videos
+PREPARING_TIMEOUT = timedelta(days=7)  # how long other processes wait for the flow of all videos
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+    """Run the command and return its exit code."""
     return guarded(_main, argv)
 
 
@@ -43,15 +43,15 @@ def _main(argv: list[str] | None) -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="t4g train-track4gen",
-        description="Train a video diffusion model together with a refiner so that its inner features match "
+        description="Train a video diffusion model together with a refiner so that its features match "
         "points. Writes the folder that features.extractor=track4gen reads.",
     )
     parser.add_argument(
         "--from",
         dest="source",
         required=True,
-        help="what to start from: a Stable Video Diffusion folder (its refiner/, if any, is trained further) "
-        "or hub name; or a folder of t4g train-autoencoder, for the mini model",
+        help="model to start from: a Stable Video Diffusion folder (its refiner/, if any, is trained "
+        "further) or hub name; or a folder of t4g train-autoencoder, for the mini model",
     )
     parser.add_argument(
         "--videos",
@@ -75,7 +75,7 @@ def _train(request: argparse.Namespace) -> None:
     segment_frames = config.clips.segment_frames or int(pipeline.unet.config.num_frames)
     if config.clips.frames < segment_frames:
         raise ConfigError(
-            f"clips.frames must be at least {segment_frames}, the frames that the UNet takes at once, "
+            f"clips.frames must be at least {segment_frames}, the frames that the UNet sees at once, "
             f"got {config.clips.frames}"
         )
     clips = _clips(request, config)
@@ -98,15 +98,13 @@ def _train(request: argparse.Namespace) -> None:
 
 
 def _check(request: argparse.Namespace) -> None:
-    """Refuse arguments that contradict each other.
-
-    Raises:
-        ConfigError: Naming the argument.
-    """
+    """Raise ConfigError if arguments contradict each other."""
     if Path(request.source).expanduser().resolve() == request.out.resolve():
-        raise ConfigError(f"--out {request.out}: is what --from names; give another folder")
+        raise ConfigError(f"--out {request.out}: is the folder of --from; give another one")
     if request.videos is not None and request.keep_clips is not None:
-        raise ConfigError("--keep-clips: is for synthetic clips; those of --videos are cached in --out")
+        raise ConfigError(
+            "--keep-clips: is for synthetic clips; leave it out, those of --videos are in --out"
+        )
 
 
 def _identity(
@@ -116,7 +114,7 @@ def _identity(
     pipeline: StableVideoDiffusionPipeline,
     refiner: Refiner,
 ) -> dict[str, Any]:
-    """All that decides the result, besides the seed and the trainer's settings; for the checkpoint."""
+    """Everything that decides the result, besides seed and the trainer's settings; for the checkpoint."""
     from t4g_tracker.training.loop.frozen import weights_digest
     from t4g_tracker.training.track4gen.real_clips import RealClips
 
@@ -128,13 +126,13 @@ def _identity(
         "objective": asdict(config.objective),
         "flow": asdict(config.flow),
     }
-    if isinstance(clips, RealClips):  # whose files' names contain a digest of video and flow
+    if isinstance(clips, RealClips):  # the names of their files contain a digest of video and flow
         identity["files"] = [file.name for file in clips.files]
     return identity
 
 
 def _clips(request: argparse.Namespace, config: Track4GenTraining) -> Clips:
-    """The clips to train on: generated ones, or those of real videos."""
+    """Open the clips to train on: synthetic ones, or those of real videos."""
     if request.videos is None:
         return config.clips.synthetic(request.seed, request.keep_clips)
 
@@ -152,7 +150,7 @@ def _clips(request: argparse.Namespace, config: Track4GenTraining) -> Clips:
 
 
 def _with_image_encoder(request: argparse.Namespace, config: Track4GenTraining) -> Track4GenTraining:
-    """The settings, with the image encoder trained too where only the autoencoder has been trained so far."""
+    """Train the image encoder too if only the autoencoder has been trained so far."""
     from t4g_tracker.training.track4gen.model_folder import is_autoencoder
 
     if not is_autoencoder(Path(request.source).expanduser()):

@@ -1,4 +1,4 @@
-"""What every training command shares: its arguments, and device, progress bar and Ctrl-C around the loop."""
+"""The shared part of training commands: arguments, and device, progress bar and Ctrl-C around the loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def seconds(text: str) -> float:
-    """A duration: 90s, 45m, 2h, or a plain number of seconds."""
+    """Parse a duration: 90s, 45m, 2h, or a plain number of seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if match is None or float(match[1]) == 0:
         raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 45m or 2h, got {text}")
@@ -28,7 +28,7 @@ def seconds(text: str) -> float:
 
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that every training command takes."""
+    """Add the arguments of every training command."""
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, history and weights")
     parser.add_argument(
         "--time-budget",
@@ -39,7 +39,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-clips",
         type=Path,
-        help="cache generated clips in this folder, to generate each only once",
+        help="cache generated clips in this folder, so that each is generated once",
     )
     add_settings_arguments(parser, "trainer.steps=20000")
 
@@ -54,21 +54,21 @@ def run_training(
     validate: Any,
     identity: dict[str, Any],
 ) -> Any:
-    """Train, with what the command line says about device, seed and time budget.
+    """Train on the device, with the seed and within the time budget of the command line.
 
     Args:
         request: From ``add_training_arguments``.
-        folder: Where checkpoint and history are.
-        objective, items, collate, validate: As ``train`` takes them.
+        folder: Folder of checkpoint and history.
+        objective, items, collate, validate: As in ``train``.
         trainer: Settings of the loop.
-        identity: All that decides what is trained, plain JSON values; a checkpoint of another is refused.
+        identity: Everything that decides what is trained, plain JSON values; other checkpoints are refused.
 
     Returns:
         The averaged objective in evaluation mode.
 
     Raises:
         KeyboardInterrupt: If Ctrl-C ended the training early; a checkpoint is written first.
-        CacheError, OutputError, TrainingError: As ``train``.
+        CacheError, OutputError, TrainingError: As in ``train``.
     """
     from t4g_tracker.hardware import pick_device
     from t4g_tracker.stage_log import progress_bar
@@ -84,7 +84,7 @@ def run_training(
 
 
 def ending_together(command: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
-    """A training command whose processes end together; see ``end_together``."""
+    """Make the processes of a training command end together; see ``end_together``."""
 
     @functools.wraps(command)
     def run(argv: list[str] | None) -> int:
@@ -96,9 +96,9 @@ def ending_together(command: Callable[[list[str] | None], int]) -> Callable[[lis
 
 
 def end_together() -> None:
-    """Of several processes, let those that are done wait for the one that writes.
+    """Wait until every process is done, above all the one that writes.
 
-    A process that ends while its connections are open may be aborted, and then the launcher ends the others.
+    A process that ends with open connections may be aborted, and then the launcher ends the others.
     """
     import torch
 
@@ -108,7 +108,7 @@ def end_together() -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes, of those that ``accelerate launch`` started."""
+    """Whether this process is the one that writes, among those started by ``accelerate launch``."""
     from accelerate import PartialState
 
     return bool(PartialState().is_main_process)

@@ -1,7 +1,7 @@
-"""``t4g weights``: list the models to choose from, their sizes and licences, and fetch them.
+"""``t4g weights``: list the models to choose from, their sizes and licences, and download them.
 
-Sizes are those of the files that are fetched: as the model hub lists them, or the number of weights
-times their bytes (SVD float32, ZeroScope float16, DINOv2 float32), or torchvision's own figures for RAFT.
+Sizes are those of the downloaded files: as the model hub lists them, or the number of weights times
+their bytes (SVD float32, ZeroScope float16, DINOv2 float32), or torchvision's own figures for RAFT.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ RAFT_LICENCE = (
 
 @dataclass(frozen=True)
 class Model:
-    """One model that a user can choose. What takes large libraries to find out is a function."""
+    """One model that a user can choose. A function where finding out takes a large library."""
 
     name: str
-    use: str  # what it is for, and the setting that chooses it
+    use: str  # its purpose, and the setting that chooses it
     size: Callable[[], str]  # of the download, or on disk if there is none
     licence: str
-    place: Callable[[], Path | None]  # where it is, or would be put; None where the user chooses
+    place: Callable[[], Path | None]  # where it is, or will be after a download; None: the user chooses
     complete: Callable[[], bool]  # whether all of it is on disk; never uses the network
-    fetch: Callable[[], Path]  # get it, or raise a WeightsError that says why not
-    downloaded: bool = False  # whether fetching uses the network
+    fetch: Callable[[], Path]  # return its place, after a download if needed, or raise a WeightsError
+    downloaded: bool = False  # whether ``fetch`` uses the network
 
 
 def models() -> tuple[Model, ...]:
-    """Every model that the program can use, the bundled ones first."""
+    """List every model that the program can use, the bundled ones first."""
     return (
         _bundled(
             "track4gen-mini",
@@ -100,14 +100,14 @@ def models() -> tuple[Model, ...]:
 
 
 def describe(model: Model) -> list[str]:
-    """The lines of ``t4g weights list`` about one model."""
+    """Write the lines of ``t4g weights list`` about one model."""
     place = model.place()
     if model.complete():
-        state = "there"
+        state = "complete"
     elif place is not None and place.exists():
         state = f"incomplete; run t4g weights get {model.name}"
     else:
-        state = "not there"
+        state = "missing"
     rows = {
         "for": model.use,
         "size": model.size(),
@@ -119,7 +119,7 @@ def describe(model: Model) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns its exit code."""
+    """Run the command and return its exit code."""
     return guarded(_main, argv)
 
 
@@ -141,38 +141,40 @@ def _main(argv: list[str] | None) -> int:
 
 def _parse(argv: list[str] | None, names: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="t4g weights", description="List the models to choose from, and fetch them."
+        prog="t4g weights", description="List the models to choose from, and download them."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="each model's purpose, size, licence, place and state")
-    get = commands.add_parser("get", help="fetch one model; a download from the hub resumes where it stopped")
+    get = commands.add_parser(
+        "get", help="download one model; downloads from the hub resume where they stopped"
+    )
     get.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
     return parser.parse_args(argv)
 
 
 def _bundled(name: str, use: str, path: Path, complete: Callable[[], bool]) -> Model:
-    """A bundled model; only the repository can bring it back."""
+    """A bundled model; only the repository can restore it."""
 
     def fetch() -> Path:
         if not complete() and find_bundled(path):
-            raise WeightsError(f"{path}: is incomplete; bring it back with `git checkout -- assets/weights`")
+            raise WeightsError(f"{path}: is incomplete; restore it with `git checkout -- assets/weights`")
         return path
 
     return Model(name, use, lambda: _bundled_size(path), OWN, lambda: path, complete, fetch)
 
 
 def _on_the_hub(name: str, use: str, size: str, licence: str, hub_name: str, layout: Layout) -> Model:
-    """A model that is fetched from the Hugging Face hub into its cache."""
+    """A model that is downloaded from the Hugging Face hub into its cache."""
 
     def place() -> Path:
-        from t4g_tracker.features.model_files import cache_place, kept_folder
+        from t4g_tracker.features.model_files import cache_place, cached_folder
 
-        return kept_folder(hub_name, layout) or cache_place(hub_name)
+        return cached_folder(hub_name, layout) or cache_place(hub_name)
 
     def complete() -> bool:
-        from t4g_tracker.features.model_files import kept_folder
+        from t4g_tracker.features.model_files import cached_folder
 
-        return kept_folder(hub_name, layout) is not None
+        return cached_folder(hub_name, layout) is not None
 
     def fetch() -> Path:
         from t4g_tracker.features.model_files import cache_place, download
@@ -180,8 +182,8 @@ def _on_the_hub(name: str, use: str, size: str, licence: str, hub_name: str, lay
         folder = download(hub_name, layout)
         if not _is_complete(folder, layout):
             raise WeightsError(
-                f"{folder}: {hub_name} does not hold all parts of {layout.kind}, or one was cut short; delete"
-                f" {cache_place(hub_name)} and fetch it again"
+                f"{folder}: {hub_name} lacks parts of {layout.kind}, or one is cut short; delete"
+                f" {cache_place(hub_name)} and download it again"
             )
         return folder
 
@@ -200,9 +202,9 @@ def _from_pytorch(name: Variant) -> Model:
         return f"{weights().meta['_file_size'] * 2**20 / 1e6:.1f} MB"
 
     def digits() -> str:
-        found = re.search(r"-([0-9a-f]{8,})\.", weights().url)
-        assert found, "PyTorch's file names end in the first digits of their SHA-256"
-        return found[1]
+        match = re.search(r"-([0-9a-f]{8,})\.", weights().url)
+        assert match, "PyTorch's file names end in the first digits of their SHA-256"
+        return match[1]
 
     def place() -> Path:
         from t4g_tracker.flow.raft import published_file
@@ -219,12 +221,12 @@ def _from_pytorch(name: Variant) -> Model:
         url = weights().url
         try:
             place().parent.mkdir(parents=True, exist_ok=True)
-            # writes beside it, moves it into place when the hash fits, and removes it otherwise
+            # writes a temporary file, and moves it into place if the hash is right
             torch.hub.download_url_to_file(url, str(place()), hash_prefix=digits(), progress=True)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             raise WeightsError(
-                f"{name} could not be fetched from {url} ({one_line(error)}); fetch it on a connected machine"
-                f" and put it at {place()}"
+                f"{name}: cannot be downloaded from {url} ({one_line(error)}); download it on a connected "
+                f"machine and put it at {place()}"
             ) from error
         return place()
 
@@ -234,8 +236,8 @@ def _from_pytorch(name: Variant) -> Model:
 
 def _no_track4gen() -> Path:
     raise WeightsError(
-        "track4gen: no weights are published; train them with t4g train-track4gen,"
-        " and name their folder with --set features.extractor=track4gen features.diffusion.model=FOLDER"
+        "track4gen: no weights are published; train them with t4g train-track4gen, and give their folder"
+        " with --set features.extractor=track4gen features.diffusion.model=FOLDER"
     )
 
 

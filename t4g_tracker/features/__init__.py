@@ -1,1 +1,1 @@
-"""Frozen features of a video, one extractor a file; ``extractor.py`` is the interface."""
+"""Frozen features of a video, one file for each extractor; ``extractor.py`` holds the interface."""

@@ -1,7 +1,7 @@
 """Features from inside a video diffusion UNet: Track4Gen, or plain Stable Video Diffusion.
 
-The frames themselves, lightly noised, take the place of a half-generated video in SVD's
-own pipeline; one denoising step is begun, and cut short once the wanted block has answered.
+SVD's own pipeline starts one denoising step on the lightly noised frames, as if it were generating
+them, and is stopped once the chosen block has run.
 
 Source: Track4Gen, arXiv:2412.06016; Stable Video Diffusion, arXiv:2311.15127.
 """
@@ -32,17 +32,17 @@ from t4g_tracker.stage_log import Progress
 
 
 def check(config: DiffusionConfig, kind: Kind) -> Path:
-    """Make sure that the weights are there and fit together, without loading them.
+    """Check that the weights are there and fit together, without loading them.
 
-    To be called before long work. A hub name is downloaded here.
+    Call it before long work; a hub name is downloaded here.
 
     Args:
         config: Which model.
         kind: "track4gen" needs a model of the user's own, with ``refiner/`` unless
-            ``config.refiner`` is off; "svd" never looks at a refiner.
+            ``config.refiner`` is off; "svd" ignores any refiner.
 
     Returns:
-        The folder the weights are in.
+        The folder of the weights.
 
     Raises:
         WeightsError: If a part is missing, does not fit, or cannot be downloaded.
@@ -70,8 +70,8 @@ def extract(
     """Compute the feature grid of a video, segment by segment.
 
     Every frame's features come from its own segment; those of borrowed frames are dropped.
-    Noise is drawn segment after segment from one generator on the CPU, so a segment's
-    features do not depend on what follows it. Memory is that of one segment, besides the result.
+    Noise is sampled segment by segment from one generator on the CPU, so a segment's
+    features do not depend on later ones. Besides the result, memory holds one segment.
 
     Args:
         frames: (T, 3, H, W) uint8 RGB at the working size.
@@ -86,8 +86,8 @@ def extract(
         640 channels on 40x72 cells: stride 8 px, offset 3.5 px.
 
     Raises:
-        WeightsError: If the weights are missing, do not fit, or give features that float16
-            cannot hold.
+        WeightsError: If the weights are missing, do not fit, or give features outside the
+            range of float16.
         ConfigError: If the block's cells are not square at this working size.
         ValueError: If ``frames`` is not (T, 3, H, W) uint8.
     """
@@ -100,13 +100,13 @@ def extract(
     refiner = load_refiner(folder, dtype).to(device) if refine else nn.Identity()
     generator = torch.Generator().manual_seed(seed)
 
-    def describe(segment: Tensor, keep: slice) -> Tensor:
-        seen = _block_output(pipeline, segment, config, generator)
-        return in_float16(refiner(seen[keep]), folder, "features.diffusion")
+    def extract_segment(segment: Tensor, keep: slice) -> Tensor:
+        raw = _block_output(pipeline, segment, config, generator)
+        return in_float16(refiner(raw[keep]), folder, "features.diffusion")
 
     segment_frames = config.segment_frames or int(pipeline.unet.config.num_frames)
     with torch.no_grad():
-        values = segment_features(frames, segment_frames, describe, progress)
+        values = segment_features(frames, segment_frames, extract_segment, progress)
     size = (int(frames.shape[-2]), int(frames.shape[-1]))
     return tiled_grid(values, size, f"features.diffusion.block={config.block}")
 
@@ -117,14 +117,14 @@ def _block_output(
     config: DiffusionConfig,
     generator: torch.Generator,
 ) -> Tensor:
-    """What one up-block makes of one segment (N, 3, H, W): features (N, C, h, w).
+    """Compute the output (N, C, h, w) of one up-block for one segment (N, 3, H, W).
 
     SVD's own pipeline does the conditioning (CLIP and VAE of the first frame, micro-conditioning)
-    and the EDM scaling of ``noise_sigma``; there is no guidance, so it is one pass.
+    and the EDM scaling of ``noise_sigma``. Without guidance one pass is enough.
     """
     height, width = frames.shape[-2:]
     sigmas = [config.noise_sigma, 0.0]
-    pipeline.scheduler.set_timesteps(sigmas=sigmas)  # settles the factor that the pipeline multiplies by
+    pipeline.scheduler.set_timesteps(sigmas=sigmas)  # sets init_noise_sigma, by which the pipeline multiplies
     latents = scaled_latents(pipeline.vae, frames)
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     noisy = (latents + config.noise_sigma * noise) / pipeline.scheduler.init_noise_sigma

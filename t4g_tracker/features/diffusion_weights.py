@@ -27,24 +27,24 @@ def find_folder(model: str, need_refiner: bool) -> Path:
 
     Args:
         model: Path of a folder, or a model hub name such as "owner/name".
-        need_refiner: Whether ``refiner/`` is wanted as well.
+        need_refiner: Whether ``refiner/`` is needed too.
 
     Raises:
-        WeightsError: If there is no such folder, or the hub cannot be reached or refuses.
+        WeightsError: If the folder is missing, or the hub cannot be reached or refuses.
     """
     return model_files.find_folder(model, TRACK4GEN if need_refiner else SVD)
 
 
 def check_folder(folder: Path, block: int, need_refiner: bool) -> None:
-    """Make sure that ``folder`` holds every part and that they fit, without loading weights.
+    """Check that ``folder`` holds every part and that they fit together, without loading weights.
 
     Args:
-        folder: Diffusers layout: ``model_index.json`` and one folder a part.
+        folder: A folder in diffusers layout: ``model_index.json`` and one folder for each part.
         block: UNet up-block that features are taken from.
-        need_refiner: Whether ``refiner/`` must be there too.
+        need_refiner: Whether ``refiner/`` is needed too.
 
     Raises:
-        WeightsError: Naming the part that is missing or does not fit.
+        WeightsError: Names the part that is missing or does not fit.
     """
     configs = model_files.read_configs(folder, TRACK4GEN if need_refiner else SVD)
     channels = model_files.block_channels(
@@ -55,18 +55,18 @@ def check_folder(folder: Path, block: int, need_refiner: bool) -> None:
         if channels != refiner_channels:
             raise WeightsError(
                 f"{SETTING}: {folder / 'refiner'} takes {refiner_channels} channels, but up-block {block} of"
-                f" the UNet gives {channels}; set features.diffusion.block to the one it was trained on"
+                f" the UNet gives {channels}; set features.diffusion.block to the block it was trained on"
             )
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype) -> StableVideoDiffusionPipeline:
-    """Load Stable Video Diffusion on the CPU, every weight accounted for.
+    """Load Stable Video Diffusion on the CPU, strictly.
 
-    The VAE stays in float32 whatever ``dtype`` is: SVD's overflows in float16, and it is a
-    twentieth of the whole.
+    The VAE stays in float32 whatever ``dtype`` is: SVD's overflows in float16, and it is only a
+    twentieth of the model.
 
     Raises:
-        WeightsError: If a part cannot be read or a weight is missing, left over or misshapen.
+        WeightsError: If a part cannot be read, or a weight is missing, left over or of the wrong shape.
     """
     load = model_files.load_strictly
     image_encoder = load(CLIPVisionModelWithProjection, folder, "image_encoder", SETTING)
@@ -84,6 +84,6 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> StableVideoDiffusionPipel
 
 
 def load_refiner(folder: Path, dtype: torch.dtype) -> Refiner:
-    """Load ``refiner/`` on the CPU. Errors: as ``load_pipeline``."""
+    """Load ``refiner/`` on the CPU, strictly; raises as ``load_pipeline`` does."""
     refiner: Refiner = model_files.load_strictly(Refiner, folder, "refiner", SETTING, torch_dtype=dtype)
     return refiner

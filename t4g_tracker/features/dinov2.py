@@ -1,6 +1,6 @@
-"""Features of DINOv2, an image transformer trained without labels; each frame by itself.
+"""Features of DINOv2, an image transformer trained without labels; each frame is processed alone.
 
-Source: arXiv:2304.07193; what DINO-Tracker, arXiv:2403.14548, starts from. Weights: Apache-2.0.
+Source: arXiv:2304.07193. DINO-Tracker, arXiv:2403.14548, starts from them. Weights: Apache-2.0.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def check(config: Dinov2Config) -> Path:
-    """Make sure that the weights are there and are DINOv2's, without loading them.
+    """Check that the weights are there and are those of a DINOv2, without loading them.
 
-    To be called before long work. A hub name is downloaded here.
+    Call it before long work; a hub name is downloaded here.
 
     Returns:
-        The folder the weights are in.
+        The folder of the weights.
 
     Raises:
         WeightsError: If they are missing, of another model, or cannot be downloaded.
     """
     folder = find_folder(config.model, DINOV2)
-    found = read_configs(folder, DINOV2)["config.json"]
-    if found.get("model_type") != "dinov2":
+    model = read_configs(folder, DINOV2)["config.json"]
+    if model.get("model_type") != "dinov2":
         raise WeightsError(
-            f"{DINOV2.setting}: {folder} is a {found.get('model_type')}, not a dinov2; give {DINOV2.kind}"
+            f"{DINOV2.setting}: {folder} is a {model.get('model_type')}, not a dinov2; give {DINOV2.kind}"
         )
-    layers = found.get("num_hidden_layers", 12)
+    layers = model.get("num_hidden_layers", 12)
     if config.layer > layers:
         raise WeightsError(
             f"{DINOV2.setting}: {folder} has layers 1 to {layers}; set features.dinov2.layer to one of them,"
@@ -56,8 +56,8 @@ def extract(
     """Compute the feature grid of a video, one frame at a time.
 
     DINOv2 describes patches of 14 pixels. The frame is resized so that a patch covers
-    ``config.stride_px`` working pixels each way: cells are square, and tile the frame from
-    edge to edge. What a layer gives is normalised as after the last one, as DINOv2 does itself.
+    ``config.stride_px`` working pixels each way; so cells are square and tile the frame from
+    edge to edge. The output of any layer is normalised as DINOv2 normalises its last one.
 
     Args:
         frames: (T, 3, H, W) uint8 RGB at the working size.
@@ -70,8 +70,8 @@ def extract(
         channels on 40x72 cells: stride 8 px, offset 3.5 px.
 
     Raises:
-        WeightsError: If the weights are missing, do not fit, or give features that float16
-            cannot hold.
+        WeightsError: If the weights are missing, do not fit, or give features outside the
+            range of float16.
         ConfigError: If the stride does not divide both sides of the frames.
         ValueError: If ``frames`` is not (T, 3, H, W) uint8.
     """
@@ -81,7 +81,7 @@ def extract(
     if size[0] % stride or size[1] % stride:
         raise ConfigError(
             f"features.dinov2.stride_px must divide the working size {size[1]}x{size[0]}, got {stride};"
-            f" take 8"
+            f" set it to 8"
         )
     folder = check(config)
     dtype = dtype_for(config.half, device)
@@ -100,14 +100,14 @@ def extract(
 
 
 def _prepared(frame: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
-    """A uint8 frame (3, H, W) as DINOv2 takes it: (1, 3, h * patch, w * patch), normalised."""
+    """Convert a uint8 frame (3, H, W) to DINOv2's input: (1, 3, h * patch, w * patch), normalised."""
     image = resize_frames(frame[None].float() / 255, (grid[0] * patch, grid[1] * patch))
     mean, std = (image.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (image - mean) / std
 
 
 def _layer_output(model: Dinov2Model, image: Tensor, layer: int) -> Tensor:
-    """Normalised tokens (1, 1 + h * w, C) after one transformer block; later ones are not run."""
+    """Compute the normalised tokens (1, 1 + h * w, C) of one transformer block; later ones do not run."""
     output = output_of(model.encoder.layer[layer - 1], lambda: model(image))
     if isinstance(output, tuple):  # transformers before 5
         output = output[0]

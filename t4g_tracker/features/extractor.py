@@ -16,31 +16,31 @@ from t4g_tracker.features.patch import extract_patch
 from t4g_tracker.features.settings import GROUPS, DiffusionConfig, FeaturesConfig, Kind
 from t4g_tracker.stage_log import Progress
 
-# What may lie beside a model without being part of it, such as a training's checkpoint and clips.
+# Files beside a model that are not part of it, such as the checkpoint and clips of its training.
 NOT_WEIGHTS = (".md", ".png", ".jpg", ".pt", ".jsonl", ".npz", ".done")
 
 
 def effective_features(config: FeaturesConfig) -> FeaturesConfig:
-    """The settings that matter to the chosen extractor; those of the others are at their defaults."""
+    """Reset the settings of all extractors but the chosen one to their defaults."""
     group = GROUPS[config.extractor]
     return FeaturesConfig(**{"extractor": config.extractor, group: getattr(config, group)})
 
 
 def features_precision(config: FeaturesConfig, device: torch.device) -> str:
-    """What the chosen extractor computes in on a device; empty where it has no choice."""
+    """The number format of the chosen extractor on a device; empty if it has only one."""
     settings = getattr(config, GROUPS[config.extractor])
     return str(dtype_for(settings.half, device)) if hasattr(settings, "half") else ""
 
 
 def check_features(config: FeaturesConfig) -> str:
-    """Look whether the extractor's weights are there, before any long work.
+    """Check, before any long work, that the extractor's weights are there.
 
     Returns:
-        What identifies the weights, for cache keys; empty when there are none.
+        Identity of the weights, for cache keys; empty if the extractor has none.
 
     Raises:
-        WeightsError: If they are missing, incomplete or cannot be fetched.
-        ConfigError: If a model is named beside an extractor that has its own.
+        WeightsError: If they are missing, incomplete or cannot be downloaded.
+        ConfigError: If the settings name a model for the bundled extractor.
     """
     folder = _weights_folder(config)
     if folder is None:
@@ -64,7 +64,7 @@ def extract_features(
         frames: (T, 3, H, W) uint8 at the working size.
         config: Which extractor, and its settings.
         device: Where to compute.
-        seed: Of the patch projection, or of the diffusion noise; DINOv2 draws nothing.
+        seed: Of the patch projection or the diffusion noise; DINOv2 uses no random numbers.
         progress: Called with (frames done, frames in all).
 
     Returns:
@@ -91,7 +91,7 @@ def extract_features(
 
 
 def _weights_folder(config: FeaturesConfig) -> Path | None:
-    """The folder of the extractor's weights, checked; downloaded first where that is possible."""
+    """Check the extractor's weights, after downloading them if possible, and return their folder."""
     if config.extractor == "patch":
         return None
     if config.extractor == "dinov2":
@@ -108,14 +108,14 @@ def _weights_folder(config: FeaturesConfig) -> Path | None:
 
 
 def _diffusion_model(config: FeaturesConfig) -> tuple[DiffusionConfig, Kind]:
-    """Settings and kind of a Stable Video Diffusion model; the bundled one is a Track4Gen folder."""
+    """Settings and kind of a Stable Video Diffusion model; the bundled one counts as Track4Gen."""
     if config.extractor == "svd":
         return config.diffusion, "svd"
     if config.extractor == "track4gen":
         return config.diffusion, "track4gen"
     if config.diffusion.model:
         raise ConfigError(
-            f"features.diffusion.model={config.diffusion.model} is not what features.extractor=track4gen-mini"
-            " uses; set features.extractor=track4gen or svd, or leave the model empty"
+            f"features.diffusion.model={config.diffusion.model}: is not for track4gen-mini; set"
+            " features.extractor=track4gen or svd, or leave the model empty"
         )
     return replace(config.diffusion, model=str(find_bundled(TRACK4GEN_MINI))), "track4gen"

@@ -1,4 +1,4 @@
-"""Which files a folder of published weights holds, for each kind of model that is read."""
+"""The files in a folder of published weights, for each kind of model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class Layout:
     """The files of one kind of model, as paths inside its folder."""
 
     setting: str  # the setting that names such a folder
-    kind: str  # what to give there, for error messages
+    kind: str  # description of such a folder, for error messages
     configs: tuple[str, ...]  # JSON files that must be there
     weighted: tuple[str, ...]  # folders that hold weights; "." is the folder itself
-    others: tuple[str, ...] = ()  # patterns of what else is fetched
+    others: tuple[str, ...] = ()  # patterns of further files to download
 
 
 SVD = Layout(

@@ -1,4 +1,4 @@
-"""Finding, fetching, checking and strictly loading a folder of published weights, whatever the model."""
+"""Finding, downloading, checking and strictly loading a folder of published weights of any model."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ from t4g_tracker.features.layouts import Layout
 
 log = logging.getLogger(__name__)
 
-UNET_WIDTHS = (320, 640, 1280, 1280)  # where a config names none: the defaults of both UNet classes
+UNET_WIDTHS = (320, 640, 1280, 1280)  # the default of both UNet classes, for configs without widths
 NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}
 
 
 def find_folder(model: str, layout: Layout) -> Path:
-    """Return the folder that ``model`` names; a hub name that is not kept here yet is downloaded.
+    """Return the folder that ``model`` names; a hub name that is not cached yet is downloaded.
 
     Args:
         model: Path of a folder, or a model hub name such as "owner/name".
-        layout: What the folder has to hold.
+        layout: The files that the folder must hold.
 
     Raises:
-        WeightsError: If there is no such folder, or the hub cannot be reached or refuses.
+        WeightsError: If the folder is missing, or the hub cannot be reached or refuses.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
     if folder.is_absolute() or model.count("/") != 1 or model.startswith((".", "~")):
         raise WeightsError(f"{layout.setting}: {model}: no such folder; give {layout.kind} or a hub name")
-    return kept_folder(model, layout) or download(model, layout)
+    return cached_folder(model, layout) or download(model, layout)
 
 
-def kept_folder(model: str, layout: Layout) -> Path | None:
-    """The folder a hub name was downloaded to, if every part of it is there; never asks the network."""
+def cached_folder(model: str, layout: Layout) -> Path | None:
+    """Find the folder that a hub name was downloaded to, if it is complete; never uses the network."""
     try:
-        folder = Path(snapshot_download(model, local_files_only=True, allow_patterns=_wanted(layout)))
+        folder = Path(snapshot_download(model, local_files_only=True, allow_patterns=_patterns(layout)))
     except (OSError, ValueError):
         return None
     return folder if is_complete(folder, layout) else None
 
 
 def cache_place(model: str) -> Path:
-    """Where the hub's cache keeps a model, downloaded or not."""
+    """Where the hub's cache puts a model, downloaded or not."""
     return Path(HF_HUB_CACHE) / f"models--{model.replace('/', '--')}"
 
 
 def download(model: str, layout: Layout) -> Path:
-    """Fetch the parts of a hub model, going on where an earlier download stopped.
+    """Download the parts of a hub model, resuming an earlier download.
 
-    Safetensors are fetched where there are any; pickled weights (.bin) only for parts that
-    are published in no other form, as ZeroScope's are.
+    Pickled weights (.bin) are downloaded only for parts that are not published as safetensors,
+    such as those of ZeroScope.
 
     Returns:
         The folder in the hub's cache.
@@ -67,43 +67,46 @@ def download(model: str, layout: Layout) -> Path:
     Raises:
         WeightsError: If the hub cannot be reached or refuses, or the cache cannot be written.
     """
-    log.info("fetching %s from the model hub; t4g weights list tells its size and licence", model)
+    log.info("downloading %s from the model hub; t4g weights list shows its size and licence", model)
     try:
-        folder = Path(snapshot_download(model, allow_patterns=_wanted(layout), ignore_patterns=["*.fp16.*"]))
+        folder = Path(
+            snapshot_download(model, allow_patterns=_patterns(layout), ignore_patterns=["*.fp16.*"])
+        )
         pickled = [f"{part}/*.bin" for part in layout.weighted if not weight_files(folder / part)]
         if pickled:
             patterns = [pattern.removeprefix("./") for pattern in pickled]
             snapshot_download(model, allow_patterns=patterns, ignore_patterns=["*.fp16.*"])
     except GatedRepoError as error:
         raise WeightsError(
-            f"{layout.setting}: {model} asks you to accept its licence; do so on its hub page, run"
+            f"{layout.setting}: {model} requires you to accept its licence; do so on its hub page, run"
             f" `hf auth login`, and start again"
         ) from error
     except Exception as error:  # the hub's HTTP library, and so its errors, differ by version
         if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
             raise WeightsError(
-                f"{cache_place(model)}: {model} cannot be written there ({one_line(error)}); make room, or"
-                f" set HF_HOME to another folder"
+                f"{cache_place(model)}: {model} cannot be written there ({one_line(error)}); free some space,"
+                f" or set HF_HOME to another folder"
             ) from error
         raise WeightsError(
-            f"{layout.setting}: {model} is no folder here, and the model hub cannot be reached or does not"
+            f"{layout.setting}: {model} is not a folder, and the model hub cannot be reached or does not"
             f" have it ({one_line(error)}); on a connected machine run"
-            f" hf download {model} --local-dir FOLDER, bring the folder here, and name it:"
+            f" hf download {model} --local-dir FOLDER, copy the folder here, and set"
             f" {layout.setting}=FOLDER"
         ) from error
     return folder
 
 
 def read_configs(folder: Path, layout: Layout) -> dict[str, dict[str, Any]]:
-    """Read every config of a folder, having made sure that the weights beside them are whole.
+    """Read every config of a folder, and check that the weights beside them are whole.
 
-    Weights are not loaded: safetensors say their own length, and files of one set their number.
+    Weights are not loaded: a safetensors file records its own length, and the names of a set of
+    files their number.
 
     Returns:
-        The parsed configs by the paths that ``layout`` gives.
+        The parsed configs by their paths in ``layout``.
 
     Raises:
-        WeightsError: Naming the part that is missing or cut short.
+        WeightsError: Names the part that is missing or cut short.
     """
     configs = {name: _read_json(folder / name, layout) for name in layout.configs}
     for part in layout.weighted:
@@ -113,13 +116,13 @@ def read_configs(folder: Path, layout: Layout) -> dict[str, dict[str, Any]]:
         fault = _fault(files)
         if fault:
             raise WeightsError(
-                f"{layout.setting}: {folder / part} cannot be loaded ({fault}); fetch it again"
+                f"{layout.setting}: {folder / part} cannot be loaded ({fault}); download it again"
             )
     return configs
 
 
 def is_complete(folder: Path, layout: Layout) -> bool:
-    """Whether every part is there and whole, as far as can be told without loading it."""
+    """Whether every part is there and whole, as far as is known without loading it."""
     try:
         read_configs(folder, layout)
     except WeightsError:
@@ -127,23 +130,23 @@ def is_complete(folder: Path, layout: Layout) -> bool:
     return True
 
 
-def block_channels(unet: dict[str, Any], folder: Path, wanted: str, block: int, stage: str) -> int:
-    """Channels of one up-block of a UNet, from its config.
+def block_channels(unet: dict[str, Any], folder: Path, kind: str, block: int, stage: str) -> int:
+    """Find the channels of one up-block of a UNet from its config.
 
     Args:
         unet: The parsed config.
-        folder: Where it was found, for error messages.
-        wanted: The class it has to be of.
+        folder: Its folder, for error messages.
+        kind: Name of the class that it must be.
         block: Index of the up-block.
         stage: The settings in use, such as "features.diffusion".
 
     Raises:
-        WeightsError: If it is another kind of network, or has no such block.
+        WeightsError: If it is another kind of network, or lacks the block.
     """
-    if unet.get("_class_name") != wanted:
+    if unet.get("_class_name") != kind:
         raise WeightsError(
-            f"{stage}.model: {folder} is a {unet.get('_class_name')}, not a {wanted};"
-            f" give a model of the kind that features.extractor names"
+            f"{stage}.model: {folder} is a {unet.get('_class_name')}, not a {kind};"
+            f" give a model that fits features.extractor"
         )
     widths = unet.get("block_out_channels", UNET_WIDTHS)
     if block >= len(widths):
@@ -156,13 +159,13 @@ def block_channels(unet: dict[str, Any], folder: Path, wanted: str, block: int, 
 
 
 def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: Any) -> Any:
-    """``from_pretrained`` that refuses weights which are missing, left over or misshapen.
+    """Call ``from_pretrained``, and refuse weights that are missing, left over or of the wrong shape.
 
     Args:
         kind: A model class of diffusers or transformers.
-        folder: The folder of the whole model; only local files are looked at.
+        folder: The folder of the whole model; only local files are read.
         part: Its subfolder, or "." for the folder itself.
-        setting: The setting that named the folder, for error messages.
+        setting: The setting that names the folder, for error messages.
         options: Passed on to ``from_pretrained``.
 
     Returns:
@@ -173,7 +176,7 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
     """
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # a bar of a moment, in the middle of the program's own
+    logging.disable_progress_bar()  # it would flash up between the program's own bars
     files = weight_files(folder / part)
     if files and all(".fp16." in file.name for file in files):
         options["variant"] = "fp16"
@@ -188,7 +191,7 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{setting}: {folder / part} cannot be loaded ({one_line(error)})") from error
     for fault in ("missing", "unexpected", "mismatched"):
-        # older CLIP checkpoints carry their constant 0, 1, 2, ... along
+        # older CLIP checkpoints contain their constant position_ids
         names = sorted(str(key) for key in report[f"{fault}_keys"] if "position_ids" not in str(key))
         if names:
             raise WeightsError(
@@ -199,12 +202,12 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of weights directly in a folder, safetensors before pickled ones."""
+    """List the files of weights directly in a folder, safetensors before pickled ones."""
     return [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.bin"))]
 
 
-def _wanted(layout: Layout) -> list[str]:
-    """Patterns of what to download, pickled weights apart."""
+def _patterns(layout: Layout) -> list[str]:
+    """List the patterns of files to download, except pickled weights."""
     weights = [
         f"{part}/{name}".removeprefix("./")
         for part in layout.weighted
@@ -214,11 +217,11 @@ def _wanted(layout: Layout) -> list[str]:
 
 
 def _fault(files: list[Path]) -> str:
-    """What is wrong with the weight files of one part; empty when nothing is."""
+    """Describe what is wrong with the weight files of one part; empty if nothing is."""
     for file in files:
         numbered = re.search(r"-\d+-of-(\d+)\.", file.name)
         if numbered and sum(f"-of-{numbered[1]}." in other.name for other in files) < int(numbered[1]):
-            return f"{file.name} is there without the {numbered[1]} files of its set"
+            return f"{file.name} is one of {numbered[1]} files, but not all are there"
         if file.suffix != ".safetensors":
             continue
         try:
@@ -230,19 +233,17 @@ def _fault(files: list[Path]) -> str:
 
 
 def _read_json(path: Path, layout: Layout) -> dict[str, Any]:
-    """Read one config of the layout, or say which part of it is missing."""
+    """Read one config of the layout; raise WeightsError if it is missing or damaged."""
     try:
         parsed = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         remedy = f"give {layout.kind}"
         if path.parent.name == "refiner":
-            remedy = (
-                "Track4Gen's features come from its refiner; set features.diffusion.refiner=false without"
-            )
+            remedy = "add Track4Gen's refiner, or set features.diffusion.refiner=false to do without"
         raise WeightsError(f"{layout.setting}: {path} is missing; {remedy}") from error
     except (OSError, ValueError) as error:
         raise WeightsError(
-            f"{layout.setting}: {path} cannot be read as a config ({one_line(error)}); fetch it again"
+            f"{layout.setting}: {path} cannot be read as a config ({one_line(error)}); download it again"
         ) from error
     if not isinstance(parsed, dict):
         raise WeightsError(f"{layout.setting}: {path} is not a config; give {layout.kind}")

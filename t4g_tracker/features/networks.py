@@ -1,4 +1,4 @@
-"""What every frozen network here shares: cut short at one module, segment by segment, in half precision."""
+"""The shared part of frozen networks: running up to one module, segment by segment, in half precision."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from t4g_tracker.stage_log import Progress
 
 
 def check_frames(frames: Tensor) -> None:
-    """Refuse anything but (T, 3, H, W) uint8 frames with a ``ValueError``."""
+    """Raise ``ValueError`` for anything but (T, 3, H, W) uint8 frames."""
     if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8:
         raise ValueError(f"frames must be (T, 3, H, W) uint8, got {tuple(frames.shape)} {frames.dtype}")
 
 
 def dtype_for(half: bool, device: torch.device) -> torch.dtype:
-    """What a network runs in: half precision is float16, on a CPU bfloat16 if it has the instructions.
+    """Choose the dtype of a network.
 
-    Without them convolutions in bfloat16 take many times as long as in float32.
+    Half precision is float16; on a CPU it is bfloat16, or float32 if the CPU lacks the instructions,
+    since without them bfloat16 convolutions take many times as long as float32 ones.
     """
     if not half:
         return torch.float32
@@ -34,38 +35,38 @@ def dtype_for(half: bool, device: torch.device) -> torch.dtype:
 
 
 def in_float16(values: Tensor, folder: Path, stage: str) -> Tensor:
-    """Features as they are kept, float16 on the CPU.
+    """Convert features to float16 on the CPU.
 
     Args:
         values: Features in any floating dtype, on any device.
-        folder: Where the weights are, for the error message.
+        folder: Folder of the weights, for the error message.
         stage: The settings in use, such as "features.diffusion", for the error message.
 
     Raises:
-        WeightsError: If float16, or the dtype they were computed in, cannot hold them.
+        WeightsError: If they are outside the range of float16 or of the dtype they were computed in.
     """
-    kept = values.to("cpu", torch.float16)
-    if not kept.isfinite().all():
+    half = values.to("cpu", torch.float16)
+    if not half.isfinite().all():
         raise WeightsError(
             f"{stage}.model: {folder} gives features that {values.dtype} or float16 cannot hold;"
             f" try --set {stage}.half=false, or other weights"
         )
-    return kept
+    return half
 
 
 def segment_features(
     frames: Tensor,
     segment_frames: int,
-    describe: Callable[[Tensor, slice], Tensor],
+    extract_segment: Callable[[Tensor, slice], Tensor],
     progress: Progress | None,
 ) -> Tensor:
-    """Describe a video segment by segment; the features of borrowed frames are dropped.
+    """Extract the features of a video segment by segment; those of borrowed frames are dropped.
 
     Args:
         frames: (T, 3, H, W) uint8.
-        segment_frames: Frames the network sees at once.
-        describe: From one segment's frames (N, 3, H, W), and which of them to keep, to the
-            features of those (K, C, h, w), float16 on the CPU.
+        segment_frames: Frames that the network sees at once.
+        extract_segment: Takes the frames (N, 3, H, W) of one segment and which of them to keep;
+            returns the features (K, C, h, w) of those, float16 on the CPU.
         progress: Called with (frames done, frames in all) after each segment.
 
     Returns:
@@ -73,10 +74,10 @@ def segment_features(
     """
     values: Tensor | None = None
     for segment in segment_plan(len(frames), segment_frames):
-        kept = describe(frames[list(segment.frames)], segment.keep)
+        features = extract_segment(frames[list(segment.frames)], segment.keep)
         if values is None:
-            values = torch.empty(len(frames), *kept.shape[1:], dtype=torch.float16)
-        values[list(segment.kept_frames)] = kept
+            values = torch.empty(len(frames), *features.shape[1:], dtype=torch.float16)
+        values[list(segment.kept_frames)] = features
         if progress is not None:
             progress(segment.kept_frames[-1] + 1, len(frames))
     assert values is not None
@@ -84,7 +85,7 @@ def segment_features(
 
 
 def tiled_grid(values: Tensor, size: Size, block_setting: str) -> FeatureGrid:
-    """Where the cells of an up-block (T, C, h, w) lie: they tile the frame from edge to edge.
+    """Make a feature grid of an up-block's output (T, C, h, w), whose cells tile the frame from edge to edge.
 
     Raises:
         ConfigError: If they are not square at this working size.
@@ -99,7 +100,7 @@ def tiled_grid(values: Tensor, size: Size, block_setting: str) -> FeatureGrid:
 
 
 def output_of(module: nn.Module, run: Callable[[], Any]) -> Any:
-    """What ``module`` answers while ``run`` is under way; nothing after it is computed."""
+    """Call ``run`` until ``module`` has run inside it, and return that output; nothing later is computed."""
     hook = module.register_forward_hook(_stop_here)
     try:
         run()
@@ -107,11 +108,11 @@ def output_of(module: nn.Module, run: Callable[[], Any]) -> Any:
         return reached.output
     finally:
         hook.remove()
-    raise AssertionError("the run ended without passing the module")
+    raise AssertionError("the module did not run")
 
 
 class _ReachedError(Exception):
-    """Ends a forward pass as soon as the wanted module has answered."""
+    """Ends a forward pass as soon as one module has run."""
 
     def __init__(self, output: Any) -> None:
         super().__init__()
@@ -123,7 +124,7 @@ def _stop_here(module: nn.Module, inputs: Any, output: Any) -> NoReturn:
 
 
 def scaled_latents(vae: Any, frames: Tensor) -> Tensor:
-    """Latents (N, C, H/8, W/8) of uint8 frames times the VAE's factor, one at a time to bound memory."""
+    """Encode uint8 frames to scaled latents (N, C, H/8, W/8), one at a time to bound memory."""
     pixels = frames.to(vae.device, vae.dtype) / 127.5 - 1
     modes = [
         vae.encode(frame[None].contiguous(memory_format=torch.channels_last)).latent_dist.mode()

@@ -1,4 +1,4 @@
-"""Pixel patches under a fixed random projection: no weights, the honest floor for features."""
+"""Pixel patches under a fixed random projection: no weights, a lower bound for features."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def extract_patch(
     if height % config.stride_px or width % config.stride_px:
         raise ConfigError(
             f"features.patch.stride_px must divide the working size {width}x{height}, "
-            f"got {config.stride_px}; take 4 or 8"
+            f"got {config.stride_px}; set it to 4 or 8"
         )
     generator = torch.Generator().manual_seed(seed)
     side, stride = config.window_px, config.stride_px

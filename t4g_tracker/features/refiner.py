@@ -1,4 +1,4 @@
-"""Track4Gen's refiner: the small network that turns raw diffusion features into matchable ones."""
+"""Track4Gen's refiner: a small network that makes raw diffusion features match points."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ LAYERS = 8
 
 
 class Refiner(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Eight 3x3 convolutions of constant width; the grid keeps its size.
+    """Eight 3x3 convolutions of constant width, which leave the grid's size unchanged.
 
     The first seven are Conv-BatchNorm-ReLU, the last is Conv-ReLU, so features are never
-    negative. It is a diffusers model: ``save_pretrained`` and ``from_pretrained`` keep it
+    negative. It is a diffusers model: ``save_pretrained`` and ``from_pretrained`` store it
     as ``refiner/`` beside the other parts of a Stable Video Diffusion folder.
 
     Args:
-        channels: Channels of the UNet block it reads; 640 for ``up_blocks[2]`` of SVD.
+        channels: Channels of the UNet block whose output it refines; 640 for ``up_blocks[2]`` of SVD.
 
     Source: Track4Gen supplement 1.2, arXiv:2412.06016.
     """
@@ -31,7 +31,7 @@ class Refiner(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.layers = nn.Sequential(*blocks, _convolution(channels), nn.ReLU(inplace=True))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Raw features (T, C, h, w) to refined features (T, C, h, w), each frame by itself."""
+        """Refine raw features (T, C, h, w), each frame alone."""
         refined: Tensor = self.layers(features)
         return refined
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Segment:
-    """One clip for the model, and which of its features are kept."""
+    """One clip for the model, and the part of it whose features are kept."""
 
     frames: tuple[int, ...]  # frames of the video in the order the model sees them
     keep: slice  # positions in ``frames`` whose features are kept
@@ -24,15 +24,15 @@ class Segment:
 def segment_plan(frame_count: int, segment_frames: int) -> list[Segment]:
     """Cut a video into segments so that every frame is kept exactly once, in order.
 
-    A last segment that comes out short borrows the last frames of the segment before
-    it. They go in front, where they belong in time, so that the model sees one
-    contiguous clip; their features are dropped. A video shorter than one segment is
-    played back and forth (0 1 2 1 0 1 ...) until the segment is full, which keeps every
-    step as small as in the video; the features of the repeats are dropped.
+    If the last segment is short, it borrows the last frames of the segment before it. They
+    go in front, in order of time, so that the model sees one contiguous clip; their features
+    are dropped. A video shorter than one segment is played back and forth (0 1 2 1 0 1 ...)
+    until the segment is full, so no step is larger than in the video; the features of the
+    repeats are dropped.
 
     Args:
         frame_count: Frames in the video. At least 1.
-        segment_frames: Frames the model takes at once. At least 1.
+        segment_frames: Frames that the model sees at once. At least 1.
 
     Returns:
         Segments of exactly ``segment_frames`` frames, in the order of the video.
@@ -40,25 +40,25 @@ def segment_plan(frame_count: int, segment_frames: int) -> list[Segment]:
     Raises:
         ValueError: If either count is less than 1.
 
-    Source: Track4Gen supplement 1.4; it leaves open where the borrowed frames go and what
-    to do with a video shorter than one segment.
+    Source: Track4Gen supplement 1.4. It does not state where the borrowed frames go, nor how a
+    video shorter than one segment is treated.
     """
     if frame_count < 1 or segment_frames < 1:
         raise ValueError(f"need at least 1 frame and 1 frame a segment, got {frame_count}, {segment_frames}")
     if frame_count < segment_frames:
         return [Segment(_back_and_forth(frame_count, segment_frames), slice(0, frame_count))]
-    whole, left_over = divmod(frame_count, segment_frames)
+    whole, remainder = divmod(frame_count, segment_frames)
     plan = [
         Segment(tuple(range(first, first + segment_frames)), slice(0, segment_frames))
         for first in range(0, whole * segment_frames, segment_frames)
     ]
-    if left_over:
+    if remainder:
         last = tuple(range(frame_count - segment_frames, frame_count))
-        plan.append(Segment(last, slice(segment_frames - left_over, segment_frames)))
+        plan.append(Segment(last, slice(segment_frames - remainder, segment_frames)))
     return plan
 
 
-def _back_and_forth(frame_count: int, wanted: int) -> tuple[int, ...]:
-    """0 1 2 1 0 1 2 ... of ``frame_count`` frames, ``wanted`` long."""
+def _back_and_forth(frame_count: int, length: int) -> tuple[int, ...]:
+    """0 1 2 1 0 1 2 ... of ``frame_count`` frames, ``length`` long."""
     period = max(1, 2 * (frame_count - 1))
-    return tuple(min(step % period, (period - step) % period) for step in range(wanted))
+    return tuple(min(step % period, (period - step) % period) for step in range(length))

@@ -1,4 +1,4 @@
-"""Features from inside ZeroScope, a text-to-video diffusion UNet that is told nothing about the text.
+"""Features from inside ZeroScope, a text-to-video diffusion UNet, given an empty prompt.
 
 The weights are under CC-BY-NC-4.0: not for commercial use.
 
@@ -40,16 +40,16 @@ class _Model:
     unet: UNet3DConditionModel
     vae: AutoencoderKL
     scheduler: DDIMScheduler
-    empty_prompt: Tensor  # (1, tokens, C): what the text encoder makes of no words
+    empty_prompt: Tensor  # (1, tokens, C) output of the text encoder for an empty text
 
 
 def check(config: ZeroscopeConfig) -> Path:
-    """Make sure that the weights are there and fit together, without loading them.
+    """Check that the weights are there and fit together, without loading them.
 
-    To be called before long work. A hub name is downloaded here.
+    Call it before long work; a hub name is downloaded here.
 
     Returns:
-        The folder the weights are in.
+        The folder of the weights.
 
     Raises:
         WeightsError: If a part is missing, does not fit, or cannot be downloaded.
@@ -83,9 +83,8 @@ def extract(
 ) -> FeatureGrid:
     """Compute the feature grid of a video, segment by segment.
 
-    The frames' latents, noised as at ``config.timestep``, go through the UNet with an empty
-    prompt, and no further than the wanted block. Noise is drawn segment after segment from one
-    generator on the CPU.
+    The UNet runs on the frames' latents, noised to ``config.timestep``, with an empty prompt, up to
+    the chosen block. Noise is sampled segment by segment from one generator on the CPU.
 
     Args:
         frames: (T, 3, H, W) uint8 RGB at the working size.
@@ -99,8 +98,8 @@ def extract(
         on 40x72 cells: stride 8 px, offset 3.5 px.
 
     Raises:
-        WeightsError: If the weights are missing, do not fit, or give features that float16
-            cannot hold.
+        WeightsError: If the weights are missing, do not fit, or give features outside the
+            range of float16.
         ConfigError: If the block's cells are not square at this working size.
         ValueError: If ``frames`` is not (T, 3, H, W) uint8.
     """
@@ -110,11 +109,11 @@ def extract(
     with torch.no_grad():
         model = _load(folder, dtype_for(config.half, device), device)
 
-        def describe(segment: Tensor, keep: slice) -> Tensor:
-            seen = _block_output(model, segment, config, generator)
-            return in_float16(seen[keep], folder, "features.zeroscope")
+        def extract_segment(segment: Tensor, keep: slice) -> Tensor:
+            output = _block_output(model, segment, config, generator)
+            return in_float16(output[keep], folder, "features.zeroscope")
 
-        values = segment_features(frames, config.segment_frames, describe, progress)
+        values = segment_features(frames, config.segment_frames, extract_segment, progress)
     size = (int(frames.shape[-2]), int(frames.shape[-1]))
     return tiled_grid(values, size, f"features.zeroscope.block={config.block}")
 
@@ -122,7 +121,7 @@ def extract(
 def _block_output(
     model: _Model, frames: Tensor, config: ZeroscopeConfig, generator: torch.Generator
 ) -> Tensor:
-    """What one up-block makes of one segment (N, 3, H, W): features (N, C, h, w)."""
+    """Compute the output (N, C, h, w) of one up-block for one segment (N, 3, H, W)."""
     latents = scaled_latents(model.vae, frames)
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     step = torch.tensor([config.timestep], device=latents.device)
@@ -136,7 +135,7 @@ def _block_output(
 
 
 def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> _Model:
-    """Load the parts strictly; the VAE, a small one, in float32. The text encoder is let go again."""
+    """Load the parts strictly: the VAE, which is small, in float32, the text encoder only for the prompt."""
     setting = ZEROSCOPE.setting
     tokens = _tokenizer(folder)("", padding="max_length", return_tensors="pt")
     text_encoder = load_strictly(CLIPTextModel, folder, "text_encoder", setting, torch_dtype=torch.float32)
@@ -154,5 +153,5 @@ def _tokenizer(folder: Path) -> CLIPTokenizer:
     except Exception as error:  # what it raises for a missing vocabulary differs by version
         raise WeightsError(
             f"{ZEROSCOPE.setting}: {folder / 'tokenizer'} cannot be loaded ({one_line(error)});"
-            f" fetch it again"
+            f" download it again"
         ) from error

@@ -59,7 +59,7 @@ def test_clips_that_the_disk_cannot_hold_are_refused_before_any_is_generated(tmp
 def test_training_into_the_folder_that_it_starts_from_is_refused(tmp_path, capsys):
     save_tiny_svd(tmp_path / "svd")
     assert train_tiny("train-track4gen", tmp_path / "svd", "--from", tmp_path / "svd") == 2
-    assert "is what --from names; give another folder" in capsys.readouterr().err
+    assert "is the folder of --from; give another one" in capsys.readouterr().err
 
 
 def test_cached_clips_beside_real_videos_are_refused(tmp_path, capsys):
