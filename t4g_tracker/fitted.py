@@ -81,7 +81,8 @@ def fit_clip(clip: Clip, config: Config, run: Run) -> Fitted:
         if config.flow.method == "auto":
             log.info("optical flow: %s", method)
     # what every question needs is computed now; flow, unless fitting needed it, when a question does
-    _ = stages.prepared.value, stages.adaptation.value
+    stages.prepared.ensure()
+    stages.adaptation.ensure()
     return Fitted(clip, config, run, stages)
 
 

@@ -47,6 +47,10 @@ class Node(Generic[Value]):
             self._value, self._compute = self._compute(), None  # lets go of what it was computed from
         return self._value  # type: ignore[return-value]
 
+    def ensure(self) -> None:
+        """Compute or read the value now, so that it costs nothing later."""
+        _ = self.value
+
 
 @dataclass(frozen=True)
 class Checkpoint:

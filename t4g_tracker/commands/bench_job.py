@@ -90,7 +90,7 @@ def bench_methods(fitted: Fitted, queries: QueryPoints, name: str, seen: dict[st
         method = seen[key] = _new_name(f"frozen {config.features.extractor}", name, seen)
         yield _result(log, method, frozen, "features", "matching")
     with log.stage("adapter"):
-        fitted.adapted  # noqa: B018  # computed here, apart from matching
+        _ = fitted.adapted  # computed here, apart from matching
     fitting = ("features", "flow", "trajectories", "adaptation", "adapter")
     with log.stage("matching adapted"):
         matched = fitted.match(queries)

@@ -66,7 +66,7 @@ def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
     if not config.tracking.path and not steps:
         steps = [last]
     if config.tracking.path:
-        fitted.stages.flow.value  # noqa: B018  # read or computed here, apart from tracking
+        fitted.stages.flow.ensure()  # here, apart from tracking
     results: list[Result] = []
     frames = fitted.clip.video.frame_count
     total = (len(steps) + config.tracking.path) * frames
