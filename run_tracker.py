@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Track points through a video: python run_tracker.py --video x.mp4 --queries q.json
 
-The table of contents: read, fit, track, write. ``fit_clip`` runs the stages that ``plan`` in
-t4g_tracker/pipeline.py lays out in order, and the mathematics is one call further: frozen features in
+The table of contents: read, fit, track, write. ``fit_clip`` runs the stages in the order of ``plan`` in
+t4g_tracker/pipeline.py. The mathematics is one call further: frozen features in
 t4g_tracker/features/, trajectories in t4g_tracker/trajectories.py, the optimisation in adaptation/loop.py,
 matching in t4g_tracker/tracking/track.py.
 """
@@ -16,7 +16,7 @@ from t4g_tracker.commands.track import parse_track, track_states, write_everythi
 
 
 def main(argv: list[str] | None = None) -> int:
-    """``t4g track``: returns the exit code."""
+    """Run ``t4g track`` and return the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     if any(argument.partition("=")[0] == "--davis" for argument in arguments):
         from t4g_tracker.commands.davis import main as davis
@@ -37,7 +37,7 @@ def track(argv: list[str] | None) -> int:
     from t4g_tracker.results import closing_lines, describe
     from t4g_tracker.run_files import result_files
 
-    # Read, and refuse what cannot be used before any long work.
+    # Read, and check everything before any long work.
     config = read_settings(Config(), request.config, request.assignments)
     video = read_video(request.video, request.first_frames)
     queries = request_queries(request, video)

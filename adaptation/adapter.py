@@ -88,14 +88,14 @@ class LiteAdapter(nn.Module):
 class DeltaCnnAdapter(nn.Module):
     """The published adapter shape: channels 3-64-128-256-C, kernel 5, dilations 1, 1, 1, 2.
 
-    Three anti-aliased down-samplings by 2 bring the residual to stride 8; it is added on
-    the frozen features' own grid.
+    Three anti-aliased down-samplings by 2 bring the residual to stride 8, where the frozen
+    features, aligned to the same grid, are added.
 
     Args:
         channels: C of the frozen features.
 
-    Source: "Delta-DINO" of DINO-Tracker, arXiv:2403.14548. The blur is the 3-tap
-    binomial filter of Zhang, arXiv:1904.11486.
+    Source: "Delta-DINO" of DINO-Tracker, arXiv:2403.14548. The blur is a binomial filter
+    after Zhang, arXiv:1904.11486.
     """
 
     stride_px = 8
@@ -142,7 +142,7 @@ def build_adapter(kind: AdapterKind, channels: int, width: int, seed: int) -> Ad
 
 
 def normalise_frames(frames: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 to float32 in -1..1."""
+    """Convert (B, 3, H, W) uint8 to float32 in -1..1."""
     return frames.float() / 127.5 - 1
 
 

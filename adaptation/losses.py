@@ -1,7 +1,7 @@
-"""Losses of the adaptation alone: pure functions, one value per point (or per cell).
+"""Losses that only the adaptation uses: pure functions, one value per point or cell.
 
-The loop weights and adds them. Those on cost maps, which Track4Gen's training shares, are in
-``t4g_tracker/matching_losses.py``. Source: DINO-Tracker, arXiv:2403.14548.
+The loop weights and adds them. Losses on cost maps, which Track4Gen's training shares, are in
+``t4g_tracker/matching/losses.py``. Source: DINO-Tracker, arXiv:2403.14548.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def huber(found: Tensor, target: Tensor, size: tuple[int, int], delta: float = 1
 
 
 def prior(adapted: Tensor, frozen: Tensor) -> Tensor:
-    """How far adapted features have turned from and outgrown the frozen ones.
+    """Measure how far adapted features have left the frozen ones, in direction and length.
 
     Args:
         adapted: (B, C, h, w).

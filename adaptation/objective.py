@@ -1,4 +1,4 @@
-"""What one optimisation step minimises: pairs to cost maps to weighted losses."""
+"""What one optimisation step minimises: from pairs to cost maps to losses."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def cost_maps(adapted: Tensor, batch: PairBatch, stride_px: int) -> CostMaps:
     source = pixels_to_cells(batch.source_xy, stride_px, centred_offset(stride_px))
     queries = sample_vectors(adapted.permute(0, 2, 3, 1), batch.source, source)
     pool = max(1, 8 // stride_px)
-    coarse = avg_pool2d(adapted, pool).float().permute(0, 2, 3, 1)  # as it lies in memory
+    coarse = avg_pool2d(adapted, pool).float().permute(0, 2, 3, 1)  # channels last, as it is stored
     groups, height, width, channels = coarse.shape
     similarity = frame_similarity(coarse.flatten(1, 2), queries.view(groups, -1, channels))
     return CostMaps(queries, similarity.reshape(-1, height * width), (height, width), stride_px * pool)
 
 
 def window_maps(adapted: Tensor, queries: Tensor, centre: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-    """Similarity of each pair's source point to the cells around ``centre`` in its target frame.
+    """Compare each pair's source point with the cells around ``centre`` in its target frame.
 
     Args:
         adapted: (F, C, h, w).
@@ -81,11 +81,11 @@ def batch_losses(
     config: LossConfig,
     matching: MatchingConfig,
 ) -> dict[str, Tensor]:
-    """Unweighted losses of a batch, each a scalar mean.
+    """Compute the losses of a batch, unweighted, each a scalar mean.
 
-    Windows are centred on the best coarse cell. One that would miss the
-    target is centred on the target instead: it could teach nothing about the position
-    within it, and the whole-frame loss is the one that moves the peak.
+    A window is centred on the best coarse cell, or on the target if it would not contain it:
+    a window without the target teaches nothing about the position inside it. Moving a
+    misplaced peak is up to the whole-frame loss.
 
     Args:
         adapted: (F, C, h, w) adapted features of the batch's frames.
@@ -125,7 +125,7 @@ def batch_losses(
 
 
 def found_positions(adapted: Tensor, batch: PairBatch, stride_px: int, matching: MatchingConfig) -> Tensor:
-    """Where matching finds each pair's source point in its target frame, (F * P, 2) working pixels."""
+    """Match each pair's source point in its target frame: (F * P, 2) working pixels."""
     maps = cost_maps(adapted, batch, stride_px)
     offset_px = centred_offset(stride_px)
     centre = pixels_to_cells(maps.best_px(), stride_px, offset_px).round().long()

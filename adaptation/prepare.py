@@ -1,4 +1,4 @@
-"""Frozen features made ready for an adapter, once per video: common part off, unit length, half precision."""
+"""Preparing frozen features for an adapter, once per video: mean subtracted, unit length, half precision."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class PreparedFeatures:
 def prepare_features(features: FeatureGrid, centre: bool) -> PreparedFeatures:
     """Bring every cell to unit length, after subtracting the video's mean feature.
 
-    What all cells have in common distinguishes none, but a residual would have to cancel it
-    first: features after a ReLU have much of it. Unit length puts residuals of any extractor on
-    the same scale.
+    A part common to all cells distinguishes none of them, yet a residual would have to cancel it
+    first; features after a ReLU have a large one. Unit length puts the residuals of all extractors
+    on one scale.
 
     Args:
         features: Frozen features (T, C, h, w) of any floating dtype.
@@ -49,7 +49,7 @@ def prepare_features(features: FeatureGrid, centre: bool) -> PreparedFeatures:
 
 
 def mean_feature(frozen: Tensor) -> Tensor:
-    """The mean (C, 1, 1) over all frames and cells of (T, C, h, w), in single precision."""
+    """Average (T, C, h, w) over all frames and cells: (C, 1, 1), in single precision."""
     return frozen.mean(dim=(0, 2, 3), dtype=torch.float32)[:, None, None]
 
 
@@ -65,7 +65,7 @@ def unit_length(frozen: Tensor, mean: Tensor | None = None) -> Tensor:
 
 
 def check_tiling(features: FeatureGrid) -> None:
-    """Refuse a grid whose cells do not tile the frame from edge to edge, which ``align`` takes for granted.
+    """Refuse a grid whose cells do not tile the frame from edge to edge, as ``align`` assumes.
 
     Raises:
         ValueError: If they do not.

@@ -1,4 +1,4 @@
-"""What the optimisation leaves: weights, how they came about, and all that rebuilding the adapter needs."""
+"""The result of an adaptation: weights, their history, and all that rebuilding the adapter needs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Adaptation:
     kind: AdapterKind
     channels: int  # of the features it was fitted on
     width: int
-    centre: bool  # whether those were centred
-    precision: Precision  # it computes in
+    centre: bool  # whether those features were centred
+    precision: Precision  # of the adapter's computation
     snapshots: dict[int, Weights]  # step to weights; always holds 0 and the last step
-    history: list[dict[str, Any]]  # step, loss, losses, held_out_2px where something is held out
+    history: list[dict[str, Any]]  # step, loss, losses; held_out_2px where it was measured
     seconds_per_step: float  # median
     seconds: float  # of all steps, those before an interruption included
 
@@ -43,7 +43,7 @@ class Adaptation:
         """
         step = self.last_step if step is None else step
         if step not in self.snapshots:
-            raise ValueError(f"weights of step {step} were not saved; there are {sorted(self.snapshots)}")
+            raise ValueError(f"weights of step {step} were not saved; saved: {sorted(self.snapshots)}")
         adapter = build_adapter(self.kind, self.channels, self.width, seed=0)
         adapter.load_state_dict(self.snapshots[step])
         return adapter
@@ -58,7 +58,7 @@ class Adaptation:
         """Correct the features of the whole video.
 
         Args:
-            features: Of T frames, prepared as those it was fitted on.
+            features: Of T frames, prepared like those that the adapter was fitted on.
             frames: (T, 3, H, W) uint8 at the working size.
             device: Where to compute; None takes the CPU.
             step: Which snapshot; None is the last.
@@ -67,7 +67,7 @@ class Adaptation:
             The adapted grid at unit length, half precision, on the CPU.
 
         Raises:
-            ValueError: If the features have other channels or were centred otherwise, or if
+            ValueError: If channels or centring of the features are not those of the fit, or
                 there is no such snapshot.
         """
         if (features.channels, features.centred) != (self.channels, self.centre):

@@ -1,4 +1,4 @@
-"""Sampling training pairs from trajectories, and holding some trajectories out to measure progress on."""
+"""Sampling training pairs from trajectories, and holding out trajectories that measure progress."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ class PairBatch:
 def hold_out(
     trajectories: Trajectories, size: Size, share: float, generator: torch.Generator, block_px: int = 48
 ) -> tuple[Trajectories, Trajectories]:
-    """Split off the trajectories that start in randomly chosen blocks of the frame.
+    """Hold out the trajectories that start in randomly chosen blocks of the frame.
 
-    Whole blocks, because a trajectory 4 px away from one that was trained on says little
-    about points that were not.
+    Whole blocks are held out, because a trajectory 4 px away from a trained one says little
+    about untrained points.
 
     Args:
         trajectories: All of them.
         size: (H, W) in working pixels.
         share: Share of blocks to hold out, 0..1.
-        generator: For the choice.
+        generator: Chooses the blocks.
         block_px: Side of a block, working pixels.
 
     Returns:
-        Trajectories to train on, and those held out; with ``share`` 0 none is held out,
-        else neither is empty as long as there are two trajectories.
+        Trajectories to train on, and held-out ones. With ``share`` 0 none is held out;
+        otherwise neither is empty if there are at least two trajectories.
     """
     across = -(-size[1] // block_px)
     blocks = across * -(-size[0] // block_px)
@@ -60,18 +60,18 @@ def hold_out(
     chosen[torch.randperm(blocks, generator=generator)[: max(1, round(share * blocks))]] = share > 0
     begin = trajectories.xy[trajectories.first].clamp_min(0)
     column, row = (begin / block_px).long().unbind(-1)
-    held = chosen[(row * across + column).clamp_max(blocks - 1)]
-    if share > 0 and (held.all() or not held.any()):
-        held = torch.zeros(len(trajectories), dtype=torch.bool)
-        held[:: max(2, round(1 / share))] = True
-    return trajectories.subset(~held), trajectories.subset(held)
+    held_out = chosen[(row * across + column).clamp_max(blocks - 1)]
+    if share > 0 and (held_out.all() or not held_out.any()):
+        held_out = torch.zeros(len(trajectories), dtype=torch.bool)
+        held_out[:: max(2, round(1 / share))] = True
+    return trajectories.subset(~held_out), trajectories.subset(held_out)
 
 
 def sample_frames(frame_count: int, count: int, generator: torch.Generator) -> Tensor:
     """Sample ``count`` distinct frames, spread over a stretch of random length.
 
-    Stretches from ``count`` frames up to the whole video are equally likely, so pairs of
-    neighbouring and of far frames both occur.
+    Every length from ``count`` frames to the whole video is equally likely, so both near and
+    distant frames are paired.
 
     Returns:
         (min(count, frame_count),) int64, ascending.
@@ -92,16 +92,16 @@ def sample_pairs(
     foreground: Tensor | None = None,
     attempts: int = 100,
 ) -> PairBatch:
-    """Sample frames, and for each the same number of pairs that end in it.
+    """Sample frames, and for each of them the same number of pairs that end in it.
 
     Args:
         trajectories: What to sample from.
         frame_count: T of the video.
         frames_per_step: F, at least 2.
         pairs_per_frame: P pairs to find in each frame.
-        generator: For every choice.
-        foreground: (M,) bool; when given, half of the pairs come from these trajectories
-            (where there are any).
+        generator: Makes every choice.
+        foreground: (M,) bool; if given, half of the pairs come from these trajectories,
+            unless none of them is usable.
         attempts: Sets of frames to try before giving up.
 
     Returns:
@@ -139,9 +139,9 @@ def _sample_trajectories(
 ) -> Tensor:
     """Sample ``count`` indices with replacement among usable ones, half of them in the foreground."""
 
-    def sample(mask: Tensor, wanted: int) -> Tensor:
+    def sample(mask: Tensor, size: int) -> Tensor:
         candidates = mask.nonzero().squeeze(1)
-        return candidates[torch.randint(len(candidates), (wanted,), generator=generator)]
+        return candidates[torch.randint(len(candidates), (size,), generator=generator)]
 
     if foreground is None or not bool((usable & foreground).any()):
         return sample(usable, count)

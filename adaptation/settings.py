@@ -13,7 +13,7 @@ from t4g_tracker.errors import ConfigError
 class LossConfig:
     """Weights of the losses; 0 drops one."""
 
-    huber: float = 0.0  # soft-argmax position, in halves of the frame: the published flow loss, near 1e-5
+    huber: float = 0.0  # soft-argmax position, in units of half the frame: the published flow loss, near 1e-5
     cross_entropy: float = 1.0  # classification over the whole frame at stride 8
     window_cross_entropy: float = 1.0  # classification within the window at the adapter's own stride
     prior: float = 0.0  # norm and angle near the frozen features
@@ -34,13 +34,13 @@ class AdaptationConfig:
     """How the adapter is optimised for one video."""
 
     steps: int = 2000  # optimisation steps; 0 tracks with the frozen features
-    adapter: AdapterKind = "lite"
+    adapter: AdapterKind = "lite"  # delta-cnn is the published shape
     width: int = 64  # lite only: channels at stride 8, a multiple of 16
-    centre: bool = True  # take the video's mean feature off the frozen features first
+    centre: bool = True  # subtract the video's mean feature from the frozen features first
     learning_rate: float = 1e-3  # at its highest
-    schedule: Literal["one-cycle", "exponential"] = "one-cycle"  # exponential: 0.999 every 40 steps
-    weight_decay: float = 0.01
-    frames_per_step: int = 2
+    schedule: Literal["one-cycle", "exponential"] = "one-cycle"  # exponential: times 0.999 every 40 steps
+    weight_decay: float = 0.01  # of AdamW; 0 makes it Adam
+    frames_per_step: int = 2  # frames sampled for a step
     pairs_per_frame: int = 256  # pairs to find in each frame of a step
     held_out: float = 0.05  # share of the frame whose trajectories only measure progress
     snapshots: tuple[int, ...] = (100, 500, 1000, 2000, 5000)  # steps whose weights are saved for pictures

@@ -16,15 +16,17 @@ from t4g_tracker.errors import ConfigError
 
 Size = tuple[int, int]
 
+PIXELS_480P = 480 * 854  # of a 16:9 frame at 480p
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkingSizeConfig:
     """The size that features are computed at; flow has its own."""
 
-    pixels: int = 320 * 576  # height times width to come near, aspect kept
+    pixels: int = 320 * 576  # height times width to aim at, aspect kept
     multiple: int = 64  # both sides are multiples of this; SVD's UNet needs 64
     height: int = 0  # 0: from pixels and aspect; otherwise this, and width must be given too
-    width: int = 0
+    width: int = 0  # 0, or the width that goes with height
 
     def __post_init__(self) -> None:
         if self.multiple < 8 or self.multiple % 8:
@@ -43,15 +45,15 @@ class WorkingSizeConfig:
 
 
 def working_size(original: Size, config: WorkingSizeConfig) -> Size:
-    """Choose the (H, W) to work at: near the wanted pixel count, aspect as near as multiples allow.
+    """Choose the (H, W) to work at: near the configured pixel count, aspect as near as multiples allow.
 
-    Among all sizes whose sides are multiples of ``config.multiple``, the one with the
-    smallest sum of |log aspect error| and half the |log area error|; a 16:9 frame gives
-    the 320x576 that Track4Gen was trained at.
+    Of all sizes whose sides are multiples of ``config.multiple``, it is the one with the
+    smallest sum of |log aspect error| and half the |log area error|. A 16:9 frame gives
+    320x576, at which Track4Gen was trained.
 
     Args:
         original: (H, W) of the video in pixels.
-        config: Wanted pixel count and multiple, or a fixed size.
+        config: Pixel count and multiple, or a fixed size.
 
     Returns:
         (H, W) in working pixels.
@@ -78,32 +80,32 @@ def rescale(xy: Tensor, source: Size, target: Size) -> Tensor:
     Args:
         xy: (..., 2) pixels of ``source``.
         source: (H, W) the positions are in.
-        target: (H, W) the positions are wanted in.
+        target: (H, W) the result is in.
 
     Returns:
-        (..., 2) pixels of ``target``. ``rescale`` back returns the same point.
+        (..., 2) pixels of ``target``. Rescaling back returns the same point.
     """
     factor = xy.new_tensor([target[1] / source[1], target[0] / source[0]])
     return (xy + 0.5) * factor - 0.5
 
 
 def pixels_to_cells(xy: Tensor, stride_px: float, offset_px: float) -> Tensor:
-    """Working pixels (..., 2) to feature cells, whole numbers at cell centres."""
+    """Convert working pixels (..., 2) to feature cells, whole numbers at cell centres."""
     return (xy - offset_px) / stride_px
 
 
 def cells_to_pixels(cells: Tensor, stride_px: float, offset_px: float) -> Tensor:
-    """Feature cells (..., 2) to working pixels; the inverse of ``pixels_to_cells``."""
+    """Convert feature cells (..., 2) to working pixels; the inverse of ``pixels_to_cells``."""
     return cells * stride_px + offset_px
 
 
 def centred_offset(stride_px: float) -> float:
-    """Offset of cell 0 when the cells tile the frame from edge to edge, in working pixels."""
+    """Return the centre of cell 0, in working pixels, if the cells tile the frame from edge to edge."""
     return (stride_px - 1) / 2
 
 
 def fractions_to_pixels(fractions: Tensor, size: Size) -> Tensor:
-    """TAP-Vid's raster fractions (..., 2) of width and height to pixels of ``size`` (H, W).
+    """Convert TAP-Vid's raster fractions (..., 2) of width and height to pixels of ``size`` (H, W).
 
     TAP-Vid puts the centre of pixel i at (i + 0.5) / width; arXiv:2211.03726.
     """
@@ -111,12 +113,12 @@ def fractions_to_pixels(fractions: Tensor, size: Size) -> Tensor:
 
 
 def pixels_to_fractions(xy: Tensor, size: Size) -> Tensor:
-    """The inverse of ``fractions_to_pixels``."""
+    """Convert pixels of ``size`` to raster fractions; the inverse of ``fractions_to_pixels``."""
     return (xy + 0.5) / xy.new_tensor([size[1], size[0]])
 
 
 def to_sample_grid(xy: Tensor, size: Size) -> Tensor:
-    """Positions (..., 2) in cells or pixels of a (H, W) grid to ``grid_sample``'s -1..1.
+    """Convert positions (..., 2) in cells or pixels of a (H, W) grid to ``grid_sample``'s -1..1.
 
     For ``grid_sample(..., align_corners=False)``.
     """
@@ -125,7 +127,7 @@ def to_sample_grid(xy: Tensor, size: Size) -> Tensor:
 
 
 def inside(xy: Tensor, size: Size) -> Tensor:
-    """Which positions (..., 2) lie within the outer edges of a frame of ``size`` (H, W)."""
+    """Test which positions (..., 2) lie within the outer edges of a frame of ``size`` (H, W)."""
     x, y = xy.unbind(-1)
     return (x >= -0.5) & (x <= size[1] - 0.5) & (y >= -0.5) & (y <= size[0] - 0.5)
 

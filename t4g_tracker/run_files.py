@@ -29,7 +29,7 @@ PACKAGES = ("t4g-tracker", "torch", "torchvision", "diffusers", "numpy", "opencv
 
 @dataclass(frozen=True, kw_only=True)
 class OutputsConfig:
-    """Which pictures a run writes, and how they look."""
+    """Which pictures a run paints, and how."""
 
     overlay: bool = True  # overlay.mp4
     progress: bool = True  # progress.png, progress.mp4 and curve.png

@@ -27,8 +27,8 @@ class TrajectoriesConfig:
     cycle_threshold_px: float = 1.5  # at 320x576: a step with a larger cycle error ends the trajectory
     direct_threshold_px: float = 2.0  # at 320x576: chained and consistent direct flow may differ by this much
     direct_gaps: tuple[int, ...] = (4, 8, 16)  # frames that a direct flow spans; empty: no direct test
-    direct_pairs: int = 24  # most frame pairs that get a direct flow
-    spacing_px: int = 4  # at 320x576: a trajectory starts in every tile of this side that none passes
+    direct_pairs: int = 24  # largest number of frame pairs that get a direct flow
+    spacing_px: int = 4  # at 320x576: a trajectory starts in each tile of this side that has none
     minimum_frames: int = 3  # shorter trajectories are dropped
 
     def __post_init__(self) -> None:

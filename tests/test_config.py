@@ -1,6 +1,9 @@
 """Reading settings: what is not understood is refused, and the message says what to write instead."""
 
 import dataclasses
+import inspect
+import re
+import typing
 from pathlib import Path
 
 import pytest
@@ -156,6 +159,40 @@ def test_default_yaml_lists_every_setting_with_the_value_of_its_default():
     listed = read_yaml(CONFIGS / "default.yaml")
     assert names_in(listed) == names_in(as_dict(Config()))
     assert apply_settings(Config(), listed, "default.yaml") == Config()
+
+
+def comments_in_code(settings, prefix="") -> dict[str, str]:
+    """The comment of every setting in its dataclass, beside the field or above it, then the choices."""
+    comments = {}
+    source, hints = inspect.getsource(type(settings)), typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            comments |= comments_in_code(value, f"{prefix}{field.name}.")
+            continue
+        found = re.search(rf"^(?:    # (.+)\n)?    {field.name}: .*?(?:  # (.+))?$", source, re.MULTILINE)
+        words = [found[2] or found[1]]
+        if typing.get_origin(hints[field.name]) is typing.Literal:
+            words.append(", ".join(typing.get_args(hints[field.name])))
+        comments[prefix + field.name] = "; ".join(words)
+    return comments
+
+
+def comments_in_yaml(text: str) -> dict[str, str]:
+    """The comment of every setting in a YAML file of nested settings."""
+    comments, path = {}, []
+    setting = re.compile(r"^( *)(\w+):(?: ([^#\n]+?))?  # (.+)$", re.MULTILINE)
+    for indent, name, value, comment in setting.findall(text):
+        path = [*path[: len(indent) // 2], name]
+        if value:
+            comments[".".join(path)] = comment
+    return comments
+
+
+def test_default_yaml_explains_every_setting_in_the_words_of_the_code():
+    in_yaml = comments_in_yaml((CONFIGS / "default.yaml").read_text(encoding="utf-8"))
+    assert in_yaml == comments_in_code(Config())
+    assert in_yaml.keys() == names_in(as_dict(Config()))
 
 
 @pytest.mark.parametrize("name", ["default.yaml", "fast.yaml", "paper.yaml"])

@@ -33,7 +33,7 @@ def test_auto_is_published_raft_where_it_is_and_dis_elsewhere(tmp_path, monkeypa
         path.write_bytes(b"")
         assert resolve_flow(FlowConfig()).method == name
         assert resolve_flow(FlowConfig(method="dis")).method == "dis"
-    with pytest.raises(ConfigError, match="say of which model"):
+    with pytest.raises(ConfigError, match=r"flow\.method is auto; set it to the model"):
         resolve_flow(FlowConfig(weights="flow.pth"))
 
 

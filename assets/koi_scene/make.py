@@ -27,16 +27,16 @@ from t4g_tracker.visualize.files import write_video
 SEED = 4
 FPS = 16.0
 QUALITY = 15
-POINTS = {  # frame: how many query points it gives to the bed, to each fish, to each leaf
+POINTS = {  # frame: how many query points it has on the bed, on each fish, on each leaf
     0: {"bed": 14, "koi": 4, "lily": 2},
     14: {"bed": 1, "koi": 1, "lily": 0},
     30: {"bed": 1, "koi": 1, "lily": 0},
 }
 CANDIDATES = 4000  # positions sampled in each of these frames, from which query points are chosen
-BORDER_PX = 8.0  # candidates keep this far from the frame's border
+BORDER_PX = 8.0  # candidates are at least this far from the frame's border
 APART_PX = {"bed": 55.0, "koi": 20.0, "lily": 25.0}
-CLEARANCE_PX = 3.0  # and from outlines, where nobody could say which of the two layers they mark
-SEEN_FRAMES = 10  # query points are visible in at least this many frames
+CLEARANCE_PX = 3.0  # and from outlines, where a point could belong to either of two layers
+SEEN_FRAMES = 10  # every query point is visible in at least this many frames
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +83,12 @@ def write_queries(path: Path, queries: QueryPoints) -> None:
         for frame, (x, y), name in zip(queries.frame.tolist(), positions, queries.names, strict=True)
     ]
     rows = ",\n".join(f"    {line}" for line in lines)
-    with atomic_write(path) as passing:
-        passing.write_text(f'{{\n  "queries": [\n{rows}\n  ]\n}}\n', encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(f'{{\n  "queries": [\n{rows}\n  ]\n}}\n', encoding="utf-8")
 
 
 def _choose_in_frame(scene: Scene, frame: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Frame (N,), position (N, 2) and layer (N,) of points spread over what a frame shows."""
+    """Choose points spread over one frame: frame (N,), position (N, 2) and layer (N,)."""
     xy = _sample_positions(scene, frame)
     layer, canonical = top_layer(scene, frame, xy)
     margins = torch.stack([sample(sheet.texture[3:], canonical)[0] for sheet in scene.layers])
@@ -106,7 +106,7 @@ def _choose_in_frame(scene: Scene, frame: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _sample_positions(scene: Scene, frame: int) -> Tensor:
-    """(CANDIDATES, 2) positions at whole hundredths of a pixel, the same every time."""
+    """Sample (CANDIDATES, 2) positions at whole hundredths of a pixel, the same in every run."""
     height, width = scene.size
     extent = torch.tensor([width - 1 - 2 * BORDER_PX, height - 1 - 2 * BORDER_PX])
     generator = torch.Generator().manual_seed(SEED + frame)
@@ -115,7 +115,7 @@ def _sample_positions(scene: Scene, frame: int) -> Tensor:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     return guarded(_main, argv)
 
 

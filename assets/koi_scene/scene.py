@@ -130,7 +130,7 @@ def _camera(device: torch.device) -> Similarity:
 
 
 def _bed(generator: torch.Generator, camera: Similarity) -> Layer:
-    """Pebbles on the ground, which look as if they moved since they are seen through ripples."""
+    """Pebbles on the ground, seen through ripples that make them appear to move."""
     device = generator.device
     t = _frames(device)
     still = Similarity(torch.zeros(FRAMES, 2, device=device), torch.zeros_like(t), torch.ones_like(t))
@@ -165,7 +165,7 @@ def _fish(generator: torch.Generator, camera: Similarity, koi: _Koi) -> Layer:
     """A koi whose body bends in a wave that runs to its tail as it swims."""
     device = generator.device
     t = _frames(device)
-    x, y = koi.start  # gives each fish a rhythm of its own, too
+    x, y = koi.start  # also the phases of its rhythm
     angle = koi.heading + koi.turn * t + koi.swing * torch.sin(t / 6 + x)
     pace = koi.speed_px * (1 + 0.25 * torch.sin(t / 5 + y))
     scale = koi.scale * (1 + 0.05 * torch.sin(t / 11 + x))

@@ -30,9 +30,9 @@ SIZE_MULTIPLE: dict[str, int] = {"track4gen-mini": 32, "track4gen": 64, "svd": 6
 class PatchConfig:
     """Random projections of the pixels around each cell."""
 
-    channels: int = 64
+    channels: int = 64  # random projections per cell
     window_px: int = 16  # side of the square of pixels that a cell sees, even
-    stride_px: int = 8
+    stride_px: int = 8  # working pixels between cells
 
     def __post_init__(self) -> None:
         if self.channels < 1 or self.stride_px < 1:
@@ -43,24 +43,23 @@ class PatchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig:
-    """Which video diffusion model is read, where, and how it is conditioned on the video.
+    """Which video diffusion model gives the features, from which block, and how it is conditioned.
 
-    ``noise_sigma`` is our choice, not tuned on published weights: it hides little of the frame,
-    and lies between the fourth and the third step from the end of a 25-step generation with
-    SVD's schedule, whose last step is 0.002.
+    ``noise_sigma`` is our choice, not tuned on published weights: it hides little of the frame. In
+    a 25-step generation with SVD's schedule, whose last step is 0.002, it lies between the fourth
+    and the third step from the end.
     """
 
-    model: str = (
-        ""  # diffusers folder or hub name; empty is SVD's hub name for svd; leave it so for track4gen-mini
-    )
+    # diffusers folder or hub name; empty: SVD's hub name for svd, the bundled weights for track4gen-mini
+    model: str = ""
     block: int = 2  # index of the UNet up-block whose output (upsampled) is taken
     noise_sigma: float = 0.05  # EDM noise on the frame latents, in their own standard deviations
-    refiner: bool = True  # not for svd: refine the features; false takes them raw
-    segment_frames: int = 0  # frames the UNet sees at once; 0: as many as it was trained on
+    refiner: bool = True  # refine the features, which svd cannot; false takes them raw
+    segment_frames: int = 0  # frames that the UNet sees at once; 0: the number it was trained on
     fps: int = 7  # frame rate given to SVD, which conditions on fps - 1
-    motion_bucket_id: int = 127  # amount of motion given to SVD; 127 is its usual
-    noise_aug_strength: float = 0.02  # noise on the conditioning frame, of -1..1
-    half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false is float32
+    motion_bucket_id: int = 127  # amount of motion given to SVD; 127 is its default
+    noise_aug_strength: float = 0.02  # noise on the conditioning frame, whose pixels are in -1..1
+    half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false: float32
 
     def __post_init__(self) -> None:
         for name, least in (("block", 0), ("segment_frames", 0), ("fps", 1), ("motion_bucket_id", 0)):
@@ -80,17 +79,17 @@ class DiffusionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroscopeConfig:
-    """Where ZeroScope is read. Its weights are CC-BY-NC-4.0: not for commercial use.
+    """From which block of ZeroScope the features are taken. Its weights are not for commercial use.
 
-    ``timestep`` is our choice, not tuned: little of the frame is hidden. ``segment_frames`` is
-    what its model card says it was trained on.
+    ``timestep`` is our choice, not tuned: it hides little of the frame. ``segment_frames`` is what
+    the model was trained on, according to its model card.
     """
 
-    model: str = "cerspense/zeroscope_v2_576w"  # diffusers folder or hub name; non-commercial licence
+    model: str = "cerspense/zeroscope_v2_576w"  # diffusers folder or hub name; CC-BY-NC-4.0
     block: int = 2  # index of the UNet up-block whose output (upsampled) is taken
     timestep: int = 50  # noise on the frame latents, as a step of its schedule; 0 is the least
-    segment_frames: int = 24  # frames the UNet sees at once
-    half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false is float32
+    segment_frames: int = 24  # frames that the UNet sees at once
+    half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false: float32
 
     def __post_init__(self) -> None:
         for name, least in (("block", 0), ("timestep", 0), ("segment_frames", 1)):
@@ -104,12 +103,12 @@ class ZeroscopeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Dinov2Config:
-    """Which DINOv2 is read, where, and how finely."""
+    """Which DINOv2 gives the features, from which layer, and how finely."""
 
     model: str = "facebook/dinov2-base"  # transformers folder or hub name
     layer: int = 0  # transformer block whose patch tokens are taken, 1 is the first; 0: the last
-    stride_px: int = 8  # working pixels a patch covers: the frame is enlarged until 14 of its pixels do
-    half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false is float32
+    stride_px: int = 8  # working pixels per patch: the frame is enlarged until a patch of 14 px covers them
+    half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false: float32
 
     def __post_init__(self) -> None:
         for name, least in (("layer", 0), ("stride_px", 1)):
@@ -123,9 +122,9 @@ class Dinov2Config:
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
-    """Which frozen features a video is described by."""
+    """Which frozen features describe a video."""
 
-    extractor: Extractor = "track4gen-mini"
+    extractor: Extractor = "track4gen-mini"  # track4gen-mini is bundled, patch needs no weights
     patch: PatchConfig = field(default_factory=PatchConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)  # track4gen-mini, track4gen, svd
     zeroscope: ZeroscopeConfig = field(default_factory=ZeroscopeConfig)

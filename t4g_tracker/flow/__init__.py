@@ -1,1 +1,1 @@
-"""Optical flow by DIS or RAFT; ``estimator.py`` is the interface."""
+"""Optical flow by DIS or RAFT; ``estimator.py`` holds the interface."""

@@ -1,4 +1,4 @@
-"""Two methods fail in different places: per pixel, the flow under which the frames look alike."""
+"""Choosing between flows per pixel: the one under which the two frames look most alike."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ WINDOW_PX = 7  # side of the square that is compared, in pixels of the frames; o
 
 
 def best_flow(first: Tensor, second: Tensor, flows: Tensor) -> Tensor:
-    """Of several flows take at every pixel the one whose colours fit best.
+    """Choose at every pixel the flow whose colours fit best.
 
     DIS searches from coarse to fine and loses fast or thin things; a network finds those and
-    errs elsewhere. Taken is the flow that makes the second frame, moved back, most like the first.
+    errs elsewhere. The best flow makes the second frame, warped back, look most like the first.
 
     Args:
         first: (3, H, W) uint8.
@@ -23,10 +23,10 @@ def best_flow(first: Tensor, second: Tensor, flows: Tensor) -> Tensor:
         flows: (K, 2, H, W) displacements (dx, dy) from the first to the second frame, pixels.
 
     Returns:
-        (2, H, W) in the type of ``flows``; where two fit alike, the earlier one.
+        (2, H, W) in the type of ``flows``; of two that fit equally well, the earlier one.
 
-    Source: fusing flow candidates by how well they explain the pictures, Lempitsky et al.,
-    FusionFlow, CVPR 2008; here without its smoothness term: the window does that.
+    Source: Lempitsky et al., FusionFlow, CVPR 2008, which fuses flow candidates by how well
+    they explain the images; here a window replaces its smoothness term.
     """
     misfit = torch.stack([colour_misfit(first, second, flow) for flow in flows])
     choice = misfit.argmin(dim=0)
@@ -34,15 +34,15 @@ def best_flow(first: Tensor, second: Tensor, flows: Tensor) -> Tensor:
 
 
 def colour_misfit(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
-    """How unlike the first frame the second one is when it is moved back along a flow.
+    """Measure how much the second frame, warped back along a flow, differs from the first.
 
     Args:
         first: (3, H, W) uint8.
-        second: (3, H, W) uint8; beyond its edge the edge's colour is taken.
+        second: (3, H, W) uint8; its edges are repeated beyond it.
         flow: (2, H, W) displacement (dx, dy) from the first to the second frame, pixels.
 
     Returns:
-        (H, W) float32, mean difference over three channels and a window around the pixel, 0..255.
+        (H, W) float32, mean difference of the three channels in a window around each pixel, 0..255.
     """
     height, width = flow.shape[-2:]
     pixels = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), dim=-1)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 def dis_flow(first: Tensor, second: Tensor, finest_scale: int = 0) -> Tensor:
-    """Flow from one frame to another.
+    """Compute the flow from one frame to another.
 
-    The settings are OpenCV's medium preset but for the finest scale: searching on at full
-    size costs two to three times as much and brings points of real clips to within a pixel.
+    The settings are OpenCV's medium preset, except for the finest scale: searching down to full
+    size takes two to three times as long, and brings points of real clips to within a pixel.
 
     Args:
         first: (3, H, W) uint8.
@@ -34,18 +34,18 @@ def dis_flow(first: Tensor, second: Tensor, finest_scale: int = 0) -> Tensor:
 def refine_flow(
     first: Tensor, second: Tensor, start: Tensor, finest_scale: int = 0, coarsest_scale: int = 2
 ) -> Tensor:
-    """Make a flow that is right to a few pixels more precise, by DIS started there.
+    """Refine a flow that is right to a few pixels by starting DIS from it.
 
-    A network that answers at an eighth of the frame's size is blurred; DIS compares the
-    pixels themselves and is precise where it starts near the truth.
+    The flow of a network that works at an eighth of the frame's size is blurred. DIS compares
+    the pixels themselves, and is precise where it starts near the truth.
 
     Args:
         first: (3, H, W) uint8.
         second: (3, H, W) uint8.
         start: (2, H, W) displacement (dx, dy) in pixels of the frames, finite.
         finest_scale: Halvings of the frame at which the search ends; 0 is full size.
-        coarsest_scale: Halvings at which it begins, or ``finest_scale`` where that is more; what the
-            start misses by more than a few pixels at that size is not found again.
+        coarsest_scale: Halvings at which the search begins, at least ``finest_scale``. Where the start
+            is wrong by more than a few pixels at that size, it stays wrong.
 
     Returns:
         (2, H, W) float32 displacement (dx, dy) in pixels of the frames.

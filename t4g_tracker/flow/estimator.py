@@ -1,11 +1,11 @@
-"""Optical flow behind one interface: neighbouring frames both ways, or any list of frame pairs."""
+"""Optical flow behind one interface: between neighbouring frames, both ways, or for a list of frame pairs."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -20,15 +20,18 @@ from t4g_tracker.flow.dis import dis_flow, refine_flow
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.stage_log import Progress
 
+if TYPE_CHECKING:
+    from torchvision.models.optical_flow import RAFT
+
 log = logging.getLogger(__name__)
 
 
 def resolve_flow(config: FlowConfig) -> FlowConfig:
-    """The settings with "auto" replaced by what it stands for on this machine.
+    """Replace "auto" by the method that it stands for on this machine.
 
-    Published RAFT weights in PyTorch's cache are taken, the large ones before the small ones;
-    DIS, which needs no weights, where there are none. Nothing is downloaded. Only "auto"
-    looks for them; where ``config.weights`` names a file, the method has to be named too.
+    That is RAFT with published weights if PyTorch's cache has them, large before small, else DIS,
+    which needs no weights. Nothing is downloaded. If ``config.weights`` names a file, the method
+    must be named too.
 
     Raises:
         ConfigError: If ``config.weights`` is given with "auto".
@@ -37,8 +40,8 @@ def resolve_flow(config: FlowConfig) -> FlowConfig:
         return config
     if config.weights:
         raise ConfigError(
-            f"flow.weights={config.weights}: say of which model; "
-            "set flow.method to raft-mini, raft-small or raft-large"
+            f"flow.weights={config.weights}: flow.method is auto; "
+            "set it to the model of these weights, raft-mini, raft-small or raft-large"
         )
     from t4g_tracker.flow.raft import published_file
 
@@ -50,9 +53,9 @@ def resolve_flow(config: FlowConfig) -> FlowConfig:
 
 
 def effective_flow(config: FlowConfig) -> FlowConfig:
-    """The settings that matter to the method chosen, "auto" resolved; the others are at their defaults.
+    """Resolve "auto", and reset settings that the chosen method does not use to their defaults.
 
-    The size of the frames is not one of them: whoever calls ``flow_size`` has used it.
+    ``pixels`` is reset too: ``flow_size`` has used it, and the frames have that size.
     """
     config = replace(resolve_flow(config), pixels=FlowConfig.pixels)
     if config.method == "dis":
@@ -61,14 +64,14 @@ def effective_flow(config: FlowConfig) -> FlowConfig:
 
 
 def weights_stamp(config: FlowConfig) -> str:
-    """What tells one weights file from another of the same name, for cache keys."""
+    """Identify the weights file by size and time, for cache keys; empty if there is none."""
     mini = config.method == "raft-mini" and not config.weights
     path = RAFT_MINI if mini else Path(config.weights).expanduser()
     return f"{path.stat().st_size}:{path.stat().st_mtime_ns}" if path.is_file() else ""
 
 
 def check_flow(config: FlowConfig) -> None:
-    """Look whether RAFT's weights are there and fit, before any long work, and log what "auto" took.
+    """Check that RAFT's weights exist and fit, before any long work; log what "auto" chose.
 
     Raises:
         WeightsError: If they are missing, cannot be fetched or do not fit.
@@ -79,14 +82,14 @@ def check_flow(config: FlowConfig) -> None:
 
 
 class FlowEstimator:
-    """A loaded flow method: load once, ask for any frame pairs.
+    """A flow method, loaded once, for any frame pairs.
 
     Args:
         config: Which method.
         device: Where RAFT runs; DIS always runs on the CPU.
 
     Raises:
-        WeightsError: If RAFT's weights are not there or do not fit.
+        WeightsError: If RAFT's weights are missing or do not fit.
     """
 
     def __init__(self, config: FlowConfig, device: torch.device) -> None:
@@ -99,7 +102,7 @@ class FlowEstimator:
             self._raft = load_raft(cast(Variant, config.method), config.weights, device)
 
     def pairs(self, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress | None = None) -> Tensor:
-        """Flow for a list of frame pairs.
+        """Compute the flow of a list of frame pairs.
 
         Args:
             frames: (T, 3, H, W) uint8.
@@ -110,23 +113,7 @@ class FlowEstimator:
             (P, 2, H, W) float16 displacement (dx, dy) in pixels of ``frames``.
         """
         if self._raft is not None:
-            from t4g_tracker.flow.raft import raft_flow_pairs
-
-            size = (frames.shape[-2], frames.shape[-1])
-            small = _shrunk(frames, self.config.raft_scale)
-            updates, refine = self.config.updates, self.config.refine != "none"
-            rounds = len(pairs) * (2 if refine else 1)  # once by RAFT, once by DIS
-
-            def advance(done: int, _: int) -> None:
-                if progress is not None:
-                    progress(done * len(pairs) // rounds, len(pairs))
-
-            flows = _enlarged(raft_flow_pairs(self._raft, small, pairs, updates, self.device, advance), size)
-            if refine:
-                for index, (first, second) in enumerate(pairs):
-                    flows[index] = self._refined(frames[first], frames[second], flows[index])
-                    advance(len(pairs) + index + 1, rounds)
-            return flows
+            return self._raft_pairs(self._raft, frames, pairs, progress)
         flows = torch.empty(len(pairs), 2, *frames.shape[-2:], dtype=torch.float16)
         for index, (first, second) in enumerate(pairs):
             flows[index] = dis_flow(frames[first], frames[second], self.config.finest_scale)
@@ -134,8 +121,30 @@ class FlowEstimator:
                 progress(index + 1, len(pairs))
         return flows
 
+    def _raft_pairs(
+        self, raft: RAFT, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress | None
+    ) -> Tensor:
+        """``pairs`` by RAFT, refined by DIS if the settings say so."""
+        from t4g_tracker.flow.raft import raft_flow_pairs
+
+        size = (frames.shape[-2], frames.shape[-1])
+        small = _shrunk(frames, self.config.raft_scale)
+        updates, refine = self.config.updates, self.config.refine != "none"
+        rounds = len(pairs) * (2 if refine else 1)  # once by RAFT, once by DIS
+
+        def advance(done: int, _: int) -> None:
+            if progress is not None:
+                progress(done * len(pairs) // rounds, len(pairs))
+
+        flows = _enlarged(raft_flow_pairs(raft, small, pairs, updates, self.device, advance), size)
+        if refine:
+            for index, (first, second) in enumerate(pairs):
+                flows[index] = self._refined(frames[first], frames[second], flows[index])
+                advance(len(pairs) + index + 1, rounds)
+        return flows
+
     def _refined(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
-        """RAFT's flow (2, H, W) made precise by DIS; with "best", DIS alone where that fits better."""
+        """Refine RAFT's flow (2, H, W) by DIS; with "best", take DIS alone where that fits better."""
         refined = refine_flow(first, second, flow, self.config.finest_scale)
         if self.config.refine == "dis":
             return refined
@@ -143,7 +152,7 @@ class FlowEstimator:
         return best_flow(first, second, torch.stack([own, refined]))
 
     def neighbours(self, frames: Tensor, progress: Progress | None = None) -> FlowSequence:
-        """Flow between all neighbouring frames of (T, 3, H, W), forward and backward."""
+        """Compute the flow between all neighbouring frames of (T, 3, H, W), forward and backward."""
         steps = len(frames) - 1
         pairs = [pair for t in range(steps) for pair in ((t, t + 1), (t + 1, t))]
         flows = self.pairs(frames, pairs, progress)
@@ -160,7 +169,7 @@ def _shrunk(frames: Tensor, scale: float) -> Tensor:
 
 
 def _enlarged(flows: Tensor, size: Size) -> Tensor:
-    """Flows (P, 2, h, w) brought to frames of ``size``, their displacements with them."""
+    """Flows (P, 2, h, w) enlarged to frames of ``size``, displacements scaled along."""
     small = flows.shape[-2:]
     if tuple(small) == tuple(size):
         return flows

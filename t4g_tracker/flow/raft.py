@@ -39,7 +39,7 @@ _PUBLISHED: dict[str, Raft_Small_Weights | Raft_Large_Weights] = {
 
 
 def published_file(variant: Variant) -> Path:
-    """Where PyTorch's cache keeps the published weights, whether they are there or not."""
+    """Where PyTorch's cache puts the published weights, whether or not they are there."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(_PUBLISHED[variant].url).path).name
 
 
@@ -48,16 +48,16 @@ def load_raft(variant: Variant, weights: str, device: torch.device) -> RAFT:
 
     Args:
         variant: Which of the two published sizes; "raft-mini" is the small one.
-        weights: Path to a ``.safetensors`` or ``.pth`` state dict of that model. Empty for
-            the bundled weights of "raft-mini"; for torchvision's published weights, from
-            PyTorch's cache or its download host, of the others.
-        device: Where it runs.
+        weights: Path to a ``.safetensors`` or ``.pth`` state dict of that model. Empty takes
+            the bundled weights for "raft-mini", and for the others torchvision's published
+            ones, from PyTorch's cache or its download host.
+        device: Where the model runs.
 
     Returns:
         The model, frozen.
 
     Raises:
-        WeightsError: If the weights cannot be had or do not fit the model exactly.
+        WeightsError: If the weights are not available or do not fit the model exactly.
     """
     model = _BUILDERS[variant](weights=None)
     if variant == "raft-mini" and not weights:
@@ -69,7 +69,7 @@ def load_raft(variant: Variant, weights: str, device: torch.device) -> RAFT:
         source = weights or _PUBLISHED[variant].url
         raise WeightsError(
             f"{source}: does not hold the weights of torchvision's {_BUILDERS[variant].__name__}"
-            f" ({one_line(error)}); choose flow.method to fit them"
+            f" ({one_line(error)}); choose the flow.method that fits them"
         ) from error
     return model.eval().requires_grad_(False).to(device)
 
@@ -82,15 +82,15 @@ def raft_flow_pairs(
     device: torch.device,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Flow for a list of frame pairs.
+    """Compute the flow of a list of frame pairs.
 
-    RAFT encodes an image without looking at its partner, so each frame is encoded once
-    however many pairs it takes part in, and torchvision's own forward pass is run on what
-    was encoded: the flows are those of calling the model on each pair. Pairs are taken in
-    the order of their later frame, and a frame's encoding is dropped after its last pair, so
-    neighbouring pairs keep two of them at a time, whatever the length of the video.
+    RAFT encodes an image without looking at its partner. So each frame is encoded once,
+    however many pairs it is part of, and torchvision's own forward pass runs on the
+    encodings: the flows equal those of calling the model on each pair. Pairs are processed
+    in the order of their later frame, and an encoding is dropped after its frame's last pair,
+    so neighbouring pairs need two encodings at a time, however long the video.
 
-    Frames whose sides are not multiples of 8, or less than 128 pixels, have their edges
+    Frames whose sides are not multiples of 8, or are below 128 pixels, have their edges
     repeated to the right and below; the flow there is cut off.
 
     Args:
@@ -131,7 +131,7 @@ def raft_flow_pairs(
 
 
 class _Encoding:
-    """What RAFT's two encoders make of one frame."""
+    """The output of RAFT's two encoders for one frame."""
 
     def __init__(self, model: RAFT, image: Tensor) -> None:
         self.model = model
@@ -153,18 +153,18 @@ class _Encoding:
 
 
 class KnownEncoding(nn.Module):
-    """An encoder whose answer is known, so that RAFT's forward pass need not encode again."""
+    """An encoder that returns a known encoding, so that RAFT's forward pass need not encode again."""
 
-    def __init__(self, answer: Tensor) -> None:
+    def __init__(self, encoding: Tensor) -> None:
         super().__init__()
-        self.answer = answer
+        self.encoding = encoding
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.answer
+        return self.encoding
 
 
 def _prepared(frame: Tensor, device: torch.device) -> Tensor:
-    """A uint8 frame as RAFT takes it: a batch of one in -1..1, sides as its pyramid needs them."""
+    """Convert a uint8 frame to RAFT's input: a batch of one in -1..1, padded as its pyramid needs."""
     image = frame.to(device).float()[None] / 127.5 - 1
     padding = [max(SMALLEST_SIDE_PX, -(-side // STRIDE_PX) * STRIDE_PX) - side for side in frame.shape[-2:]]
     if any(padding):
@@ -173,7 +173,7 @@ def _prepared(frame: Tensor, device: torch.device) -> Tensor:
 
 
 def _published_state(variant: Variant) -> dict[str, Tensor]:
-    """torchvision's published weights, from PyTorch's cache or else its download host."""
+    """Read torchvision's published weights from PyTorch's cache, or else from its download host."""
     published = _PUBLISHED[variant]
     place, cached = urlparse(published.url), published_file(variant)
     if cached.exists():
@@ -190,7 +190,7 @@ def _published_state(variant: Variant) -> dict[str, Tensor]:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, refusing what is not one."""
+    """Read a state dict; raise WeightsError if the file is not one."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; RAFT's weights are a .safetensors or .pth state dict")
     try:

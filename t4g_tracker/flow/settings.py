@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from t4g_tracker.choices import FlowMethod
-from t4g_tracker.coordinates import Size
+from t4g_tracker.coordinates import PIXELS_480P, Size
 from t4g_tracker.errors import ConfigError
 
 
@@ -14,14 +14,14 @@ from t4g_tracker.errors import ConfigError
 class FlowConfig:
     """Which optical flow the trajectories are chained from."""
 
-    method: FlowMethod = "auto"  # see resolve_flow
-    pixels: int = 480 * 854  # larger frames are brought down to this many; flow is finer than the features
+    method: FlowMethod = "auto"  # auto: published RAFT if PyTorch's cache has it, else dis
+    pixels: int = PIXELS_480P  # larger frames are shrunk to this many pixels, more than the working size has
     weights: str = ""  # RAFT only: path to a state dict; empty takes the published or bundled weights
     updates: int = 12  # RAFT only: recurrent updates a pair
-    raft_scale: float = 1.0  # RAFT only: it runs at so much of the flow's size, and its flow is enlarged
-    # RAFT only: dis: refine its flow with DIS; best: per pixel, that or plain DIS, whichever aligns better
+    raft_scale: float = 1.0  # RAFT only: share of the flow's size that it runs at; its flow is enlarged
+    # RAFT only: dis refines its flow with DIS; best takes, per pixel, that or plain DIS by how frames align
     refine: Literal["none", "dis", "best"] = "none"
-    finest_scale: int = 0  # of DIS, also where it refines: 0 searches at full size, 1 (its preset) at half
+    finest_scale: int = 0  # DIS only, also where it refines: 0 searches at full size, 1 (its preset) at half
 
     def __post_init__(self) -> None:
         if self.updates < 1:
@@ -35,6 +35,6 @@ class FlowConfig:
 
 
 def flow_size(original: Size, config: FlowConfig) -> Size:
-    """The (H, W) that flow is computed at: the original, or smaller with the aspect kept."""
+    """Choose the (H, W) that flow is computed at: the original, or smaller at the same aspect."""
     shrink = min(1.0, (config.pixels / (original[0] * original[1])) ** 0.5)
     return max(16, round(original[0] * shrink)), max(16, round(original[1] * shrink))

@@ -1,1 +1,1 @@
-"""What matching is made of, shared by tracking, adaptation and training."""
+"""The mathematics of matching, shared by tracking, adaptation and training."""

@@ -1,7 +1,7 @@
-"""The mathematics of matching: sampling features, cost volume, windowed soft-argmax.
+"""The core of matching: feature sampling, cost volume, windowed soft-argmax.
 
-Both sides use these: tracking to answer queries, adaptation to compute its losses. All
-are differentiable and none loops over points.
+Tracking finds query points with these, and the adaptation computes its losses. All are
+differentiable, and none loops over points.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 
 def cell_vectors(values: Tensor) -> Tensor:
-    """Feature grid (T, C, h, w) to unit vectors (T, h, w, C), ready for cosine similarity.
+    """Convert a feature grid (T, C, h, w) to unit vectors (T, h, w, C), ready for cosine similarity.
 
     A cell without any feature (all zeros) stays zero and matches nothing.
     """
@@ -20,7 +20,7 @@ def cell_vectors(values: Tensor) -> Tensor:
 
 
 def sample_vectors(vectors: Tensor, frame: Tensor, cells: Tensor) -> Tensor:
-    """Unit vectors at positions between cells: bilinear interpolation, then unit length.
+    """Sample unit vectors at positions between cells: interpolate bilinearly, then normalise.
 
     Args:
         vectors: (T, h, w, C) features, of unit length or not.
@@ -40,14 +40,14 @@ def sample_vectors(vectors: Tensor, frame: Tensor, cells: Tensor) -> Tensor:
     corner = row * width + left.long()
     step_x, step_y = min(1, width - 1), width * min(1, height - 1)
     corners = torch.stack([corner, corner + step_x, corner + step_y, corner + step_y + step_x])
-    # one selection, since the gradient of each goes over the whole grid
+    # one selection for all four corners: the gradient of each would pass over the whole grid
     around = flat.index_select(0, corners.flatten()).view(2, 2, len(cells), channels)
     upper, lower = around[:, 0] * (1 - across) + around[:, 1] * across
     return normalize((upper * (1 - down) + lower * down).float(), dim=-1, eps=1e-6)
 
 
 def cost_volume(queries: Tensor, vectors: Tensor) -> Tensor:
-    """Cosine similarity of every query vector to every cell of one frame.
+    """Compute the cosine similarity of every query vector to every cell of one frame.
 
     Args:
         queries: (N, C) unit vectors.
@@ -61,38 +61,38 @@ def cost_volume(queries: Tensor, vectors: Tensor) -> Tensor:
 
 
 def peak_cells(cost: Tensor) -> Tensor:
-    """The best whole cell of each cost map (N, h, w), as (N, 2) int64 (x, y)."""
+    """Find the best whole cell of each cost map (N, h, w): (N, 2) int64 (x, y)."""
     best = cost.flatten(1).argmax(1)
     return torch.stack([best % cost.shape[2], best // cost.shape[2]], -1)
 
 
 def top_peaks(cost: Tensor, count: int, radius: float) -> tuple[Tensor, Tensor]:
-    """The ``count`` best cells of each cost map that lie more than ``radius`` cells apart.
+    """Find the ``count`` best cells of each cost map that lie more than ``radius`` cells apart.
 
     Args:
         cost: (N, h, w) similarity.
         count: How many, K.
-        radius: Cells around a peak that cannot be another one.
+        radius: Cells within this distance of a peak cannot be another one.
 
     Returns:
         (N, K, 2) int64 cells (x, y), best first, and (N, K) their similarity; -inf where a
         small grid has no further cell.
     """
     _, height, width = cost.shape
-    left = cost.flatten(1).clone()
+    remaining = cost.flatten(1).clone()
     offsets = window_offsets(radius, cost.device)
     peaks, similarities = [], []
     for _ in range(count):
-        similarity, best = left.max(1)
+        similarity, best = remaining.max(1)
         peaks.append(torch.stack([best % width, best // width], -1))
         similarities.append(similarity)
         x, y = (peaks[-1][:, None] + offsets).unbind(-1)
-        left.scatter_(1, y.clamp(0, height - 1) * width + x.clamp(0, width - 1), float("-inf"))
+        remaining.scatter_(1, y.clamp(0, height - 1) * width + x.clamp(0, width - 1), float("-inf"))
     return torch.stack(peaks, 1), torch.stack(similarities, 1)
 
 
 def window_offsets(radius: float, device: torch.device | None = None) -> Tensor:
-    """All whole-cell offsets (K, 2) within ``radius`` cells of (0, 0)."""
+    """List all whole-cell offsets (K, 2) within ``radius`` cells of (0, 0)."""
     reach = torch.arange(-int(radius), int(radius) + 1, device=device)
     offsets = torch.stack(torch.meshgrid(reach, reach, indexing="xy"), -1).reshape(-1, 2)
     return offsets[offsets.square().sum(-1) <= radius**2 + 1e-6]
@@ -139,6 +139,6 @@ def soft_argmax(
 
 
 def vote(votes: Tensor, cells: Tensor, temperature: float) -> Tensor:
-    """Softmax-weighted mean (P, 2) of ``cells`` (P, K, 2) under similarities ``votes`` (P, K)."""
+    """Average ``cells`` (P, K, 2), weighted by the softmax of their similarities ``votes`` (P, K): (P, 2)."""
     weights = torch.softmax(votes.float() / temperature, dim=1)
     return (weights[..., None] * cells).sum(1)

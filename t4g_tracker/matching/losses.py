@@ -1,7 +1,7 @@
 """Losses on cost maps: pure functions, one value per point.
 
-Matching seen as classification: which cell of the target frame shows the point. Shared by
-the adaptation to one video and the training of Track4Gen on many.
+They treat matching as classification: which cell of the target frame shows the point? The
+adaptation to one video and the training of Track4Gen on many share them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 def cell_cross_entropy(
     similarity: Tensor, target: Tensor, size: tuple[int, int], temperature: float
 ) -> Tensor:
-    """Cross-entropy of the softmax over all cells of a frame against the target's four nearest cells.
+    """Compute the cross-entropy of the softmax over a frame's cells against the target's four nearest cells.
 
     The target falls between cells, so its probability is shared among them by bilinear
     weights: the distribution whose mean is the target.
@@ -43,9 +43,9 @@ def cell_cross_entropy(
 
 
 class _SparseCrossEntropy(torch.autograd.Function):
-    """Cross-entropy of softmax(similarity / temperature) against a few shares, the rest of them 0.
+    """Cross-entropy of softmax(similarity / temperature) against a few shares; all others are 0.
 
-    Its derivative is written out: softmax less the shares, one pass where PyTorch would take five.
+    The derivative is written out, softmax minus shares: one pass where PyTorch would take five.
     """
 
     @staticmethod
@@ -65,7 +65,7 @@ class _SparseCrossEntropy(torch.autograd.Function):
 
 
 def window_cross_entropy(similarity: Tensor, cells: Tensor, target: Tensor, temperature: float) -> Tensor:
-    """``cell_cross_entropy`` over the cells of a window.
+    """Compute ``cell_cross_entropy`` over the cells of a window.
 
     Args:
         similarity: (P, K) similarity of each point to K cells; -inf where there is none.

@@ -1,7 +1,7 @@
 """Cosine similarity of points to the cells of a frame, whole or within windows.
 
-Two thirds of a step's time go into matching, most of that into reading and writing memory. So derivatives
-are written out: they pass over the cells less than half as often as those that PyTorch would put together.
+Matching takes two thirds of a step's time, most of it for reading and writing memory. So derivatives are
+written out: they pass over the cells less than half as often as PyTorch's own would.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-SHORTEST = 1e-6  # length of a feature below which it is taken for none
+SHORTEST = 1e-6  # a feature shorter than this counts as none
 
 
 def frame_similarity(cells: Tensor, queries: Tensor) -> Tensor:
-    """Cosine similarity of every point to every cell of its frame.
+    """Compute the cosine similarity of every point to every cell of its frame.
 
     Args:
         cells: (F, N, C) features, of any length.
-        queries: (F, P, C) unit vectors, as many points for each frame.
+        queries: (F, P, C) unit vectors, the same number of points for each frame.
 
     Returns:
         (F, P, N).
@@ -30,12 +30,12 @@ def frame_similarity(cells: Tensor, queries: Tensor) -> Tensor:
 
 
 def window_similarity(cells: Tensor, queries: Tensor, rows: Tensor) -> Tensor:
-    """Cosine similarity of every point to some cells of its own.
+    """Compute the cosine similarity of every point to cells of its own choice.
 
     Args:
         cells: (N, C) features, of any length and floating dtype.
         queries: (P, C) unit vectors, of at least the precision of ``cells``.
-        rows: (P, K) int64 rows of ``cells``.
+        rows: (P, K) int64 rows of ``cells``, those of each point.
 
     Returns:
         (P, K) in the precision of ``queries``.

@@ -1,4 +1,4 @@
-"""Query points carried along chained flow: a baseline, a candidate for the path, and its cycle error."""
+"""Query points carried along chained flow: a baseline, a candidate for paths, and its cycle error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def chain_query_points(
 ) -> Tracks:
     """Track query points by chaining flow alone: the baseline that adaptation has to beat.
 
-    A point counts as visible until a step fails the cycle check or leaves the frame;
-    its position follows the flow all the same.
+    A point counts as visible until a step fails the cycle check or leaves the frame.
+    Its position follows the flow even then.
 
     Args:
         queries: N points, original pixels.
@@ -55,10 +55,10 @@ def chain_query_points(
 def chained_cycle_error(
     xy: Tensor, query_frame: Tensor, query_xy: Tensor, flow: FlowSequence, working_size: Size
 ) -> Tensor:
-    """Cycle error of chained flow: how far from its query point each position ends when chained back.
+    """Measure the cycle error of chained flow: the distance to the query point after chaining back.
 
-    Flow that drifts does not return to its start, except by chance, though each of its steps may
-    pass the cycle check.
+    Drifted flow does not return to its start, except by chance, even if each of its steps passes
+    the cycle check.
 
     Args:
         xy: (N, T, 2) positions of N points, working pixels.
@@ -74,7 +74,7 @@ def chained_cycle_error(
     there = rescale(xy, working_size, size)
     frame = torch.arange(xy.shape[1]).expand(xy.shape[:2])
     home = query_frame[:, None]
-    # One pass from the last frame down brings later positions home, one from the first up earlier ones.
+    # A pass from the last frame down takes later positions home; a pass from the first up, earlier ones.
     for t in range(len(flow.backward), 0, -1):
         under_way = (frame >= t) & (home < t)
         there[under_way] += sample_flow(flow.backward[t - 1], there[under_way])

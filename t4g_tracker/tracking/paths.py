@@ -2,7 +2,7 @@
 
 Matching each frame on its own jumps between look-alikes; chained flow drifts and is lost
 behind the first occluder. Here both offer candidates, and dynamic programming (Viterbi,
-1967) picks the sequence that looks most alike and moves most nearly as the flow does. A
+1967) picks the sequence that looks most like the point and moves most like the flow. A
 jump costs the same however far it goes, so a point that reappears elsewhere is found.
 """
 
@@ -79,7 +79,7 @@ def choose_paths(
 
 
 def _carry(xy: Tensor, flow: Tensor, working_size: Size) -> Tensor:
-    """Move positions (N, K, 2) in working pixels along one flow field (2, H, W) of its own size."""
+    """Move positions (N, K, 2) in working pixels along a flow field (2, H, W), whose size may differ."""
     size = (flow.shape[1], flow.shape[2])
     there = rescale(xy.flatten(0, 1), working_size, size)
     return rescale(there + sample_flow(flow, there), size, working_size).view_as(xy)

@@ -1,10 +1,10 @@
 """Sub-pixel refinement: Lucas-Kanade on the original frames, started from the matched position.
 
-Feature matching is right to a fraction of a cell; a cell is several pixels. Comparing
-the pixels around the query point with those around each match takes it the rest of the
-way, where the two still look alike.
+Feature matching is right to a fraction of a cell, and a cell is several pixels. Comparing
+the pixels around the query point with those around each match gains the rest, where the
+two still look alike.
 
-Source: Lucas and Kanade, 1981; pyramids after Bouguet, 2001, as OpenCV has them.
+Source: Lucas and Kanade, 1981; pyramids after Bouguet, 2001, as in OpenCV.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from t4g_tracker.coordinates import PIXELS_480P
 from t4g_tracker.datatypes import QueryPoints, Video
 
 
@@ -26,14 +27,14 @@ def refine_positions(
     xy: Tensor,
     reach_px: float,
     window_px: int,
-    pixels: int = 480 * 854,
+    pixels: int = PIXELS_480P,
 ) -> Tensor:
     """Refine matched positions against the query frame's pixels.
 
     A refined position is accepted if its cycle error, the distance from the query point after
     Lucas-Kanade back to the query frame, is at most one pixel and the move at most ``reach_px``;
-    otherwise the match stays. Both lengths are in pixels of a frame of ``pixels`` pixels; in a smaller frame
-    they are its own pixels.
+    otherwise the match stays. Both lengths are in pixels of a frame of ``pixels`` pixels, or in the
+    frame's own pixels if it is smaller.
 
     Args:
         video: The original frames.

@@ -1,4 +1,4 @@
-"""Tracking: query points are found in every frame by matching features, batched over points."""
+"""Tracking: find query points in every frame by matching features, batched over points."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TrackingConfig:
     path: bool = True  # with flow at hand: choose among candidates by their path through all frames
     candidates: int = 5  # peaks of a cost map that a path may go through
     jump_cost: float = 1.0  # cost of a step that leaves the flow, in units of cosine similarity
-    jump_px: float = 12.0  # a step this far off the flow costs all of jump_cost, a shorter one less
+    jump_px: float = 12.0  # a step this far off the flow costs jump_cost, a shorter one less; working pixels
     drift_cost: float = 0.3  # similarity subtracted where flow drifted off a good match; 0: none
     drift_px: float = 2.0  # cycle error of flow up to which it has not drifted, working pixels
     subpixel: bool = True  # refine positions by Lucas-Kanade on the original frames
@@ -57,7 +57,7 @@ class _Scene:
     config: TrackingConfig
 
     def image(self, t: int | Tensor) -> Tensor:
-        """Unit vectors (h, w, C) of frame ``t``; made when asked for, which bounds memory."""
+        """Unit vectors (h, w, C) of frame ``t``, computed on demand, which bounds memory."""
         return cell_vectors(self.grid[t, None].float())[0]
 
     def sample(self, frame: Tensor, cells: Tensor) -> Tensor:
@@ -83,11 +83,11 @@ def track(
 ) -> Tracks:
     """Follow query points through all frames, before and after their query frame.
 
-    Each point's feature is compared with every cell of every frame, and peaks are read
-    off by a windowed soft-argmax. Matching is not sequential, so a point that was hidden
-    is found again. Without flow the best peak of each frame is taken. With flow, the
-    best peaks and the point carried along by flow are candidates, and the path through
-    all frames decides. The features may be frozen or adapted: this function does not ask.
+    Each point's feature is compared with every cell of every frame, and a windowed
+    soft-argmax locates the peaks. Matching is not sequential, so a point that was hidden
+    is found again. Without flow, the best peak of each frame is the answer. With flow, the
+    best peaks and the point carried along the flow are candidates, and the best path
+    through all frames chooses. Frozen and adapted features are tracked alike.
 
     Args:
         queries: N points at any frames, original pixels.
@@ -101,8 +101,8 @@ def track(
         progress: Called with (frames done, frames in all).
 
     Returns:
-        N tracks over T frames in original pixels; in its query frame a point is where it
-        was asked for, visible, with confidence 1.
+        N tracks over T frames in original pixels. In its query frame a point is at its
+        query position, visible, with confidence 1.
 
     Source: matching as in DINO-Tracker, arXiv:2403.14548; the path search is ours.
     """
@@ -116,14 +116,17 @@ def track(
         matching,
         config,
     )
+    # Match: along paths where there is flow, else frame by frame.
     if flow is not None and config.path:
-        found, similarity = _follow_paths(scene, queries, features, video, flow, start, progress)
+        cells, similarity = _follow_paths(scene, queries, features, video, flow, start, progress)
     else:
         peaks, peak_similarity = match_frames(scene, 1, progress)
-        found, similarity = peaks[:, :, 0], peak_similarity[:, :, 0]
-    miss_px = round_trip(scene, found) * scene.stride_px
+        cells, similarity = peaks[:, :, 0], peak_similarity[:, :, 0]
+    cycle_error_px = cycle_error(scene, cells) * scene.stride_px
+
+    # Refine in original pixels.
     xy = rescale(
-        cells_to_pixels(found.cpu(), features.stride_px, features.offset_px),
+        cells_to_pixels(cells.cpu(), features.stride_px, features.offset_px),
         features.working_size,
         video.size,
     )
@@ -131,7 +134,9 @@ def track(
     xy[rows, queries.frame] = queries.xy.float()
     if config.subpixel:
         xy = refine_positions(video, queries, xy, config.subpixel_reach_px, config.subpixel_window_px)
-    seen, confidence = judge(similarity.cpu(), miss_px.cpu(), visibility)
+
+    # Judge visibility.
+    seen, confidence = judge(similarity.cpu(), cycle_error_px.cpu(), visibility)
     within = inside(xy, video.size)
     seen, confidence = seen & within, confidence * within
     seen[rows, queries.frame], confidence[rows, queries.frame] = True, 1.0
@@ -156,11 +161,11 @@ def _follow_paths(
     candidates = Candidates(
         cells_to_pixels(cells.cpu(), features.stride_px, features.offset_px), similarity.cpu()
     )
-    miss_px = chained_cycle_error(carried, queries.frame, start, flow, features.working_size)
-    weighed = candidates.similarity.clone()
-    weighed[:, :, 0] -= scene.config.drift_cost * _drift(scene, miss_px, peaks[:, :, 0])
+    flow_error_px = chained_cycle_error(carried, queries.frame, start, flow, features.working_size)
+    penalised = candidates.similarity.clone()
+    penalised[:, :, 0] -= scene.config.drift_cost * _drift(scene, flow_error_px, peaks[:, :, 0])
     index = choose_paths(
-        replace(candidates, similarity=weighed),
+        replace(candidates, similarity=penalised),
         queries.frame,
         start,
         flow,
@@ -172,21 +177,21 @@ def _follow_paths(
     return pixels_to_cells(xy, features.stride_px, features.offset_px).to(peaks.device), similarity
 
 
-def _drift(scene: _Scene, miss_px: Tensor, matches: Tensor) -> Tensor:
+def _drift(scene: _Scene, flow_error_px: Tensor, matches: Tensor) -> Tensor:
     """How surely chained flow has drifted off each point, 0..1, (N, T).
 
-    Flow has drifted where chaining it back misses the query point while matching back does not.
-    On smooth surfaces both miss; then flow is the better guess.
+    Flow has drifted where its cycle error is large while that of the best match is small. On smooth
+    surfaces both are large; then flow is the better guess.
 
     Args:
         scene: Features and queries.
-        miss_px: (N, T) miss of the way back along the flow, working pixels.
+        flow_error_px: (N, T) cycle error of chained flow, working pixels.
         matches: (N, T, 2) best matches, cells.
     """
     allowed = scene.config.drift_px
-    drift = ((miss_px - allowed) / (2 * allowed)).clamp(0, 1)  # full at three times what is allowed
-    match_miss_px = round_trip(scene, matches, drift > 0).cpu() * scene.stride_px
-    return drift * torch.exp(-((match_miss_px / (2 * allowed)) ** 2))
+    drift = ((flow_error_px - allowed) / (2 * allowed)).clamp(0, 1)  # full at three times what is allowed
+    match_error_px = cycle_error(scene, matches, drift > 0).cpu() * scene.stride_px
+    return drift * torch.exp(-((match_error_px / (2 * allowed)) ** 2))
 
 
 def match_frames(scene: _Scene, count: int, progress: Progress | None = None) -> tuple[Tensor, Tensor]:
@@ -209,8 +214,8 @@ def match_frames(scene: _Scene, count: int, progress: Progress | None = None) ->
 def find(queries: Tensor, image: Tensor, count: int, scene: _Scene) -> tuple[Tensor, Tensor]:
     """Find query vectors (P, C) in one frame (h, w, C): positions (P, K, 2), similarity (P, K)."""
     positions, similarities = [], []
-    for some in queries.split(scene.config.points_at_once):
-        cost = cost_volume(some, image)
+    for chunk in queries.split(scene.config.points_at_once):
+        cost = cost_volume(chunk, image)
         peaks, similarity = top_peaks(cost, count, scene.radius)
         refined = [
             soft_argmax(cost, scene.radius, scene.matching.temperature, peaks[:, k])[0] for k in range(count)
@@ -221,7 +226,7 @@ def find(queries: Tensor, image: Tensor, count: int, scene: _Scene) -> tuple[Ten
 
 
 def similarity_at(scene: _Scene, cells: Tensor) -> Tensor:
-    """Similarity (N, T) of each query point to the features at ``cells`` (N, T, 2)."""
+    """Compute the similarity (N, T) of each query point to the features at ``cells`` (N, T, 2)."""
     queries = scene.sample(scene.frame, scene.cells)
     similarities = []
     for t in range(cells.shape[1]):  # all at once would hold a vector for every position of every track
@@ -230,24 +235,24 @@ def similarity_at(scene: _Scene, cells: Tensor) -> Tensor:
     return torch.stack(similarities, 1)
 
 
-def round_trip(scene: _Scene, found: Tensor, wanted: Tensor | None = None) -> Tensor:
-    """How far the way back misses: match each found point in its query frame.
+def cycle_error(scene: _Scene, matches: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Measure the cycle error of matches: match each back in its query frame.
 
     Args:
         scene: Features and queries.
-        found: (N, T, 2) positions in cells.
-        wanted: (N, T) bool, which of them; None takes all.
+        matches: (N, T, 2) positions in cells.
+        mask: (N, T) bool, which of them to measure; None measures all.
 
     Returns:
-        (N, T) distance to the query point in cells; 0 where not wanted.
+        (N, T) distance to the query point in cells; 0 outside the mask.
     """
-    miss = found.new_zeros(found.shape[:2])
-    wanted = torch.ones_like(miss, dtype=torch.bool) if wanted is None else wanted.to(found.device)
+    error = matches.new_zeros(matches.shape[:2])
+    mask = torch.ones_like(error, dtype=torch.bool) if mask is None else mask.to(matches.device)
     for home in scene.frame.unique():
         image = scene.image(home)
-        for some in (wanted & (scene.frame == home)[:, None]).nonzero().split(scene.config.points_at_once):
-            row, time = some.unbind(1)
-            if len(some):
-                back, _ = find(scene.sample(time, found[row, time]), image, 1, scene)
-                miss[row, time] = (back[:, 0] - scene.cells[row]).norm(dim=-1)
-    return miss
+        for chunk in (mask & (scene.frame == home)[:, None]).nonzero().split(scene.config.points_at_once):
+            row, time = chunk.unbind(1)
+            if len(chunk):
+                back, _ = find(scene.sample(time, matches[row, time]), image, 1, scene)
+                error[row, time] = (back[:, 0] - scene.cells[row]).norm(dim=-1)
+    return error

@@ -28,14 +28,14 @@ class VisibilityConfig:
 
 
 def judge(similarity: Tensor, cycle_error_px: Tensor, config: VisibilityConfig) -> tuple[Tensor, Tensor]:
-    """Tell seen from hidden.
+    """Decide which points are seen, and how confident that is.
 
-    Confidence multiplies two terms that are one half at their thresholds: a ramp of the
-    similarity that reaches 1 at similarity 1, and 1 / (1 + (error / threshold)^2).
+    Confidence is the product of two terms, each one half at its threshold: a ramp that reaches
+    1 at similarity 1, and 1 / (1 + (cycle error / threshold)^2).
 
     Args:
         similarity: (N, T) cosine similarity of each match.
-        cycle_error_px: (N, T) distance from the query point of the match matched back, working pixels.
+        cycle_error_px: (N, T) cycle error of each match, working pixels.
         config: Thresholds.
 
     Returns:
@@ -44,5 +44,5 @@ def judge(similarity: Tensor, cycle_error_px: Tensor, config: VisibilityConfig) 
     seen = (cycle_error_px <= config.cycle_threshold_px) & (similarity >= config.similarity_threshold)
     above = (similarity - config.similarity_threshold) / (1 - config.similarity_threshold)
     alike = (0.5 + 0.5 * above).clamp(0, 1)
-    returns = 1 / (1 + (cycle_error_px / config.cycle_threshold_px).square())
-    return seen, alike * returns
+    consistent = 1 / (1 + (cycle_error_px / config.cycle_threshold_px).square())
+    return seen, alike * consistent

@@ -1,0 +1,97 @@
+"""The state of an optimisation: all that changes from step to step, and what resuming needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from adaptation.adapter import Adapter, build_adapter
+from adaptation.result import Weights
+from adaptation.settings import AdaptationConfig
+
+
+@dataclass
+class LoopState:
+    """Everything that an interrupted optimisation needs to resume as if it had not stopped."""
+
+    step: int
+    adapter: Adapter
+    optimiser: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    generator: torch.Generator
+    snapshots: dict[int, Weights] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    step_seconds: list[float] = field(default_factory=list)
+
+    def record(self, row: dict[str, Any], snapshot: bool) -> None:
+        """Add a row to the history, and the current weights to the snapshots if ``snapshot``."""
+        self.history.append(row)
+        if snapshot:
+            self.snapshots[self.step] = copy_weights(self.adapter)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain containers and tensors, for ``torch.save``."""
+        return {
+            "step": self.step,
+            "adapter": self.adapter.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "generator": self.generator.get_state(),
+            "snapshots": self.snapshots,
+            "history": self.history,
+            "step_seconds": self.step_seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a saved state, strictly."""
+        self.adapter.load_state_dict(state["adapter"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.generator.set_state(state["generator"])
+        self.step = state["step"]
+        self.snapshots, self.history = state["snapshots"], state["history"]
+        self.step_seconds = state["step_seconds"]
+
+
+def start_state(
+    channels: int,
+    config: AdaptationConfig,
+    seed: int,
+    device: torch.device,
+    generator: torch.Generator,
+) -> LoopState:
+    """Make an untrained adapter with its optimiser and schedule, at step 0.
+
+    Args:
+        channels: C of the frozen features.
+        config: Adapter, optimiser, schedule and number of steps.
+        seed: Of the adapter's first weights.
+        device: Where to optimise.
+        generator: Source of the random numbers of every step.
+    """
+    adapter = build_adapter(config.adapter, channels, config.width, seed)
+    adapter = adapter.to(device).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(
+        adapter.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+    )
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    if config.schedule == "one-cycle":
+        total = max(config.steps, 1) + 1
+        warm_up = max(0.05, 2 / total)  # at least one step: OneCycleLR divides by its length
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, config.learning_rate, total_steps=total, pct_start=warm_up
+        )
+    else:
+        scheduler = torch.optim.lr_scheduler.StepLR(optimiser, step_size=40, gamma=0.999)
+    return LoopState(0, adapter, optimiser, scheduler, generator)
+
+
+def copy_weights(adapter: nn.Module) -> Weights:
+    """The adapter's weights as they are now, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in adapter.state_dict().items()}
