@@ -4,7 +4,7 @@
 The table of contents: read, fit, track, write. ``fit_clip`` runs the stages in the order of ``plan`` in
 t4g_tracker/pipeline.py. The mathematics is one call further: frozen features in
 t4g_tracker/features/, trajectories in t4g_tracker/trajectories.py, the optimisation in adaptation/loop.py,
-matching in t4g_tracker/tracking/track.py.
+matching in t4g_tracker/tracking/tracker.py.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     tracks = track_points("x.mp4", [[0, 120, 80], [12, 40, 96]])  # frame, x, y
     tracks.xy, tracks.visibility, tracks.confidence  # numpy
 
-To ask about the same video again, keep what was fitted: ``fitted = fit(video)``, ``fitted.track(points)``.
-Names are imported when they are first used, so importing this package loads no library.
+To track more points of the same video, fit once: ``fitted = fit(video)``, then ``fitted.track(points)``.
+Names are imported on first use, so importing this package loads no library.
 """
 
 from __future__ import annotations

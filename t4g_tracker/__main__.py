@@ -1,4 +1,4 @@
-"""The ``t4g`` command: each subcommand is named here and imported only when it is called."""
+"""The ``t4g`` command: subcommands are listed here, and imported only when called."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from t4g_tracker import __version__
 from t4g_tracker.bundled import shipped
 
-COMMANDS = {  # each is a module of commands/ with a ``main``, but for track, which is run_tracker.py
+COMMANDS = {  # each is a module of commands/ with a ``main``, except track, which is run_tracker.py
     "track": "track points through a video",
     "bench": "measure accuracy and time on annotated clips",
     "compare-features": "show frozen features of several extractors side by side on one video",
-    "weights": "list the models to choose from, and fetch them",
+    "weights": "list the models to choose from, and download them",
     "train-autoencoder": "train the mini model's autoencoder on synthetic clips",
     "train-track4gen": "train a video diffusion model whose features match points",
-    "fit-readout": "fit a trained UNet's last convolution anew for denoising",
-    "paint-strip": "paint what a video diffusion model makes of a video",
+    "fit-readout": "fit a trained UNet's last convolution to denoising again",
+    "paint-strip": "paint what each part of a video diffusion model makes of a video",
     "train-flow": "train a small optical flow network on synthetic pairs of frames",
     "bench-flow": "measure optical flow on held-out synthetic pairs",
     "make-synthetic-val": "write a benchmark of synthetic clips",
@@ -27,7 +27,7 @@ COMMANDS = {  # each is a module of commands/ with a ``main``, but for track, wh
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Hand the arguments after the subcommand to its ``main``; returns its exit code."""
+    """Pass the arguments after the subcommand to its ``main``, and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     name = arguments[0] if arguments else ""
     if name in COMMANDS:
@@ -44,15 +44,15 @@ def main(argv: list[str] | None = None) -> int:
     print("usage: t4g COMMAND [options]\n")
     for command, what in COMMANDS.items():
         print(f"  t4g {command:<18} {what}")
-    print("\nt4g COMMAND --help lists the options; t4g --version says which version this is.")
+    print("\nt4g COMMAND --help lists the options; t4g --version prints the version.")
     return 0 if name in ("-h", "--help") else 2
 
 
 def _module(name: str) -> Any:
-    """The module of a command."""
+    """Import the module of a command."""
     if name != "track":
         return importlib.import_module(f"t4g_tracker.commands.{name.replace('-', '_')}")
-    # run_tracker.py is no module of the package: it lies inside it in a wheel, and beside it in a checkout
+    # run_tracker.py is not a module of the package: a wheel has it inside, a checkout beside the package
     spec = importlib.util.spec_from_file_location("run_tracker", shipped("run_tracker.py"))
     assert spec is not None
     assert spec.loader is not None

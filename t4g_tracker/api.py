@@ -39,29 +39,29 @@ def track_points(
 ) -> PointTracks:
     """Track points through a video.
 
-    Everything is checked first; then an adapter is fitted to the video, which takes minutes on a CPU.
-    Features, flow and the fitted adapter are cached, so asking about other points of the same frames
-    takes seconds. Nothing is printed, and no state of the calling program changes.
+    All inputs are checked first; then an adapter is fitted to the video, which takes minutes on a CPU.
+    Features, flow and the fitted adapter are cached, so tracking other points of the same frames
+    takes seconds. Nothing is printed, and no global state changes.
 
     Args:
         frames: Path of a video file or of a folder of frames; (T, H, W, 3) uint8 array; or torch tensor
             (T, 3, H, W) or (1, T, 3, H, W).
         points: (N, 3) rows of frame, x, y; or (N, 2) rows of x, y in frame 0. Original pixels, whole
             numbers at pixel centres; frames count from 0.
-        steps: Of the optimisation. More help on hard clips, up to about 5000.
+        steps: Steps of the optimisation. Hard clips gain from more, up to about 5000.
         device: ``auto`` takes CUDA, then MPS, then the CPU; or cpu, cuda, cuda:1, mps.
         masks: (T, H, W) bool, or a folder of one mask image a frame: half of the training pairs then
             come from inside.
         seed: The same seed on the same machine gives the same tracks.
         config: Further settings; ``steps`` replaces its number of steps.
-        cache: Folder for cached results; True is the commands' own, False caches nothing.
-        progress: Called with (stage, done, in all) while it works.
+        cache: Folder for cached results; True takes that of the commands, False caches nothing.
+        progress: Called with (stage, done, in all) during the work.
 
     Returns:
-        Tracks of the N points through all T frames, before and after the frame they are given in.
+        Tracks of the N points through all T frames, before and after their query frames.
 
     Raises:
-        TrackerError: If something given cannot be used; the message names it and the remedy.
+        TrackerError: If an input cannot be used; the message names it and the remedy.
 
     Example:
         tracks = track_points("x.mp4", [[0, 120, 80], [12, 40, 96]])

@@ -1,6 +1,6 @@
-"""The door for arrays: frames, points and masks from other programs, checked before any work.
+"""Frames, points and masks from arrays, checked before any work.
 
-What is ambiguous is refused with the line that settles it; nothing is guessed silently.
+Ambiguous input is refused with a remedy; nothing is guessed silently.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from t4g_tracker.errors import QueryError, VideoError
 from t4g_tracker.queries import check_in_video
 from t4g_tracker.query_formats import QueryRow
 
-ArrayLike = Any  # whatever numpy or torch makes an array of
+ArrayLike = Any  # anything that numpy or torch can turn into an array
 
 SMALLEST_SIDE_PX = 16
 
 
 def as_video(frames: ArrayLike, fps: float = 24.0, name: str = "frames") -> Video:
-    """Take frames from memory as a video.
+    """Make a video from frames in memory.
 
     Args:
         frames: (T, H, W, 3) RGB array; or a torch tensor (T, 3, H, W) or (1, T, 3, H, W) on any device.
-            uint8, or numbers in 0..255 that are more than 0..1.
+            uint8, or other numbers in 0..255; floats all in 0..1 are refused.
         fps: Frames a second, for files that are written.
         name: For messages and output folders.
 
     Returns:
-        The video; a uint8 array (T, H, W, 3) is used as it is, not copied.
+        The video; a uint8 array (T, H, W, 3) is used without a copy.
 
     Raises:
-        VideoError: If shape, number type or range is another; the message says what to write.
+        VideoError: If shape, number type or range is wrong; the message gives the remedy.
     """
     if isinstance(frames, Tensor):
         values = _channels_last(frames.detach().cpu(), name).numpy()
@@ -54,55 +54,55 @@ def as_video(frames: ArrayLike, fps: float = 24.0, name: str = "frames") -> Vide
 
 
 def as_queries(points: QueryPoints | ArrayLike, video: Video) -> QueryPoints:
-    """Take query points from memory.
+    """Make query points from an array.
 
     Args:
         points: Query points; or (N, 3) frame, x, y; or (N, 2) x, y in frame 0. Original pixels, whole
             numbers at pixel centres. A leading axis of 1 is dropped.
-        video: They must lie in it.
+        video: The video that they must lie in.
 
     Returns:
         N query points, named point-0, point-1, ... if they have no names.
 
     Raises:
-        QueryError: If they are not such numbers, look like fractions, or lie outside the video.
+        QueryError: If the points have another shape, look like fractions, or lie outside the video.
     """
     if isinstance(points, QueryPoints):
         check_in_video(_rows(points.frame.tolist(), points.xy.tolist()), video)
         return points
-    given = _numbers(points)
-    if given.ndim == 3 and given.shape[0] == 1:
-        given = given[0]
-    if given.ndim != 2 or given.shape[1] not in (2, 3) or not len(given):
-        raise QueryError(f"points: must be (N, 3) frame, x, y or (N, 2) x, y in frame 0, got {given.shape}")
-    frame, xy = given[:, 0] if given.shape[1] == 3 else np.zeros(len(given)), given[:, -2:]
+    rows = _numbers(points)
+    if rows.ndim == 3 and rows.shape[0] == 1:
+        rows = rows[0]
+    if rows.ndim != 2 or rows.shape[1] not in (2, 3) or not len(rows):
+        raise QueryError(f"points: must be (N, 3) frame, x, y or (N, 2) x, y in frame 0, got {rows.shape}")
+    frame, xy = rows[:, 0] if rows.shape[1] == 3 else np.zeros(len(rows)), rows[:, -2:]
     _refuse_fractions(xy, video)
     check_in_video(_rows(frame.tolist(), xy.tolist()), video)
     return QueryPoints(
         torch.from_numpy(frame.astype(np.int64)),
         torch.from_numpy(xy.astype(np.float32)),
-        tuple(f"point-{index}" for index in range(len(given))),
+        tuple(f"point-{index}" for index in range(len(rows))),
     )
 
 
 def as_masks(masks: ArrayLike, video: Video, size: Size) -> Tensor:
-    """Take one mask a frame from memory, brought to the working size.
+    """Resize one mask a frame to the working size.
 
     Args:
-        masks: (T, H, W) bool, or numbers that are not 0 inside; the size of the video.
+        masks: (T, H, W) bool or numbers, True or not 0 inside; the size of the video.
         video: T frames of (H, W).
         size: (H, W) of the result.
 
     Returns:
-        (T, H, W) bool; a cell is inside where its nearest pixel is.
+        (T, H, W) bool; a pixel is inside where the nearest pixel of the mask is.
 
     Raises:
-        QueryError: If the shape is another, or nothing is inside.
+        QueryError: If the shape does not fit the video, or nothing is inside.
     """
     values = torch.as_tensor(masks.detach().cpu() if isinstance(masks, Tensor) else np.asarray(masks)) != 0
-    wanted = (video.frame_count, *video.size)
-    if tuple(values.shape) != wanted:
-        raise QueryError(f"masks: must be {wanted}, one for each frame, got {tuple(values.shape)}")
+    expected = (video.frame_count, *video.size)
+    if tuple(values.shape) != expected:
+        raise QueryError(f"masks: must be {expected}, one for each frame, got {tuple(values.shape)}")
     if not values.any():
         raise QueryError("masks: have nothing inside; mark the object with True")
     resized: Tensor = interpolate(values[:, None].float(), size=size, mode="nearest-exact")[:, 0] > 0.5
@@ -110,21 +110,21 @@ def as_masks(masks: ArrayLike, video: Video, size: Size) -> Tensor:
 
 
 def _channels_last(frames: Tensor, name: str) -> Tensor:
-    """A tensor of frames as (T, H, W, 3)."""
+    """Bring a tensor of frames to (T, H, W, 3)."""
     if frames.ndim == 5 and frames.shape[0] != 1:
         raise VideoError(f"{name}: holds {frames.shape[0]} videos; give them one at a time")
-    found = frames[0] if frames.ndim == 5 else frames
-    if found.ndim == 4 and found.shape[1] == 3:
-        return found.permute(0, 2, 3, 1)
-    if found.ndim == 4 and found.shape[3] == 3:
-        return found
+    video = frames[0] if frames.ndim == 5 else frames
+    if video.ndim == 4 and video.shape[1] == 3:
+        return video.permute(0, 2, 3, 1)
+    if video.ndim == 4 and video.shape[3] == 3:
+        return video
     raise VideoError(
         f"{name}: a tensor of frames must be (T, 3, H, W) or (1, T, 3, H, W), got {tuple(frames.shape)}"
     )
 
 
 def _check_array_shape(values: np.ndarray, name: str) -> None:
-    """Refuse an array that is not (T, H, W, 3), and say how to make it so."""
+    """Refuse an array that is not (T, H, W, 3); the message shows how to convert it."""
     if values.ndim == 4 and values.shape[3] == 3:
         return
     remedy = ""
@@ -140,7 +140,7 @@ def _check_array_shape(values: np.ndarray, name: str) -> None:
 
 
 def _as_uint8(values: np.ndarray, name: str) -> np.ndarray:
-    """Pixel values as uint8; their number type and range are named where they cannot be that."""
+    """Convert pixel values to uint8; refuse those whose type or range leaves their meaning open."""
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind not in "iuf":
@@ -148,22 +148,18 @@ def _as_uint8(values: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(values).all():
         raise VideoError(f"{name}: holds values that are not finite; give pixel values in 0..255")
     least, most = float(values.min()), float(values.max())
-    found = f"{values.dtype} in {least:g}..{most:g}"
+    described = f"{values.dtype} in {least:g}..{most:g}"
     if least < 0 or most > 255:
-        raise VideoError(f"{name}: must be uint8, got {found}; bring it to 0..255")
+        raise VideoError(f"{name}: must be uint8, got {described}; bring it to 0..255")
     if values.dtype.kind == "f" and most <= 1:
         raise VideoError(
-            f"{name}: must be uint8, got {found}; if 1 is white, give (frames * 255).round() as uint8"
+            f"{name}: must be uint8, got {described}; if 1 is white, give (frames * 255).round() as uint8"
         )
     return np.round(values).astype(np.uint8)
 
 
 def _numbers(points: ArrayLike) -> np.ndarray:
-    """Points as an array of float64.
-
-    Raises:
-        QueryError: If they are no numbers, or rows differ in length.
-    """
+    """Convert points to an array of float64; raise QueryError if they are not numbers in equal rows."""
     try:
         return np.asarray(points.detach().cpu() if isinstance(points, Tensor) else points, dtype=np.float64)
     except (TypeError, ValueError):
@@ -181,7 +177,7 @@ def _refuse_fractions(xy: np.ndarray, video: Video) -> None:
 
 
 def _rows(frames: list[float], positions: list[list[float]]) -> list[QueryRow]:
-    """Points as rows of a query file, which the same check serves."""
+    """Convert points to rows of a query file, so that one check serves both."""
     return [
         QueryRow(f"query point {index}", frame, x, y, None)
         for index, (frame, (x, y)) in enumerate(zip(frames, positions, strict=True))

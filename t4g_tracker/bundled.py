@@ -1,7 +1,7 @@
 """Files that come with the program: settings and small models.
 
-``configs/``, ``assets/weights/`` and ``run_tracker.py`` lie inside the package when it is installed from
-a wheel, and beside it in a checkout; an editable install is a checkout.
+``configs/``, ``assets/weights/`` and ``run_tracker.py`` are inside the package if it was installed from a
+wheel, and beside it in a checkout; an editable install is a checkout.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from t4g_tracker.errors import WeightsError
 
 
 def shipped(name: str) -> Path:
-    """Where something that comes with the program lies: ``configs``, ``assets`` or ``run_tracker.py``."""
+    """Find what comes with the program: ``configs``, ``assets`` or ``run_tracker.py``."""
     package = Path(str(importlib.resources.files("t4g_tracker")))
     inside = package / name
     return inside if inside.exists() else package.parent / name
@@ -26,14 +26,10 @@ RAFT_MINI = WEIGHTS / "raft-mini.safetensors"
 
 
 def find_bundled(path: Path) -> Path:
-    """Return ``path``, one of the above, once sure that it is there.
-
-    Raises:
-        WeightsError: If it is missing.
-    """
+    """Return ``path``, one of the above; raise WeightsError if it is missing."""
     if not path.exists():
         raise WeightsError(
-            f"{path}: is missing; bring it back with `git checkout -- assets/weights`, or install the program"
+            f"{path}: is missing; restore it with `git checkout -- assets/weights`, or install the program"
             f" again, or set features.extractor=patch and flow.method=dis"
         )
     return path

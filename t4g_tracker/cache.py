@@ -1,8 +1,8 @@
-"""Results kept between runs, found by the content of the video and the settings that matter.
+"""Results cached between runs, found by the content of the video and the settings that matter.
 
-An entry is written to a temporary file and renamed, so a killed run leaves either a
-whole entry or none. Each entry carries its own key; a file that is cut short or belongs
-to other settings is refused by name, never believed.
+An entry is written to a temporary file and renamed, so a killed run leaves a whole entry
+or none. Each entry holds its own key; a file that is cut short or belongs to other
+settings is refused by name.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from t4g_tracker.errors import CacheError, OutputError
 from t4g_tracker.files import atomic_write, default_cache_folder, prepare_output_folder
 
 PLACE = "folder with --cache"  # in errors
-FORMAT = 4  # raise when what an entry holds, or how it is computed, changes
+FORMAT = 4  # raise it when the content of an entry, or its computation, changes
 
 
 def make_key(**parts: Any) -> str:
-    """A short digest of everything an entry depends on; parts must be plain JSON values."""
+    """Digest everything that an entry depends on; parts must be plain JSON values."""
     text = json.dumps({"format": FORMAT, **parts}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 def digest(tensor: torch.Tensor) -> str:
-    """A short digest of a tensor's content."""
+    """Digest a tensor's content."""
     return hashlib.blake2b(tensor.contiguous().numpy().tobytes(), digest_size=12).hexdigest()
 
 
@@ -43,10 +43,10 @@ class Cache:
 
     @staticmethod
     def open(folder: Path, fresh: bool) -> Cache:
-        """The cache in ``folder``; a fresh one finds only what this run itself writes.
+        """Open the cache in ``folder``; a fresh one finds only what this run writes.
 
         Raises:
-            OutputError: If the folder cannot be written, told before any work.
+            OutputError: If the folder cannot be written.
         """
         prepare_output_folder(folder, place=PLACE)
         return Cache(folder, time.time() if fresh else 0.0)
@@ -64,12 +64,12 @@ class Cache:
         return path.exists() and path.stat().st_mtime >= self.not_before
 
     def load(self, kind: str, key: str) -> Any | None:
-        """The entry's payload, or None when there is none; raises as ``load_timed``."""
-        kept = self.load_timed(kind, key)
-        return None if kept is None else kept[0]
+        """Load an entry's payload, or None if there is no entry; raises like ``load_timed``."""
+        entry = self.load_timed(kind, key)
+        return None if entry is None else entry[0]
 
     def load_timed(self, kind: str, key: str) -> tuple[Any, float] | None:
-        """The entry's payload and the seconds it once took, or None when there is none.
+        """Load an entry's payload and the seconds it took to compute, or None if there is no entry.
 
         Raises:
             CacheError: If the file is cut short, unreadable or made with other settings.
@@ -94,7 +94,7 @@ class Cache:
         return entry["payload"], float(entry.get("seconds", 0.0))
 
     def save(self, kind: str, key: str, payload: Any, seconds: float = 0.0) -> None:
-        """Write an entry, and the seconds it took to compute, whole or not at all.
+        """Save an entry, and the seconds it took to compute, whole or not at all.
 
         Raises:
             OutputError: If the folder cannot be written or the disk is full.
@@ -108,12 +108,12 @@ class Cache:
 
 
 def save_torch(path: Path, payload: Any, place: str) -> None:
-    """Write what ``torch.load`` reads, whole or not at all.
+    """Save a file for ``torch.load``, whole or not at all.
 
     Args:
         path: The file; its folder must exist.
         payload: Plain containers and tensors.
-        place: What the user would choose another one of, for the error message.
+        place: What an error advises to choose another one of.
 
     Raises:
         OutputError: If it cannot be written.
@@ -121,7 +121,7 @@ def save_torch(path: Path, payload: Any, place: str) -> None:
     try:
         with atomic_write(path, place) as temporary:
             torch.save(payload, temporary)
-    except RuntimeError as error:  # how torch's writer says that the disk took no more
+    except RuntimeError as error:  # torch's writer raises it when the disk is full
         raise OutputError(
             f"{path}: cannot be written, the disk may be full; free some space or choose another {place}"
         ) from error
@@ -135,12 +135,12 @@ Value = TypeVar("Value")
 
 
 def pack(value: Any) -> dict[str, Any]:
-    """A dataclass of tensors and plain values as a dict."""
+    """Convert a dataclass of tensors and plain values to a dict."""
     return {entry.name: getattr(value, entry.name) for entry in fields(value)}
 
 
 def unpack(kind: type[Value], packed: dict[str, Any]) -> Value:
-    """The inverse of ``pack``.
+    """Convert a dict of ``pack`` back to its dataclass.
 
     Raises:
         CacheError: If the fields are not those of ``kind``.

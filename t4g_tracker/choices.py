@@ -1,4 +1,4 @@
-"""What a user may write where there is a choice, apart from the code so that ``--help`` need not load it."""
+"""Settings and options with a fixed choice of values, apart from the code so that ``--help`` stays fast."""
 
 from __future__ import annotations
 

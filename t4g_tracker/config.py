@@ -1,4 +1,4 @@
-"""Reading settings: YAML and ``--set`` into frozen dataclasses, refusing what is not understood."""
+"""Reading settings: YAML and ``--set`` into frozen dataclasses; whatever is not understood is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from t4g_tracker.errors import ConfigError, suggestion
 
 Settings = TypeVar("Settings")
 
-MOVED = {  # settings of version 0.1 that have another name now
+MOVED = {  # settings of version 0.1 that have been renamed
     "adaptation.held_back": "adaptation.held_out",
     "adaptation.losses.temperature": "matching.temperature",
     "adaptation.losses.window_radius_px": "matching.window_radius_px",
@@ -34,12 +34,12 @@ MOVED = {  # settings of version 0.1 that have another name now
 def read_settings(
     base: Settings, file: str | Path | None = None, assignments: Sequence[str] = ()
 ) -> Settings:
-    """Settings from the defaults, then a YAML file, then single assignments; each checked.
+    """Read settings from a YAML file, then from single assignments, and check each.
 
     Args:
         base: The settings to change, ``Config()`` for the defaults.
         file: YAML file of nested settings, or the name of one that comes with the program, such as "fast".
-        assignments: As ``--set`` takes them: "adaptation.steps=300".
+        assignments: In the form of ``--set``: "adaptation.steps=300".
 
     Raises:
         ConfigError: If a name, a type or a value is wrong; the message names it and the remedy.
@@ -50,7 +50,7 @@ def read_settings(
 
 
 def _find_config(file: Path) -> Path:
-    """The file as given; if there is none, the program's own of that name, with or without its ending."""
+    """Find the given file, or else the program's own of that name, with or without its extension."""
     shipped = CONFIGS / file.with_suffix(".yaml").name
     plain = file.parent in (Path(), Path("configs"))
     return shipped if plain and not file.is_file() and shipped.exists() else file
@@ -86,7 +86,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 
 def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """Turn ``["adaptation.steps=2000", ...]`` into nested settings; values are read as YAML.
+    """Parse ``["adaptation.steps=2000", ...]`` into nested settings; values are read as YAML.
 
     Raises:
         ConfigError: If an assignment is not of the form ``stage.setting=value``.
@@ -105,7 +105,7 @@ def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         for part in parts[:-1]:
             level = level.setdefault(part, {})
             if not isinstance(level, dict):
-                raise ConfigError(f"--set {assignment}: {part} was given a value before; it is a stage")
+                raise ConfigError(f"--set {assignment}: {part} was given a value before, but is a group")
         level[parts[-1]] = parsed
     return nested
 
@@ -136,7 +136,7 @@ def apply_settings(base: Settings, changes: Mapping[str, Any], where: str, prefi
         current = getattr(base, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{where}: {dotted} is a group of settings, got {_said(value)}")
+                raise ConfigError(f"{where}: {dotted} is a group of settings, got {_described(value)}")
             updates[key] = apply_settings(current, value, where, f"{dotted}.")
         else:
             updates[key] = _checked(value, hints[key], f"{where}: {dotted}")
@@ -147,7 +147,7 @@ def apply_settings(base: Settings, changes: Mapping[str, Any], where: str, prefi
 
 
 def _suggested(key: str, base: Any, prefix: str) -> str:
-    """The nearest setting to a name that is none: among its neighbours, or anywhere below them."""
+    """Suggest the setting nearest to an unknown name: among its neighbours, or anywhere below them."""
     leaves = _leaves(base, prefix)
     here = {name.removeprefix(prefix).partition(".")[0] for name in leaves}
     close = difflib.get_close_matches(key, here, n=1, cutoff=0.75)
@@ -161,7 +161,7 @@ def _suggested(key: str, base: Any, prefix: str) -> str:
 
 
 def _leaves(base: Any, prefix: str) -> list[str]:
-    """Dotted names of all settings below ``base``."""
+    """List the dotted names of all settings below ``base``."""
     names = []
     for entry in dataclasses.fields(base):
         value = getattr(base, entry.name)
@@ -173,7 +173,7 @@ def _leaves(base: Any, prefix: str) -> list[str]:
 
 
 def _checked(value: Any, hint: Any, name: str) -> Any:
-    """Return ``value`` as the type ``hint`` asks for, or say what to write instead."""
+    """Convert ``value`` to the type ``hint``; raise ConfigError with what to write instead."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         if value is None:
             return None
@@ -185,40 +185,45 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
         close = difflib.get_close_matches(str(value), [str(option) for option in options], n=1)
         hint_text = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(
-            f"{name} must be one of {', '.join(map(str, options))}, got {_said(value)}{hint_text}"
+            f"{name} must be one of {', '.join(map(str, options))}, got {_described(value)}{hint_text}"
         )
     if typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{name} must be a list, got {_said(value)}; write [a, b, ...]")
+            raise ConfigError(f"{name} must be a list, got {_described(value)}; write [a, b, ...]")
         return tuple(_checked(entry, item, f"{name}[{index}]") for index, entry in enumerate(value))
     if hint is bool:
         if isinstance(value, bool):
             return value
-        raise ConfigError(f"{name} must be true or false, got {_said(value)}")
+        raise ConfigError(f"{name} must be true or false, got {_described(value)}")
     if hint is int:
         if isinstance(value, int) and not isinstance(value, bool):
             return value
-        raise ConfigError(f"{name} must be a whole number, got {_said(value)}")
+        raise ConfigError(f"{name} must be a whole number, got {_described(value)}")
     if hint is float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            if not math.isfinite(value):
-                raise ConfigError(f"{name} must be a finite number, got {value}")
-            return float(value)
-        advice = ""
-        if isinstance(value, str):
-            with contextlib.suppress(ValueError):
-                advice = f"; write {_as_yaml_float(float(value))}" if math.isfinite(float(value)) else ""
-        raise ConfigError(f"{name} must be a number, got {_said(value)}{advice}")
+        return _checked_number(value, name)
     if hint is str:
         if isinstance(value, str):
             return value
-        raise ConfigError(f"{name} must be text, got {_said(value)}; put it in quotes")
+        raise ConfigError(f"{name} must be text, got {_described(value)}; put it in quotes")
     raise TypeError(f"{name}: settings of type {hint} are not supported")
 
 
+def _checked_number(value: Any, name: str) -> float:
+    """Convert ``value`` to a finite float; a text that YAML does not read as a number is explained."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ConfigError(f"{name} must be a finite number, got {value}")
+        return float(value)
+    advice = ""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            advice = f"; write {_as_yaml_float(float(value))}" if math.isfinite(float(value)) else ""
+    raise ConfigError(f"{name} must be a number, got {_described(value)}{advice}")
+
+
 def _as_yaml_float(number: float) -> str:
-    """A number as YAML 1.1 reads it: 1e-3 lacks the point it wants, 1.0e-3 has it."""
+    """Write a number so that YAML 1.1 reads it as one: it needs the point in 1.0e-3."""
     text = f"{number!r}"
     if "e" in text and "." not in text:
         mantissa, exponent = text.split("e")
@@ -229,12 +234,12 @@ def _as_yaml_float(number: float) -> str:
     return text
 
 
-def _said(value: Any) -> str:
+def _described(value: Any) -> str:
     return f"the text {value!r}" if isinstance(value, str) else f"{value!r}"
 
 
 def as_dict(settings: Any) -> dict[str, Any]:
-    """Nested dataclasses as plain dicts and lists, ready for JSON or YAML."""
+    """Convert nested dataclasses to plain dicts and lists, ready for JSON or YAML."""
     plain = dataclasses.asdict(settings)
 
     def simple(value: Any) -> Any:

@@ -19,7 +19,7 @@ class Video:
     """Every frame of a clip at its original size."""
 
     frames: np.ndarray  # (T, H, W, 3) uint8 RGB
-    fps: float  # frames a second, for the files we write; 24 for a folder of frames
+    fps: float  # frames a second, for files that are written; 24 for a folder of frames
     name: str  # file stem or folder name; names the output folder
     source: str  # path as the user gave it, for error messages
 
@@ -35,7 +35,7 @@ class Video:
 
 @dataclass(frozen=True)
 class QueryPoints:
-    """The points to follow: where each one is in the frame it is named in."""
+    """The points to track: where each one is in its query frame."""
 
     frame: Tensor  # (N,) int64, 0-based
     xy: Tensor  # (N, 2) float32 original pixels
@@ -85,8 +85,8 @@ class Trajectories:
     """Chained flow: each trajectory is a run of consecutive frames, stored end to end.
 
     Trajectory m covers frames ``start[m] .. start[m] + length[m] - 1`` and its
-    positions are ``xy[first[m] : first[m] + length[m]]``. No padding is kept, so
-    memory grows with what was tracked and not with frames times trajectories.
+    positions are ``xy[first[m] : first[m] + length[m]]``. Nothing is padded, so memory
+    grows with the positions tracked, not with frames times trajectories.
     """
 
     start: Tensor  # (M,) int64 first frame
@@ -102,7 +102,7 @@ class Trajectories:
         return self.xy[self.first[which] + frame - self.start[which]]
 
     def subset(self, keep: Tensor) -> Trajectories:
-        """The trajectories that the mask or index ``keep`` selects, stored anew."""
+        """The trajectories that the mask or index ``keep`` selects, as a copy."""
         start, length, first = self.start[keep], self.length[keep], self.first[keep]
         new_first = torch.cumsum(length, 0) - length
         rows = torch.repeat_interleave(first - new_first, length) + torch.arange(int(length.sum()))
@@ -119,7 +119,7 @@ class Tracks:
 
     @staticmethod
     def known(xy: Tensor, visibility: Tensor) -> Tracks:
-        """True tracks, which are certain."""
+        """Make true tracks, whose confidence is 1."""
         return Tracks(xy, visibility, visibility.new_ones(visibility.shape, dtype=torch.float32))
 
     def __len__(self) -> int:
@@ -130,5 +130,5 @@ class Tracks:
         return Tracks(self.xy[keep], self.visibility[keep], self.confidence[keep])
 
     def first(self, frames: int) -> Tracks:
-        """The same points in the first ``frames`` frames alone."""
+        """The same points in the first ``frames`` frames."""
         return Tracks(self.xy[:, :frames], self.visibility[:, :frames], self.confidence[:, :frames])

@@ -1,4 +1,4 @@
-"""Errors a user can act on: one line that names the file, the item and the remedy."""
+"""Errors that a user can act on: one line that names the file, the item and the remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 
 class TrackerError(Exception):
-    """Something outside the program is wrong; the message says what, and what to do.
+    """Something outside the program is wrong; the message names it and the remedy.
 
     The command line prints the message alone and exits with code 2.
     """
@@ -48,10 +48,10 @@ class NothingToFollowError(TrackerError):
 
 
 class TrainingError(TrackerError):
-    """A training cannot go on."""
+    """A training cannot continue."""
 
 
-DAMAGED_ARRAYS = (  # what reading a damaged .npy or .npz with NumPy raises
+DAMAGED_ARRAYS = (  # raised by NumPy on a damaged .npy or .npz
     OSError,
     ValueError,
     KeyError,
@@ -64,12 +64,12 @@ DAMAGED_ARRAYS = (  # what reading a damaged .npy or .npz with NumPy raises
 
 
 def suggestion(name: str, known: Collection[str], all_are: str) -> str:
-    """What to write instead of a name that is not known: the nearest, else all of them after ``all_are``."""
+    """Suggest what to write instead of an unknown name: the nearest, or all of them after ``all_are``."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"{all_are} {', '.join(known)}"
 
 
 def one_line(error: BaseException) -> str:
-    """The first words of an error message, on one line."""
+    """Shorten an error's message to one line."""
     words = " ".join(str(error).split())
     return words if len(words) <= 160 else f"{words[:157]}..."

@@ -1,4 +1,4 @@
-"""Writing files so that each is either whole or not there."""
+"""Writing files so that each is either whole or missing."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _REMEDIES = {
 }
 
 
-OUTPUT_FOLDER = "output folder"  # what an error advises to choose another one of
+OUTPUT_FOLDER = "output folder"  # errors advise to choose another one
 
 
 def default_cache_folder() -> Path:
-    """``$T4G_CACHE``, or ``t4g-tracker`` in the user's cache folder."""
+    """Return ``$T4G_CACHE``, or ``t4g-tracker`` in the user's cache folder."""
     if "T4G_CACHE" in os.environ:
         return Path(os.environ["T4G_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t4g-tracker"
@@ -39,20 +39,20 @@ def default_cache_folder() -> Path:
 
 @contextmanager
 def atomic_write(path: str | Path, place: str = OUTPUT_FOLDER) -> Iterator[Path]:
-    """Write a file under a temporary name, and give it its own name only when it is whole.
+    """Write a file under a temporary name, and rename it once it is whole.
 
-    Whoever reads ``path`` sees the old file or the new one, never half of one; when
-    writing fails the old file stays and the temporary one is removed.
+    A reader of ``path`` sees the old file or the new one, never half of one. If writing
+    fails, the old file stays and the temporary one is removed.
 
     Args:
         path: The file to write; its folder must exist.
-        place: What the user would choose another one of, for the error message.
+        place: What an error advises to choose another one of.
 
     Yields:
         An empty file in the same folder and with the same suffix, to write to or replace.
 
     Raises:
-        OutputError: If the system refuses: disk full, no permission, no such folder.
+        OutputError: If it cannot be written: disk full, no permission, no such folder.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem[:100]}.{os.getpid()}.partial{path.suffix}")
@@ -70,10 +70,10 @@ def atomic_write(path: str | Path, place: str = OUTPUT_FOLDER) -> Iterator[Path]
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text as UTF-8, its line ends as they are.
+    """Write a text as UTF-8, with its line ends unchanged.
 
     Raises:
-        OutputError: As ``atomic_write``.
+        OutputError: If it cannot be written.
     """
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
@@ -85,16 +85,16 @@ def write_json(path: str | Path, record: Mapping[str, Any]) -> None:
     Args:
         path: The JSON file.
         record: Nested mappings, lists, text and numbers, also NumPy's. A number that is not finite
-            becomes null, since JSON has no word for it; anything else, as a path, becomes its text.
+            becomes null, since JSON has no other word for it; anything else, such as a path, becomes text.
 
     Raises:
-        OutputError: As ``atomic_write``.
+        OutputError: If it cannot be written.
     """
     write_text(path, json.dumps(_plain(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:
-    """``value`` in the types that JSON has."""
+    """Convert ``value`` to the types of JSON."""
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -108,19 +108,19 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """Write a folder under a temporary name, and move its content into place when all of it is whole.
+    """Write a folder's content under a temporary name, and move it into place once all of it is whole.
 
-    Files and folders of the same names are replaced, by renaming, so at no time could half of a file
-    be read; what else ``folder`` holds stays. When writing fails nothing changes.
+    Files and folders of the same names are replaced by renaming, so half of a file can never be
+    read. Anything else in ``folder`` stays. If writing fails, nothing changes.
 
     Args:
-        folder: The folder to write; made if need be.
+        folder: The folder to write; created if missing.
 
     Yields:
-        A new folder beside the things to replace, to fill.
+        A new folder inside ``folder``, to fill.
 
     Raises:
-        OutputError: If the system refuses: disk full, no permission.
+        OutputError: If it cannot be written: disk full, no permission.
     """
     temporary = folder / f".{os.getpid()}.partial"
     try:
@@ -145,10 +145,10 @@ def replace_folder(folder: Path) -> Iterator[Path]:
 
 
 def _make_empty(path: Path) -> int:
-    """Make an empty file, and return the permissions that the user's umask gives to new files here.
+    """Create an empty file, and return the permissions that the user's umask gives to new files.
 
-    A process can read its umask only by setting it, for all its threads at once; so the system is
-    left to apply it.
+    A process can read its umask only by setting it, for all its threads at once; creating a file
+    lets the system apply it.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
     try:
@@ -158,7 +158,7 @@ def _make_empty(path: Path) -> int:
 
 
 def _flush_to_disk(path: Path) -> None:
-    """Wait until the file's bytes are on the disk, not only promised to it."""
+    """Wait until the file's bytes are on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -169,12 +169,12 @@ def _why_not_written(path: Path, error: OSError, place: str = OUTPUT_FOLDER) -> 
 
 
 def prepare_output_folder(path: str | Path, needed_mb: float = 100.0, place: str = OUTPUT_FOLDER) -> Path:
-    """Create the folder for results and make sure, before any work, that it can take them.
+    """Create the folder for results and check, before any work, that it can hold them.
 
     Args:
         path: The folder; those above it are created as well.
         needed_mb: Space that must be free, in units of 10^6 bytes.
-        place: What the user would choose another one of, for the error message.
+        place: What an error advises to choose another one of.
 
     Returns:
         The folder as a ``Path``.

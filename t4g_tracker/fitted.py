@@ -1,4 +1,4 @@
-"""Fit an adapter to a video once, ask about it often."""
+"""Fitting an adapter to a video once, and tracking any points with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from t4g_tracker.pipeline import Clip, Config, Plan, open_clip, plan
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import Progress, StageLog, bars_of, no_bar
 from t4g_tracker.tracking.chaining import chain_query_points
-from t4g_tracker.tracking.track import track
+from t4g_tracker.tracking.tracker import track
 from t4g_tracker.video import read_video
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def fit(
     cache: str | Path | bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Fitted:
-    """Fit an adapter to a video: once, for any number of questions.
+    """Fit an adapter to a video, once for any number of query points.
 
     Args:
         video: From ``read_video`` or ``as_video``; or a path, which is read.
@@ -43,12 +43,12 @@ def fit(
         device: ``auto`` takes CUDA, then MPS, then the CPU.
         seed: The same seed on the same machine gives the same tracks.
         masks: (T, H, W) bool, size of the video: half of the training pairs then come from inside.
-        cache: Folder in which features, flow and fitted weights are found again and left; True is the
-            commands' own, False caches nothing.
-        progress: Called with (stage, done, in all) while it works.
+        cache: Folder for cached features, flow and fitted weights; True takes that of the commands,
+            False caches nothing.
+        progress: Called with (stage, done, in all) during the work.
 
     Returns:
-        The fitted tracker; ``track`` it as often as you like.
+        The fitted tracker; call its ``track`` as often as you like.
 
     Raises:
         TrackerError: If the video, the settings or the masks cannot be used, or a model is missing.
@@ -73,14 +73,14 @@ def fit(
 
 
 def fit_clip(clip: Clip, config: Config, run: Run) -> Fitted:
-    """``fit`` for a clip that is open already, run as ``run`` says."""
+    """Fit an adapter to an open clip; ``run`` holds device, seed and cache."""
     stages = plan(clip, config, run)
     fitting = bool(config.adaptation.steps) and not stages.adaptation.cached
     if fitting or (config.tracking.path and not stages.flow.cached):
-        method = stages.estimator.value.config.method  # its weights are loaded before any long work
+        method = stages.estimator.value.config.method  # loads its weights before any long work
         if config.flow.method == "auto":
             log.info("optical flow: %s", method)
-    # what every question needs is computed now; flow, unless fitting needed it, when a question does
+    # Compute what all tracking needs; flow, unless fitting needed it, waits for the first query that does.
     stages.prepared.ensure()
     stages.adaptation.ensure()
     return Fitted(clip, config, run, stages)
@@ -88,7 +88,7 @@ def fit_clip(clip: Clip, config: Config, run: Run) -> Fitted:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A video with an adapter fitted to it: ask it for tracks as often as you like."""
+    """A video with an adapter fitted to it, ready to track points."""
 
     clip: Clip
     config: Config
@@ -114,11 +114,11 @@ class Fitted:
     def match(
         self, points: QueryPoints | ArrayLike, step: int | None = None, progress: Progress | None = None
     ) -> Tracks:
-        """Find query points by matching alone, which shows what the features are worth.
+        """Track query points by matching alone, which shows how good the features are.
 
         Args:
-            points: As ``track`` takes them.
-            step: With the adapter as it was after so many steps; 0 is the frozen features, None the last.
+            points: As in ``track``.
+            step: Number of steps after which to take the adapter; 0: frozen features, None: the last.
             progress: Called with (frames done, frames in all).
         """
         adapted = (
@@ -129,7 +129,7 @@ class Fitted:
         return self._track(adapted, points, None, progress)
 
     def chain(self, points: QueryPoints | ArrayLike) -> Tracks:
-        """Carry query points along by flow alone: the baseline without any features."""
+        """Track query points by chained flow alone: the baseline without any features."""
         queries = as_queries(points, self.clip.video)
         threshold_px = self.config.trajectories.cycle_threshold_px
         return chain_query_points(queries, self.stages.flow.value, self.clip.video.size, threshold_px)

@@ -1,4 +1,4 @@
-"""What this machine has: the device to compute on, its number format, processor cores."""
+"""The machine: the device to compute on, its number format, its processor cores."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from t4g_tracker.errors import ConfigError
 
 
 def pick_device(wanted: str) -> torch.device:
-    """The device to compute on; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+    """Choose the device to compute on; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        ConfigError: If the device is not there.
+        ConfigError: If this machine does not have the device.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if wanted == "auto":
@@ -25,15 +25,15 @@ def pick_device(wanted: str) -> torch.device:
         raise ConfigError(
             f"--device {wanted}: is not a device; write auto, cpu, cuda, cuda:1 or mps"
         ) from None
-    there = {"cpu": True, "cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps}
-    if not there.get(device.type, False):
+    available = {"cpu": True, "cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps}
+    if not available.get(device.type, False):
         others = ", ".join(name for name, ok in (("cpu", True), ("cuda", cuda), ("mps", mps)) if ok)
         raise ConfigError(f"--device {wanted}: is not on this machine; it has {others}")
     return device
 
 
 def pick_precision(wanted: Precision, device: torch.device) -> torch.dtype:
-    """Autocast type for a device: bfloat16 where it computes faster than float32."""
+    """Choose the autocast type for a device: bfloat16 where it is faster than float32."""
     if wanted == "float32":
         return torch.float32
     if wanted == "bfloat16" or device.type == "cuda":
@@ -48,5 +48,5 @@ def _cpu_has_bf16() -> bool:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Count the processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

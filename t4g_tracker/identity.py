@@ -1,4 +1,4 @@
-"""Results on disk are used only by the run that made them; another run is refused by what differs."""
+"""Results on disk resume only in the run that made them; another run is refused, and the difference named."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import Any
 
 from t4g_tracker.errors import CacheError
 
-NAMED = 4  # differences that an error names; one changed setting can bring many
+NAMED = 4  # most differences that an error names; one changed setting can cause many
 
 
 def refuse(path: Path, cached: Any, now: Mapping[str, Any], remedy: str) -> None:
-    """Refuse what another run has left; nothing happens if it is this run's own.
+    """Raise CacheError if results were made by another run.
 
     Args:
         path: The file or folder, for the message.
-        cached: What the other run recorded of itself, as JSON gives it back.
-        now: The same of this run; plain JSON values, also in tuples.
+        cached: The record of the run that made them, as read from JSON.
+        now: The record of this run; plain JSON values, also in tuples.
         remedy: What the user can do.
 
     Raises:
-        CacheError: Naming what differs, as "trainer.batch=2 and not 4".
+        CacheError: Names the differences, such as "trainer.batch=2 and not 4".
     """
     if not isinstance(cached, Mapping):
         raise CacheError(f"{path}: is damaged; {remedy}")
-    found = differences(cached, json.loads(json.dumps(now)))
-    if found:
-        more = [f"{len(found) - NAMED} more"] if len(found) > NAMED else []
-        raise CacheError(f"{path}: was made with {', '.join(found[:NAMED] + more)}; {remedy}")
+    differing = differences(cached, json.loads(json.dumps(now)))
+    if differing:
+        more = [f"{len(differing) - NAMED} more"] if len(differing) > NAMED else []
+        raise CacheError(f"{path}: was made with {', '.join(differing[:NAMED] + more)}; {remedy}")
 
 
 def differences(cached: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What two nested mappings of JSON values differ in, each difference in a few words.
+    """List how two nested mappings of JSON values differ, each difference in a few words.
 
-    What one of them lacks differs too: an older version may not have recorded it.
+    A value that one of them lacks differs too: an older version may not have recorded it.
     """
     found = []
     for name in sorted(cached.keys() | now.keys()):

@@ -1,7 +1,7 @@
-"""Frames kept as images: a folder with an image per frame, or one TIFF or WebP file with many pictures.
+"""Frames stored as images: a folder with one image per frame, or a TIFF or WebP file with many pictures.
 
-A folder is read with Pillow. imageio's reader, itself built on Pillow, mirrors the colours of a palette
-image, and not its columns, where EXIF orientation mirrors the picture.
+A folder is read with Pillow. imageio's reader, built on Pillow too, mirrors the colours of a palette
+image instead of its columns if EXIF orientation mirrors the picture.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 
 from t4g_tracker.errors import VideoError
 
-FOLDER_FPS = 24.0  # images do not record how fast they were filmed
-SEQUENCE_SUFFIXES = (".tif", ".tiff", ".webp")  # files of which FFmpeg decodes one picture, or none
+FOLDER_FPS = 24.0  # images record no frame rate
+SEQUENCE_SUFFIXES = (".tif", ".tiff", ".webp")  # FFmpeg decodes one picture of these files, or none
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow's on bad files
 
 _FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -27,7 +27,7 @@ def image_files(folder: Path, first: int = 0) -> list[Path]:
     """List the jpg and png files of a folder, without hidden ones, in natural order: 2 before 10.
 
     Args:
-        folder: Holds the files directly.
+        folder: The folder that holds the files directly.
         first: How many to list; 0 for all.
     """
     images = (file for file in folder.iterdir() if file.suffix.lower() in _FRAME_SUFFIXES)
@@ -36,7 +36,7 @@ def image_files(folder: Path, first: int = 0) -> list[Path]:
 
 
 def _natural_order(file: Path) -> tuple[list[str | int], str]:
-    """Sorting key that reads digits as numbers."""
+    """Make a sorting key that compares digits as numbers."""
     parts = re.split(r"(\d+)", file.name.casefold())
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], file.name
 
@@ -45,7 +45,7 @@ def read_folder(folder: Path, first_frames: int = 0) -> list[np.ndarray]:
     """Read a folder of images, or its first ones, as frames (H, W, 3) uint8 RGB of one size.
 
     Raises:
-        VideoError: If there are none, one cannot be read, or they differ in size.
+        VideoError: If there are no images, one cannot be read, or they differ in size.
     """
     files = image_files(folder, first_frames)
     if not files:
@@ -62,7 +62,7 @@ def read_folder(folder: Path, first_frames: int = 0) -> list[np.ndarray]:
 
 
 def _read_image(file: Path) -> np.ndarray:
-    """One image as (H, W, 3) uint8 RGB, upright."""
+    """Read one image as (H, W, 3) uint8 RGB, upright."""
     try:
         with Image.open(file) as opened:
             image = ImageOps.exif_transpose(opened)
@@ -78,7 +78,7 @@ def _read_image(file: Path) -> np.ndarray:
 
 
 def _deep_grey(values: np.ndarray) -> np.ndarray:
-    """16-bit grey (H, W), which Pillow would clip at 255, as (H, W, 3) uint8."""
+    """Convert 16-bit grey (H, W), which Pillow would clip at 255, to (H, W, 3) uint8."""
     grey = (values >> 8).clip(0, 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)
 
@@ -91,8 +91,8 @@ def read_image_sequence(path: Path, first_frames: int = 0) -> tuple[list[np.ndar
         first_frames: How many pictures to read; 0 for all.
 
     Returns:
-        Frames (H, W, 3) uint8 RGB of one size, and the mean rate in frames a second: a WebP has
-        durations, a TIFF has none and gets the rate of a folder.
+        Frames (H, W, 3) uint8 RGB of one size, and the mean rate in frames a second. A WebP has
+        durations; a TIFF has none and gets the rate of a folder.
 
     Raises:
         VideoError: If the file is cut short, damaged or not an image, or its pictures differ in size.
@@ -118,5 +118,5 @@ def read_image_sequence(path: Path, first_frames: int = 0) -> tuple[list[np.ndar
 
 
 def width_by_height(frame: np.ndarray) -> str:
-    """Size of a frame (H, W, 3), as messages give it."""
+    """Write the size of a frame (H, W, 3) for messages."""
     return f"{frame.shape[1]}x{frame.shape[0]}"

@@ -1,4 +1,4 @@
-"""Masks of an object: one as an image, or one per frame so that training pairs can favour what matters."""
+"""Masks of an object: one as an image, or one per frame so that training pairs can favour the object."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from t4g_tracker.image_sequences import IMAGE_ERRORS, image_files
 def read_mask(path: str | Path, video: Video, may_be_empty: bool = False) -> np.ndarray:
     """Read which pixels belong to an object.
 
-    Any image will do: a pixel is inside where it is not zero. In a palette image, such as
-    DAVIS's, the index counts and not its colour. An alpha channel must be more
-    than zero as well. JPEG smears its zeros, so there the limit is half brightness.
+    Any image will do: a pixel is inside if it is not zero. In a palette image, such as those
+    of DAVIS, the index counts, not its colour. If there is an alpha channel, it must be above
+    zero too. JPEG blurs zeros, so there the limit is half brightness.
 
     Args:
         path: The image.
-        video: Gives the size that the mask must have.
+        video: The mask must have its size.
         may_be_empty: Accept a mask with nothing inside.
 
     Returns:
@@ -33,8 +33,8 @@ def read_mask(path: str | Path, video: Video, may_be_empty: bool = False) -> np.
         ``may_be_empty``.
 
     Raises:
-        QueryError: If the image is missing or unreadable, has another size than the
-            video, or has nothing inside.
+        QueryError: If the image is missing or unreadable, differs from the video in size,
+            or has nothing inside.
     """
     path = Path(path)
     try:
@@ -55,10 +55,9 @@ def read_mask(path: str | Path, video: Video, may_be_empty: bool = False) -> np.
 
 
 def check_mask(mask: np.ndarray, video: Video, where: str, may_be_empty: bool = False) -> None:
-    """Refuse a mask (H, W) of another size than the video, or with nothing inside.
+    """Raise QueryError for a mask (H, W) of another size than the video, or with nothing inside.
 
-    Raises:
-        QueryError: Says so, after ``where``.
+    The message begins with ``where``.
     """
     if mask.shape != video.size:
         height, width = video.size
@@ -71,19 +70,19 @@ def check_mask(mask: np.ndarray, video: Video, where: str, may_be_empty: bool = 
 def read_foreground(folder: Path, video: Video, size: Size, first_frames: int = 0) -> Tensor:
     """Read a folder of masks, one per frame, in the same order as a folder of frames.
 
-    A mask may be empty, where the object is out of sight.
+    A mask may be empty: the object is out of sight then.
 
     Args:
         folder: Images of the video's size; non-zero pixels are foreground.
-        video: Gives the number of frames and their size.
+        video: The masks must have the number and size of its frames.
         size: (H, W) to resize the masks to.
-        first_frames: Take this many images, for a video that was cut to its first frames; 0 for all.
+        first_frames: Read this many images, for a video cut to its first frames; 0 for all.
 
     Returns:
         (T, H, W) bool.
 
     Raises:
-        VideoError: If there is no such folder, not as many masks as frames, or all of them are empty.
+        VideoError: If the folder is missing, masks and frames differ in number, or all masks are empty.
         QueryError: If a mask cannot be read or has another size.
     """
     if not folder.is_dir():
@@ -98,7 +97,7 @@ def read_foreground(folder: Path, video: Video, size: Size, first_frames: int = 
         interpolate(
             torch.from_numpy(read_mask(file, video, may_be_empty=True))[None, None].float(),
             size=size,
-            mode="nearest-exact",  # of the cell's centre, as frames are resized
+            mode="nearest-exact",  # outer edges in place, as when frames are resized
         )
         for file in files
     ]

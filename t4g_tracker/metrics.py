@@ -19,7 +19,7 @@ THRESHOLDS_PX = (1.0, 2.0, 4.0, 8.0, 16.0)
 EVALUATION_SIZE: Size = (256, 256)
 
 
-MEASURES = ("AJ", "delta_avg", "OA", "<1px")  # what tables and files call the fields of ``Scores``
+MEASURES = ("AJ", "delta_avg", "OA", "<1px")  # names of the fields of ``Scores`` in tables and files
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ def score(predicted: Tracks, truth: Tracks, queries: QueryPoints, size: Size, mo
     """Compare tracks with the truth as TAP-Vid does.
 
     The query frame itself is never counted. In ``first`` mode the frames before it are
-    not counted either. Distances are taken after scaling both sides to 256x256 and a
-    threshold is met when the distance is strictly smaller.
+    not counted either. Distances are measured after scaling both sides to 256x256; a
+    threshold is met if the distance is strictly smaller.
 
     Args:
         predicted: N tracks over T frames, pixels of ``size``.
-        truth: Of the same points and frames, pixels of ``size``; positions are read where visible.
+        truth: True tracks of the same points, pixels of ``size``; positions matter only where visible.
         queries: The N query points; only their frames are read.
         size: (H, W) of the video in pixels.
         mode: Which frames count: all but the query frame, or those after it.
@@ -55,7 +55,7 @@ def score(predicted: Tracks, truth: Tracks, queries: QueryPoints, size: Size, mo
         the tracker claims one. OA is NaN without a counted frame.
 
     Raises:
-        ValueError: If tracks and truth are not of the same shape.
+        ValueError: If tracks and truth differ in shape.
 
     Source: TAP-Vid, arXiv:2211.03726.
     """
@@ -83,15 +83,15 @@ def score(predicted: Tracks, truth: Tracks, queries: QueryPoints, size: Size, mo
 
 
 def counted_frames(queries: QueryPoints, frames: int, mode: QueryMode) -> Tensor:
-    """(N, T) which frames count: in ``first`` mode those after the query frame, else all but it."""
+    """Mark the frames (N, T) that count: in ``first`` mode those after the query frame, else all but it."""
     times, queried = torch.arange(frames), queries.frame[:, None]
     return times > queried if mode == "first" else times != queried
 
 
-def evaluation_distance(found: Tensor, true: Tensor, size: Size) -> Tensor:
-    """(...,) distance of positions (..., 2), pixels of ``size`` (H, W), scaled to 256x256."""
-    apart = rescale(found.double(), size, EVALUATION_SIZE) - rescale(true.double(), size, EVALUATION_SIZE)
-    return apart.norm(dim=-1)
+def evaluation_distance(predicted: Tensor, true: Tensor, size: Size) -> Tensor:
+    """Measure distances (...,) of positions (..., 2), pixels of ``size`` (H, W), scaled to 256x256."""
+    error = rescale(predicted.double(), size, EVALUATION_SIZE) - rescale(true.double(), size, EVALUATION_SIZE)
+    return error.norm(dim=-1)
 
 
 def _percent(part: float, whole: float) -> float:
@@ -101,9 +101,9 @@ def _percent(part: float, whole: float) -> float:
 def sample_queries(truth: Tracks, mode: QueryMode, stride: int = 5) -> tuple[QueryPoints, Tensor]:
     """Choose query points from annotated tracks as TAP-Vid does.
 
-    ``strided``: every ``stride``-th frame, each point that is visible there is a query,
-    so a point can be queried several times. ``first``: each point once, where it is first
-    visible; points that are never visible are left out.
+    ``strided``: in every ``stride``-th frame each visible point is a query, so a point can be
+    queried several times. ``first``: each point is queried once, where it is first visible;
+    points that are never visible are left out.
 
     Args:
         truth: N annotated tracks over T frames.

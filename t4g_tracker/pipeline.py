@@ -1,10 +1,10 @@
-"""The stages between a video and an adapter fitted to it, and every setting of them.
+"""The stages between a video and an adapter fitted to it, and all their settings.
 
-``plan`` writes down their order, once. No mathematics: frozen features are in t4g_tracker/features/, optical
-flow in t4g_tracker/flow/, trajectories in t4g_tracker/trajectories.py, the optimisation in
-adaptation/loop.py. ``fit`` in t4g_tracker/fitted.py runs them and tracks.
+``plan`` is the one place that defines their order. The mathematics is elsewhere: frozen features in
+t4g_tracker/features/, optical flow in t4g_tracker/flow/, trajectories in t4g_tracker/trajectories.py, the
+optimisation in adaptation/loop.py. ``fit`` in t4g_tracker/fitted.py runs the stages and tracks.
 
-This module alone imports ``adaptation``, which holds whatever learns.
+No other module imports ``adaptation``, which holds everything that learns.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from t4g_tracker.hardware import pick_precision
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.run_files import OutputsConfig
 from t4g_tracker.stage_cache import Controls, Node, Run, Stages, derived
-from t4g_tracker.tracking.track import TrackingConfig
+from t4g_tracker.tracking.tracker import TrackingConfig
 from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
 from t4g_tracker.video import content_hash, working_frames
@@ -71,7 +71,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Clip:
-    """A video brought to the working size."""
+    """A video and its frames at the working size."""
 
     video: Video
     content: str  # digest of the original frames
@@ -84,7 +84,7 @@ class Clip:
 
 
 def open_clip(video: Video, config: Config, foreground: Tensor | None = None) -> Clip:
-    """Bring a video to the working size of these settings."""
+    """Resize a video to the working size of these settings."""
     frames = working_frames(video, working_size(video.size, config.working_size))
     return Clip(video, content_hash(video), frames, foreground)
 
@@ -102,9 +102,10 @@ class Plan:
 
 
 def plan(clip: Clip, config: Config, run: Run) -> Plan:
-    """Lay out the stages of one video in their order.
+    """Lay out the stages of one video in order.
 
-    Nothing is computed yet, but models are looked for: what is missing is said before any long work.
+    Nothing is computed yet, but models are located, so that a missing one is reported before any
+    long work.
 
     Raises:
         WeightsError: If the extractor's weights are missing.
@@ -112,7 +113,7 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
     stages = Stages(run, None if run.cache is None else run.cache.of(clip.content))
     frames = Node(make_key(content=clip.content, size=clip.size), lambda: clip.frames)
 
-    # 1. Frozen features, as the extractor gives them and as adapters take them.
+    # 1. Frozen features: raw from the extractor, and prepared for adapters.
     features = stages.stage(
         "features",
         FeatureGrid,
@@ -128,25 +129,7 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
     prepared = derived(prepare_features, features, centre=config.adaptation.centre)
 
     # 2. Optical flow between neighbouring frames, at a size of its own.
-    flow_config, flow_frames_size = effective_flow(config.flow), flow_size(clip.video.size, config.flow)
-    flow_frames = Node(
-        make_key(content=clip.content, size=flow_frames_size),
-        lambda: working_frames(clip.video, flow_frames_size),
-    )
-    stamp = weights_stamp(flow_config)
-    estimator = Node(
-        make_key(flow=flow_config.method, weights=stamp), lambda: FlowEstimator(flow_config, run.device)
-    )
-    flow = stages.stage(
-        "flow",
-        FlowSequence,
-        _neighbour_flow,
-        settings=flow_config,
-        inputs={"frames": flow_frames, "estimator": estimator},
-        weights=stamp,
-        unit="pair",
-        device=run.device,
-    )
+    flow_frames, estimator, flow = _plan_flow(stages, clip, config)
 
     # 3. Flow chained into trajectories, checked against direct flow over larger gaps.
     trajectories = stages.stage(
@@ -177,6 +160,28 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
     return Plan(features, prepared, estimator, flow, trajectories, adaptation)
 
 
+def _plan_flow(
+    stages: Stages, clip: Clip, config: Config
+) -> tuple[Node[Tensor], Node[FlowEstimator], Node[FlowSequence]]:
+    """Lay out frames at the size of flow, the flow method, and the flow between neighbouring frames."""
+    settings, device = effective_flow(config.flow), stages.run.device
+    size = flow_size(clip.video.size, config.flow)
+    frames = Node(make_key(content=clip.content, size=size), lambda: working_frames(clip.video, size))
+    stamp = weights_stamp(settings)
+    estimator = Node(make_key(flow=settings.method, weights=stamp), lambda: FlowEstimator(settings, device))
+    flow = stages.stage(
+        "flow",
+        FlowSequence,
+        _neighbour_flow,
+        settings=settings,
+        inputs={"frames": frames, "estimator": estimator},
+        weights=stamp,
+        unit="pair",
+        device=device,
+    )
+    return frames, estimator, flow
+
+
 def _extract(
     settings: FeaturesConfig,
     controls: Controls,
@@ -185,7 +190,7 @@ def _extract(
     seed: int,
     precision: str,
 ) -> FeatureGrid:
-    """Stage 1; ``precision`` follows from settings and device, and is named for the key alone."""
+    """Stage 1; ``precision`` follows from settings and device, and is here only to be part of the key."""
     return extract_features(frames, settings, device, seed, controls.report)
 
 
@@ -248,13 +253,13 @@ def _fit_adapter(
 
 
 def _effective(config: Config, device: torch.device) -> tuple[AdaptationConfig, MatchingConfig]:
-    """The settings as they act on this device; those that do not matter are at their defaults."""
-    given = config.adaptation
-    half = pick_precision(given.precision, device) == torch.bfloat16
+    """The settings as they act on this device; those without effect are reset to their defaults."""
+    settings = config.adaptation
+    half = pick_precision(settings.precision, device) == torch.bfloat16
     precision: Precision = "bfloat16" if half else "float32"
-    width = given.width if given.adapter == "lite" else AdaptationConfig.width
-    if not given.steps:  # nothing is optimised: the adapter alone matters
-        untrained = AdaptationConfig(steps=0, adapter=given.adapter, width=width, precision=precision)
+    width = settings.width if settings.adapter == "lite" else AdaptationConfig.width
+    if not settings.steps:  # nothing is optimised: only the adapter's shape matters
+        untrained = AdaptationConfig(steps=0, adapter=settings.adapter, width=width, precision=precision)
         return untrained, MatchingConfig()
-    snapshots = tuple(sorted({step for step in given.snapshots if step < given.steps}))
-    return replace(given, precision=precision, width=width, snapshots=snapshots), config.matching
+    snapshots = tuple(sorted({step for step in settings.snapshots if step < settings.steps}))
+    return replace(settings, precision=precision, width=width, snapshots=snapshots), config.matching

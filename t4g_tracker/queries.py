@@ -1,4 +1,4 @@
-"""Choosing the points to follow: from a file, as a grid over a frame, or as a grid inside a mask."""
+"""Choosing query points: from a file, as a grid over a frame, or as a grid inside a mask."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from t4g_tracker.query_formats import FORMATS, QueryRow
 def read_queries(path: str | Path, video: Video) -> QueryPoints:
     """Read query points from a JSON, CSV, npy or npz file.
 
-    Everything is checked against the video here, before any work is done. JSON holds
+    All points are checked against the video, before any work. JSON holds
     ``{"queries": [{"frame": 0, "x": 12.5, "y": 40, "name": "nose"}, ...]}``, or the list
     alone, or a list of ``[frame, x, y]``. CSV (UTF-8) has the columns frame, x, y and
-    perhaps name, in any order under a header, or in this order without one. npy holds
-    an (N, 3) array of frame, x, y; npz holds it as ``queries``, perhaps with ``names``,
-    as in the tracks.npz that we write.
+    optionally name, in any order under a header, or in this order without one. npy holds
+    an (N, 3) array of frame, x, y; npz holds it as ``queries``, optionally with ``names``,
+    like the tracks.npz of a run.
 
     Args:
-        path: The file; its extension says which of the four it is.
-        video: Gives the number of frames and the size that points must lie in.
+        path: The file; its extension gives the format.
+        video: The points must lie in its frames.
 
     Returns:
         N >= 1 query points in the order of the file, positions in original pixels, at
         most half a pixel outside the border pixels' centres. A point without a name is
-        called point-0, point-1, ... after its place in the file; where that name is
+        called point-0, point-1, ... after its place in the file, or, if that name is
         taken, after the first free number from N on.
 
     Raises:
@@ -44,8 +44,8 @@ def read_queries(path: str | Path, video: Video) -> QueryPoints:
     path = Path(path)
     rows_of = FORMATS.get(path.suffix.lower())
     if rows_of is None:
-        said = f"the extension {path.suffix}" if path.suffix else "no extension"
-        raise QueryError(f"{path}: has {said}; give query points as {', '.join(FORMATS)}")
+        extension = f"the extension {path.suffix}" if path.suffix else "no extension"
+        raise QueryError(f"{path}: has {extension}; give query points as {', '.join(FORMATS)}")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -68,25 +68,25 @@ def read_queries(path: str | Path, video: Video) -> QueryPoints:
 def grid_queries(video: Video, across: int, frame: int = 0, mask: np.ndarray | None = None) -> QueryPoints:
     """Spread query points evenly over one frame, or over an object in it.
 
-    The spacing is square: the width, shared by ``across`` points, and as many rows of
-    the same spacing as fit the height. What is left over is split between the margins.
+    The spacing is square: ``across`` points share the width, and as many rows of the same
+    spacing as fit share the height. What is left over is split between the margins.
 
     Args:
-        video: Gives the number of frames and their size.
-        across: Points in a full row, 1 to the width in pixels; with a mask, across its
-            bounding box and 1 to the width of that.
+        video: The video of the points.
+        across: Points in a full row, from 1 to the width in pixels; with a mask, the width
+            is that of its bounding box.
         frame: The frame that the points are in, 0-based.
-        mask: (H, W) bool, the size of the video; only points on true pixels are kept.
+        mask: (H, W) bool, the size of the video; points outside it are dropped.
 
     Returns:
         N >= 1 query points row by row, named point-0, point-1, ...
 
     Raises:
-        QueryError: If ``across`` or ``frame`` is out of range, or the mask is of another
-            size, has nothing inside, or is missed by every point.
+        QueryError: If ``across`` or ``frame`` is out of range, or the mask has another size
+            or contains no grid point.
     """
     if not 0 <= frame < video.frame_count:
-        raise QueryError(f"{video.source}: the grid asks for frame {frame}, but {_said_frames(video)}")
+        raise QueryError(f"{video.source}: the grid is in frame {frame}, but {_described_frames(video)}")
     if mask is None:
         mask = np.ones(video.size, dtype=bool)
     check_mask(mask, video, f"{video.source}: the mask")
@@ -107,7 +107,7 @@ def grid_queries(video: Video, across: int, frame: int = 0, mask: np.ndarray | N
     xy = xy[mask[pixel[:, 1], pixel[:, 0]]]
     if len(xy) == 0:
         raise QueryError(
-            f"{video.source}: no grid point lies inside the mask; ask for more than {across} across"
+            f"{video.source}: no grid point lies inside the mask; give more than {across} points across"
         )
     return QueryPoints(
         frame=torch.full((len(xy),), frame),
@@ -116,12 +116,12 @@ def grid_queries(video: Video, across: int, frame: int = 0, mask: np.ndarray | N
     )
 
 
-def _said_frames(video: Video) -> str:
+def _described_frames(video: Video) -> str:
     return f"{video.source} has {video.frame_count} frames (0-{video.frame_count - 1})"
 
 
 def check_in_video(rows: Sequence[QueryRow], video: Video) -> None:
-    """Refuse points that are not in a frame of the video."""
+    """Raise QueryError if there are no points, or one is not in a frame of the video."""
     if not rows:
         raise QueryError("holds no query points; give at least one as frame, x, y")
     for row in rows:
@@ -131,7 +131,7 @@ def check_in_video(rows: Sequence[QueryRow], video: Video) -> None:
         if row.frame != int(row.frame):
             raise QueryError(f"{row.where}: frame must be a whole number, got {row.frame}")
         if not 0 <= row.frame < video.frame_count:
-            raise QueryError(f"{row.where} asks for frame {row.frame:.10g}, but {_said_frames(video)}")
+            raise QueryError(f"{row.where} is in frame {row.frame:.10g}, but {_described_frames(video)}")
     xy = torch.tensor([(row.x, row.y) for row in rows], dtype=torch.float64)
     for row, is_inside in zip(rows, inside(xy, video.size).tolist(), strict=True):
         if not is_inside:
@@ -143,7 +143,7 @@ def check_in_video(rows: Sequence[QueryRow], video: Video) -> None:
 
 
 def _complete_names(rows: Sequence[QueryRow]) -> tuple[str, ...]:
-    """Every point's name, those missing filled in, none twice."""
+    """Fill in missing names, and refuse a name used twice."""
     owner: dict[str, QueryRow] = {}
     for row in rows:
         if row.name is None:

@@ -1,4 +1,4 @@
-"""The file formats of query points: bytes in, rows out, with the place of every mistake."""
+"""The file formats of query points: bytes in, rows out; errors name the place of the mistake."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FIELDS = ("frame", "x", "y", "name")
 
 @dataclass(frozen=True)
 class QueryRow:
-    """One query point as a file gives it, its numbers not yet checked against a video."""
+    """One query point as read from a file, not yet checked against a video."""
 
     where: str  # how to find the point in the file, for messages
     frame: float
@@ -29,16 +29,16 @@ class QueryRow:
 
 
 def rows_of_json(data: bytes) -> list[QueryRow]:
-    """Query points of a JSON list of objects or [frame, x, y], or of an object with that list.
+    """Parse a JSON list of objects or [frame, x, y], or an object with that list.
 
     Raises:
-        QueryError: If the text is not JSON (line and column are named) or not of this form.
+        QueryError: If the text is not JSON (line and column are named) or has another form.
     """
     try:
         parsed = json.loads(_text(data))
     except json.JSONDecodeError as error:
         raise QueryError(
-            f"line {error.lineno}, column {error.colno}: is not valid JSON ({error.msg}); mend it there"
+            f"line {error.lineno}, column {error.colno}: is not valid JSON ({error.msg}); correct it there"
         ) from error
     except (ValueError, RecursionError) as error:
         raise QueryError(
@@ -61,10 +61,10 @@ def rows_of_json(data: bytes) -> list[QueryRow]:
 
 
 def rows_of_csv(data: bytes) -> list[QueryRow]:
-    """Query points of comma-separated lines; the first is a header when no cell of it is a number.
+    """Parse comma-separated lines; the first is a header if none of its cells is a number.
 
     Raises:
-        QueryError: If a line has too few or too many cells or one that is no number.
+        QueryError: If a line has too few or too many cells, or one that is not a number.
     """
     lines = _csv_lines(data)
     columns = _take_columns(lines)
@@ -90,10 +90,10 @@ def rows_of_csv(data: bytes) -> list[QueryRow]:
 
 
 def rows_of_numpy(data: bytes) -> list[QueryRow]:
-    """Query points of an npy array (N, 3) of frame, x, y, or of an npz's ``queries`` and ``names``.
+    """Parse an npy array (N, 3) of frame, x, y, or the ``queries`` and ``names`` of an npz.
 
     Raises:
-        QueryError: If the data are cut short or pickled, or of another shape or type.
+        QueryError: If the data are cut short or pickled, or have another shape or type.
     """
     names: Sequence[str] | None = None
     try:
@@ -102,15 +102,15 @@ def rows_of_numpy(data: bytes) -> list[QueryRow]:
             array = loaded
         else:
             if "queries" not in loaded.files:
-                held = ", ".join(loaded.files) or "nothing"
+                arrays = ", ".join(loaded.files) or "nothing"
                 raise QueryError(
-                    f"has no array named queries, it holds {held}; save (N, 3) frame, x, y there"
+                    f"has no array named queries, it holds {arrays}; save (N, 3) frame, x, y there"
                 )
             array = loaded["queries"]
             names = loaded["names"].astype(str).reshape(-1).tolist() if "names" in loaded.files else None
     except DAMAGED_ARRAYS as error:
         raise QueryError(
-            "is not a numpy file that can be read (cut short, or pickled, which we do not open); "
+            "is not a numpy file that can be read (cut short, or pickled, which is refused); "
             "save plain numbers with numpy.save or numpy.savez"
         ) from error
     if array.ndim != 2 or array.shape[1] != 3 or array.dtype.kind not in "iuf":
@@ -136,7 +136,7 @@ FORMATS: dict[str, Callable[[bytes], list[QueryRow]]] = {
 
 
 def _csv_lines(data: bytes) -> list[tuple[int, list[str]]]:
-    """Line number and stripped cells of every line that is not blank."""
+    """Split lines into stripped cells: (line number, cells) of every line that is not blank."""
     reader = csv.reader(io.StringIO(_text(data), newline=""), strict=True, skipinitialspace=True)
     lines = []
     try:
@@ -145,12 +145,12 @@ def _csv_lines(data: bytes) -> list[tuple[int, list[str]]]:
             if any(stripped):
                 lines.append((reader.line_num, stripped))
     except csv.Error as error:
-        raise QueryError(f"line {reader.line_num}: is not valid CSV ({error}); mend it there") from error
+        raise QueryError(f"line {reader.line_num}: is not valid CSV ({error}); correct it there") from error
     return lines
 
 
 def _take_columns(lines: list[tuple[int, list[str]]]) -> Sequence[str]:
-    """The field of each column; a header line is removed from ``lines``."""
+    """Find the field of each column, and remove a header line from ``lines``."""
     if not lines:
         return _FIELDS
     number, cells = lines[0]
@@ -180,7 +180,7 @@ def _text(data: bytes) -> str:
 
 
 def _row(values: Mapping[str, Any], where: str) -> QueryRow:
-    """A row from fields and values; missing, unknown and wrongly typed fields are refused."""
+    """Make a row from fields and values; refuse missing, unknown and wrongly typed fields."""
     _refuse_unknown(values, _FIELDS, where)
     for field in ("frame", "x", "y"):
         if field not in values:
@@ -207,8 +207,8 @@ def _number(value: Any, what: str) -> float:
             return float(value)
         except OverflowError:  # a whole number of more than 308 digits
             return math.inf
-    said = f"the text {value!r}" if isinstance(value, str) else json.dumps(value)
-    raise QueryError(f"{what} must be a number, got {said}")
+    described = f"the text {value!r}" if isinstance(value, str) else json.dumps(value)
+    raise QueryError(f"{what} must be a number, got {described}")
 
 
 def _is_number(cell: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a method found on a clip, how well, and at what cost; and what a run prints at its end."""
+"""The result of a method on a clip: tracks, accuracy and cost; and the summary that a run prints."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from t4g_tracker.tables import Table, rounded
 
 @dataclass(frozen=True)
 class Result:
-    """Tracks of one method under its name, and what is known of them."""
+    """The tracks of one method, with its name, accuracy and cost."""
 
     name: str
-    tracks: Tracks | None = None  # None where only figures are passed on, as between processes
+    tracks: Tracks | None = None  # None if only figures are passed on, as between processes
     measures: dict[str, float] = field(default_factory=dict)  # percent, by name; empty without truth
     seconds: float | None = None  # None: cached by an earlier run, or not measured
     peak_memory_mb: float | None = None
-    step: int | None = None  # of the optimisation, in pictures of its progress
+    step: int | None = None  # step of the optimisation, in pictures of its progress
 
     @property
     def own_tracks(self) -> Tracks:
-        """The tracks, where they cannot be missing."""
+        """The tracks, which must not be missing here."""
         assert self.tracks is not None, f"the tracks of {self.name} were not passed on"
         return self.tracks
 
     def as_json(self) -> dict[str, Any]:
-        """The figures, as a batch records them."""
+        """The figures that a batch records."""
         return {
             "method": self.name,
             "measures": self.measures,
@@ -45,7 +45,7 @@ class Result:
 
     @staticmethod
     def from_json(record: dict[str, Any]) -> Result:
-        """The inverse of ``as_json``; raises KeyError or TypeError where it is none."""
+        """Read a record of ``as_json``; raises KeyError or TypeError if it is not one."""
         figures = dict(record)
         return Result(figures.pop("method"), **figures)
 
@@ -53,7 +53,7 @@ class Result:
 def score_results(
     results: Sequence[Result], truth: Tracks, queries: QueryPoints, video: Video, mode: QueryMode = "strided"
 ) -> list[Result]:
-    """Compare every result with the truth, over the frames that count in this query mode."""
+    """Score every result against the truth, over the frames that count in this query mode."""
     return [
         replace(result, measures=score(result.own_tracks, truth, queries, video.size, mode).measures())
         for result in results
@@ -61,14 +61,14 @@ def score_results(
 
 
 def best_measures(results: Sequence[Result]) -> dict[str, float]:
-    """The highest value of each measure, where there are several results to choose from."""
+    """The highest value of each measure; empty for a single result."""
     if len(results) < 2:
         return {}
     return {name: max(result.measures[name] for result in results) for name in results[0].measures}
 
 
 def describe(video: Video, queries: QueryPoints, working_size: Size, device: torch.device) -> str:
-    """One line on what is about to be tracked."""
+    """Describe in one line what is about to be tracked."""
     height, width = video.size
     return (
         f"{video.source}: {video.frame_count} frames of {width}x{height}, {len(queries)} query points, "
@@ -77,7 +77,7 @@ def describe(video: Video, queries: QueryPoints, working_size: Size, device: tor
 
 
 def closing_lines(folder: Path, results: Sequence[Result], log: StageLog, files: Sequence[str]) -> list[str]:
-    """What a run prints at its end: accuracy if known, time, and where its files are."""
+    """The summary that a run prints at its end: accuracy if known, time, memory, files."""
     lines = []
     scored = [result for result in results if result.measures]
     if scored:

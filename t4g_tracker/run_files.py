@@ -1,4 +1,4 @@
-"""Every file that a run writes: tracks, pictures of how they came about, and a record of the run."""
+"""The files that a run writes: tracks, pictures of the optimisation's progress, a record of the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from t4g_tracker.results import Result
 from t4g_tracker.stage_log import Progress
 from t4g_tracker.track_files import write_tracks_csv, write_tracks_npz
 from t4g_tracker.visualize.curve import plot_curve
-from t4g_tracker.visualize.files import write_picture, write_video
+from t4g_tracker.visualize.encoding import write_picture, write_video
 from t4g_tracker.visualize.overlay import paint_overlay
 from t4g_tracker.visualize.sheet import sheet_picture, sheet_video, shown_frames
 
@@ -45,7 +45,7 @@ class OutputsConfig:
 
 
 def result_files(config: OutputsConfig) -> list[str]:
-    """Names of the files that a run with these settings writes; others in its folder are of earlier runs."""
+    """List the files that a run with these settings writes; others in its folder are from earlier runs."""
     files = ["run.json", "tracks.csv", "tracks.npz"]
     files += ["overlay.mp4"] if config.overlay else []
     files += ["curve.png", "progress.mp4", "progress.png"] if config.progress else []
@@ -62,13 +62,13 @@ def write_results(
     config: OutputsConfig,
     progress: Progress,
 ) -> None:
-    """Write every file of a run but run.json.
+    """Write every file of a run except run.json.
 
     Args:
-        folder: Where to; must exist.
+        folder: The output folder; must exist.
         video: T frames.
         queries: N query points.
-        results: At states of the optimisation; the last one is the run's.
+        results: Results at steps of the optimisation; the last is the result of the run.
         history: Rows of the optimisation, for the curve.
         truth: True tracks of the same points, or None.
         config: Which pictures.
@@ -102,7 +102,7 @@ def sheet_writers(
     config: OutputsConfig,
     trail_frames: int = 0,
 ) -> Writers:
-    """Writers of the results side by side, as a picture and as a film of this name."""
+    """Make the writers of a sheet: results side by side, as a picture and as a film."""
 
     def picture(path: Path) -> None:
         frames = shown_frames(video, queries, config.progress_columns)
@@ -113,7 +113,7 @@ def sheet_writers(
 
 
 def write_all(folder: Path, writers: Writers, progress: Progress) -> None:
-    """Write files by their names in a folder, and report how many are done."""
+    """Write the files of ``writers`` to a folder, and report how many are done."""
     for index, (name, write) in enumerate(writers.items()):
         write(folder / name)
         progress(index + 1, len(writers))

@@ -1,8 +1,8 @@
-"""Stages whose keys cannot be forgotten: a stage sees nothing but what its key is made of.
+"""Cached stages whose keys are never incomplete: a stage sees nothing that is not part of its key.
 
-A stage is a plain function of settings, inputs and facts. Its key is made of the same three, so whatever
-could change its value changes its key, and the key of every stage after it. Keys are known at once; values
-are computed, or read from the cache, when they are first needed.
+A stage is a plain function of settings, inputs and facts, and its key is made of the same three. So
+anything that could change its value changes its key, and the key of every stage after it. Keys are known
+at once; values are computed, or read from the cache, when they are first needed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Stop = Callable[[], AbstractContextManager[Callable[[], bool]]]
 
 
 def never() -> AbstractContextManager[Callable[[], bool]]:
-    """A ``Stop`` that never asks a stage to stop."""
+    """A ``Stop`` that never stops a stage."""
     return nullcontext(lambda: False)
 
 
 class Node(Generic[Value]):
-    """A value and a key that differs wherever the value would.
+    """A value that is computed on first use, and its key: two equal keys mean equal values.
 
     Args:
-        key: Known at once.
-        compute: Gives the value; called once, when it is first needed.
-        cached: Whether the value was in the cache when the key was made.
+        key: Known before the value is.
+        compute: Returns the value; called once, when it is first needed.
+        cached: Whether the cache held the value when the key was made.
     """
 
     def __init__(self, key: str, compute: Callable[[], Value], cached: bool = False) -> None:
@@ -44,7 +44,7 @@ class Node(Generic[Value]):
     @property
     def value(self) -> Value:
         if self._compute is not None:
-            self._value, self._compute = self._compute(), None  # lets go of what it was computed from
+            self._value, self._compute = self._compute(), None  # frees what it was computed from
         return self._value  # type: ignore[return-value]
 
     def ensure(self) -> None:
@@ -73,19 +73,19 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Controls:
-    """What a running stage may use that does not change its value."""
+    """What a running stage may use without changing its value, and so without being part of its key."""
 
-    report: Callable[..., None]  # (done, in all) and perhaps a note
-    stop: Callable[[], bool]  # True asks a long stage to save its state and end
+    report: Callable[..., None]  # takes (done, in all) and optionally a note
+    stop: Callable[[], bool]  # True: a long stage saves its state and ends
     checkpoint: Checkpoint
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how a video is worked on.
+    """Where and how the stages of a video run.
 
-    ``cache`` None caches nothing. ``stop`` is entered around long stages and yields what they ask
-    between steps.
+    ``cache`` None caches nothing. ``stop`` is entered around every stage; it yields a function that
+    long stages call between steps, and that returns True to end them.
     """
 
     device: torch.device
@@ -116,18 +116,18 @@ class Stages:
         seconds: Callable[[Value], float] | None = None,
         **facts: Any,
     ) -> Node[Value]:
-        """One stage.
+        """Make a stage: compute its key now, and its value when it is first needed.
 
         Args:
-            name: For the cache, the log and the progress bar.
-            kind: A dataclass of tensors and plain values.
+            name: Names the stage in the cache, the log and the progress bar.
+            kind: Type of the value, a dataclass of tensors and plain values.
             compute: Called as ``compute(settings, controls, **inputs, **facts)``, with the inputs' values.
-                A module's function, not a closure, so that it can use nothing else.
-            settings: A dataclass, or a tuple of them: those that matter to this stage, no others.
-            inputs: By the names of ``compute``'s parameters.
-            weights: Identity of the model files that it reads.
-            unit: Of its progress.
-            seconds: What it took in all, where that is more than this call, for the record.
+                It must be a function of a module, not a closure, so that it can use nothing else.
+            settings: A dataclass or a tuple of them: the settings that matter to this stage, no others.
+            inputs: Values of earlier stages, by the names of ``compute``'s parameters.
+            weights: Identity of the model files that the stage reads.
+            unit: What the progress bar counts.
+            seconds: Returns the recorded time of a value that took more than this call; None: this call's.
             facts: Further arguments of ``compute``: seed, device, sizes.
         """
         key = make_key(
@@ -139,15 +139,15 @@ class Stages:
         )
 
         def value() -> Value:
-            found = self._cached(name, key, kind)
-            if found is not None:
-                return found
-            given = {name: node.value for name, node in inputs.items()}  # stages before this one run here
+            cached = self._cached(name, key, kind)
+            if cached is not None:
+                return cached
+            values = {name: node.value for name, node in inputs.items()}  # runs the stages before this one
             log = self.run.log
             with log.stage(name), self.run.bar(name, unit) as report, self.run.stop() as stop:
                 checkpoint = Checkpoint(self.cache, key)
                 begin = time.perf_counter()
-                result = compute(settings, Controls(report, stop, checkpoint), **given, **facts)
+                result = compute(settings, Controls(report, stop, checkpoint), **values, **facts)
                 spent = time.perf_counter() - begin if seconds is None else seconds(result)
                 if self.cache is not None:
                     self.cache.save(name, key, pack(result), spent)
@@ -157,11 +157,11 @@ class Stages:
         return Node(key, value, self.cache is not None and self.cache.has(name, key))
 
     def _cached(self, name: str, key: str, kind: type[Value]) -> Value | None:
-        """What an earlier run cached of a stage, or None."""
+        """Load the value of a stage from the cache; None if it is not there."""
         if self.cache is None:
             return None
         if not self.cache.has(name, key):
-            self.cache.remove(name, key)  # from before --fresh: a run that resumes must not find it
+            self.cache.remove(name, key)  # drop the result from before --fresh, or a resumed run would use it
             return None
         with self.run.log.stage(name):
             entry = self.cache.load_timed(name, key)
@@ -172,13 +172,13 @@ class Stages:
 
 
 def derived(compute: Callable[..., Value], node: Node[Any], **facts: Any) -> Node[Value]:
-    """A value so cheap to compute that it is not cached."""
+    """Make a node whose value is too cheap to cache."""
     key = make_key(derived=compute.__name__, input=node.key, facts={k: _plain(v) for k, v in facts.items()})
     return Node(key, lambda: compute(node.value, **facts))
 
 
 def _plain(value: Any) -> Any:
-    """Settings and facts as JSON has them; of a device the type, since one GPU computes as another."""
+    """Convert settings and facts to JSON's types; a device becomes its type, since all GPUs count as one."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, torch.device):

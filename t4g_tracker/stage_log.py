@@ -15,24 +15,24 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-LOG_EVERY_S = 10.0  # between the lines of a bar that goes into a file
+LOG_EVERY_S = 10.0  # between two lines of a bar that is written to a file
 
 Progress = Callable[[int, int], None]  # called with (done, in all) while work proceeds
-# From a stage's title and unit to what shows its progress, which takes (done, in all) and perhaps a note.
+# Takes a stage's title and unit; yields a function of (done, in all) and optionally a note.
 Bar = Callable[[str, str], contextlib.AbstractContextManager[Callable[..., None]]]
 
 
 @dataclass
 class StageLog:
-    """What each stage took, in the order they began.
+    """Time and memory of each stage, in the order they began.
 
     Args:
-        peaks: Measure memory too. That resets the process's own record of its peak (Linux), so a program
-            that only imports this one leaves it off.
+        peaks: Measure memory too. That resets the process's own record of its peak (Linux), so it is off
+            when another program imports this package.
     """
 
     peaks: bool = False
-    device: torch.device | None = None  # whose memory is measured, where it is a GPU
+    device: torch.device | None = None  # a GPU's memory is measured too
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     cached: dict[str, float] = field(default_factory=dict)  # seconds that an earlier run spent on a stage
     _running: list[str] = field(default_factory=list)
@@ -40,9 +40,9 @@ class StageLog:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the enclosed work, without the stages that run within it.
+        """Measure the enclosed work, without the stages that run inside it.
 
-        A stage that runs again adds to its seconds and keeps its highest peaks.
+        A stage that runs again adds to its seconds; of its peaks the highest counts.
         """
         self._pause()
         self._running.append(name)
@@ -54,11 +54,11 @@ class StageLog:
             self._running.pop()
 
     def spent(self, *names: str) -> tuple[float, float]:
-        """What named stages take, whether they ran now or an earlier run cached them.
+        """Sum what the named stages took, whether they ran now or in the run that cached them.
 
         Returns:
-            Seconds in all, and the highest peak in MB of those that ran now: of the GPU's memory
-            where any of them used it, else of the process's.
+            Seconds in all, and the highest peak in MB of the stages that ran now: of the GPU's
+            memory if any of them used it, else of the process's.
         """
         ran = [self.stages[name] for name in names if name in self.stages]
         seconds = sum(entry["seconds"] for entry in ran) + sum(self.cached.get(name, 0.0) for name in names)
@@ -66,7 +66,7 @@ class StageLog:
         return seconds, on_gpu or max((entry.get("peak_memory_mb", 0.0) for entry in ran), default=0.0)
 
     def _pause(self) -> None:
-        """Charge what has passed to the stage that is running, and begin to measure anew."""
+        """Charge the time since the last call to the running stage, and restart the measurement."""
         if self._running:
             entry = self.stages[self._running[-1]]
             entry["seconds"] = round(entry["seconds"] + time.perf_counter() - self._begun, 2)
@@ -79,14 +79,14 @@ class StageLog:
     def _peaks(self) -> dict[str, float]:
         if not self.peaks:
             return {}
-        found = {"peak_memory_mb": _peak_mb()}
+        peaks = {"peak_memory_mb": _peak_mb()}
         if self.device is not None and self.device.type == "cuda":
-            found["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated(self.device) / 2**20
-        return found
+            peaks["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated(self.device) / 2**20
+        return peaks
 
 
 def _reset_peak(device: torch.device | None) -> None:
-    """Forget the process's memory peak (Linux), so that the next stage gets its own."""
+    """Reset the process's memory peak (Linux), so that the next stage gets its own."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     if device is not None and device.type == "cuda":
@@ -94,7 +94,7 @@ def _reset_peak(device: torch.device | None) -> None:
 
 
 def _peak_mb() -> float:
-    """Peak resident memory since the last reset; of the whole process where it cannot be reset."""
+    """Read the peak resident memory since the last reset, or of the whole process if it cannot be reset."""
     with contextlib.suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/self/status").read_text().splitlines()
         return float(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
@@ -108,7 +108,7 @@ def no_bar(title: str, unit: str) -> contextlib.AbstractContextManager[Callable[
 
 
 def bars_of(progress: Callable[[str, int, int], None]) -> Bar:
-    """A ``Bar`` that calls ``progress`` with (stage, done, in all)."""
+    """Make a ``Bar`` that calls ``progress`` with (stage, done, in all)."""
 
     @contextlib.contextmanager
     def bar(title: str, unit: str) -> Iterator[Callable[..., None]]:
@@ -119,10 +119,10 @@ def bars_of(progress: Callable[[str, int, int], None]) -> Bar:
 
 @contextlib.contextmanager
 def progress_bar(title: str, unit: str, quiet: bool = False) -> Iterator[Callable[..., None]]:
-    """A tqdm bar with time left, as a callback that takes (done, in all) and perhaps a note.
+    """Show a tqdm bar with time left; yields a function of (done, in all) and optionally a note.
 
-    It appears with the first call, so a stage whose result is cached shows none; what is done by then
-    does not count for the time left. Log messages go above it. In a file it writes a line now and then.
+    The bar appears with the first call, so a cached stage shows none; work done by then does not
+    count for the time left. Log messages go above it. In a file it writes a line now and then.
     """
     bars: list[tqdm[Any]] = []
     every_s = 0.1 if sys.stderr.isatty() else LOG_EVERY_S
@@ -141,7 +141,7 @@ def progress_bar(title: str, unit: str, quiet: bool = False) -> Iterator[Callabl
             bars.append(bar)
         if note:
             bars[0].set_postfix_str(note, refresh=done == bars[0].n)
-        bars[0].total = total  # of a time budget it is an estimate, and changes
+        bars[0].total = total  # an estimate, which changes, if the budget is time
         bars[0].update(done - bars[0].n)
 
     try:

@@ -1,4 +1,4 @@
-"""A table of short texts, and its faces: on a terminal, as Markdown, as CSV and in HTML."""
+"""A table of short texts, written for a terminal, as Markdown, as CSV and as HTML."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Table:
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    words: int = 1  # how many columns are words, which begin at their left edge; figures end at their right
+    words: int = 1  # how many columns are words, aligned left; figures are aligned right
 
     def console(self) -> list[str]:
         """Lines of aligned columns."""
@@ -50,10 +50,10 @@ def _html_cells(tag: str, cells: Sequence[str]) -> str:
 
 
 def markdown_line(cells: Sequence[str]) -> str:
-    """A row of a Markdown table, for rows that are printed as they come."""
+    """Write a row of a Markdown table, for rows that are printed one by one."""
     return f"| {' | '.join(cells)} |\n"
 
 
 def rounded(value: float | None, places: int = 1, unknown: str = "-") -> str:
-    """A number as tables have it; ``unknown`` if there is none."""
+    """Round a number for a table; ``unknown`` if there is none."""
     return unknown if value is None or math.isnan(value) else f"{value:.{places}f}"

@@ -1,4 +1,4 @@
-"""Tracks on disk: ``tracks.npz``, which is read back, and ``tracks.csv``."""
+"""Tracks on disk: ``tracks.npz``, written and read, and ``tracks.csv``, written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ARRAYS = ("tracks", "visibility", "confidence", "queries", "names", "size", "fps
 def write_tracks_npz(
     path: str | Path, tracks: Tracks, queries: QueryPoints, video_size: Size, fps: float
 ) -> None:
-    """Write tracks with all that is needed to read them without the video.
+    """Write tracks with everything needed to use them without the video.
 
     The arrays are ``tracks`` (N, T, 2) float32, ``visibility`` (N, T) bool, ``confidence``
     (N, T) float32, ``queries`` (N, 3) float32 as frame, x, y, ``names`` (N,), ``size``
@@ -52,7 +52,7 @@ def write_tracks_npz(
 
 
 def read_tracks_npz(path: str | Path) -> tuple[Tracks, QueryPoints, Size, float]:
-    """Read a file of ``write_tracks_npz``: results, or the true tracks to compare with.
+    """Read a file of ``write_tracks_npz``: results, or true tracks to compare with.
 
     Args:
         path: The npz file. Pickled objects in it are refused.
@@ -90,7 +90,7 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _checked(arrays: Mapping[str, np.ndarray]) -> tuple[Tracks, QueryPoints, Size, float]:
-    """The arrays as our types, or what is wrong with them."""
+    """Convert the arrays to our types, or raise QueryError."""
     tracks = arrays["tracks"]
     if tracks.ndim != 3 or tracks.shape[2] != 2:
         raise QueryError(f"tracks must be (points, frames, 2), got {tracks.shape}")
@@ -122,7 +122,7 @@ def _checked(arrays: Mapping[str, np.ndarray]) -> tuple[Tracks, QueryPoints, Siz
     if outside.any():
         first = int(outside.argmax())
         raise QueryError(
-            f"query point {first} asks for frame {frame[first]:g}, "
+            f"query point {first} is in frame {frame[first]:g}, "
             f"but tracks has {frames} frames (0-{frames - 1})"
         )
     found = Tracks(*(torch.from_numpy(arrays[name].astype(kind)) for name, kind in _TRACK_TYPES))
@@ -147,7 +147,7 @@ def write_tracks_csv(path: str | Path, tracks: Tracks, queries: QueryPoints) -> 
     Args:
         path: The CSV file, UTF-8.
         tracks: N points in T frames.
-        queries: Gives the names.
+        queries: The N query points, for their names.
 
     Raises:
         OutputError: If the file cannot be written.

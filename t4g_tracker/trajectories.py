@@ -1,4 +1,4 @@
-"""Trajectories: optical flow chained from frame to frame, checked both ways, kept compactly.
+"""Trajectories: optical flow chained from frame to frame, checked both ways, stored compactly.
 
 Source: supplement 1.1 of Track4Gen, arXiv:2412.06016; the compact storage is ours.
 """
@@ -45,25 +45,25 @@ class TrajectoriesConfig:
 
 
 def threshold_scale(size: Size) -> float:
-    """Pixels of a frame of ``size`` (H, W) for one pixel at 320x576, where thresholds are given."""
+    """The factor from pixels at 320x576, in which thresholds are given, to those of ``size`` (H, W)."""
     return float((size[0] * size[1] / REFERENCE_PIXELS) ** 0.5)
 
 
 def sample_flow(flow: Tensor, xy: Tensor) -> Tensor:
-    """Displacement at positions between pixels.
+    """Sample the displacement at positions between pixels.
 
     Args:
         flow: (2, H, W) pixels, any floating dtype.
-        xy: (P, 2) pixels of the same grid; outside positions take the border's flow.
+        xy: (P, 2) pixels of the same grid; positions outside take the border's flow.
 
     Returns:
         (P, 2) float32 (dx, dy).
     """
     grid = to_sample_grid(xy.float(), (flow.shape[1], flow.shape[2]))
-    found = grid_sample(
+    sampled = grid_sample(
         flow[None].float(), grid[None, None], mode="bilinear", padding_mode="border", align_corners=False
     )
-    return found[0, :, 0].T
+    return sampled[0, :, 0].T
 
 
 def follow(flow: Tensor, reverse: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,8 +75,8 @@ def follow(flow: Tensor, reverse: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
         xy: (P, 2) pixels in this frame.
 
     Returns:
-        (P, 2) positions in the next frame, and (P,) cycle error: how far the reverse flow, followed
-        from there, ends from ``xy``, in pixels.
+        (P, 2) positions in the next frame, and (P,) cycle error in pixels: the distance from ``xy``
+        after following the reverse flow from there.
     """
     there = xy + sample_flow(flow, xy)
     back = there + sample_flow(reverse, there)
@@ -90,17 +90,17 @@ def chain_flow(
     direct_flow: PairFlow | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trajectories:
-    """Chain flow into trajectories that start wherever no other trajectory passes.
+    """Chain flow into trajectories that start wherever no other trajectory is.
 
     A trajectory ends where it leaves the frame or a step fails the cycle check. Then
-    direct flow over a bounded set of larger gaps looks for drift: where i -> j is
-    cycle-consistent itself and disagrees with the chained point, the trajectory is cut
-    before j, so that no pair across j is trained on.
+    direct flow over a bounded set of larger gaps detects drift: where i -> j is itself
+    cycle-consistent and disagrees with the chained point, the trajectory is cut before j,
+    so that no pair across j is trained on.
 
     Args:
         flow: Neighbouring flows, in pixels of their own size.
         config: Thresholds and spacing at 320x576, scaled here to the size of ``flow``.
-        working_size: (H, W) that the result is in.
+        working_size: (H, W) of the result's pixels.
         direct_flow: Takes P frame pairs and returns (P, 2, H, W); None skips the direct test.
         progress: Called with (direct flows done, in all).
 
@@ -137,6 +137,7 @@ def chain_flow(
 
 
 def _chain(flow: FlowSequence, cycle_px: float, spacing_px: int) -> Trajectories:
+    """Chain flow through all frames, starting a trajectory in every tile that has none."""
     steps, _, height, width = flow.forward.shape
     size = (height, width)
     seeds = _tile_centres(size, spacing_px)
@@ -145,9 +146,11 @@ def _chain(flow: FlowSequence, cycle_px: float, spacing_px: int) -> Trajectories
     started = len(seeds)
     log_ids, log_frames, log_xy = [ids], [torch.zeros_like(ids)], [xy]
     for t in range(steps):
+        # Move the living trajectories, and drop those that fail the check.
         there, cycle_error = follow(flow.forward[t], flow.backward[t], xy)
         alive = (cycle_error <= cycle_px) & inside(there, size)
         ids, xy = ids[alive], there[alive]
+        # Start new ones in the tiles left free.
         pixel = torch.minimum(xy.round().long().clamp_min(0), torch.tensor([width - 1, height - 1]))
         tile = (pixel // spacing_px) @ torch.tensor([1, tiles_across])
         free = torch.ones(len(seeds), dtype=torch.bool)
@@ -179,7 +182,7 @@ def _from_log(ids: Tensor, frames: Tensor, xy: Tensor, count: int) -> Trajectori
 
 
 def _direct_pairs(frame_count: int, config: TrajectoriesConfig) -> list[tuple[int, int]]:
-    """Frame pairs that get a direct flow: every gap, evenly spread, at most ``direct_pairs``."""
+    """Choose the frame pairs that get a direct flow: every gap, evenly spread, at most ``direct_pairs``."""
     gaps = [gap for gap in config.direct_gaps if gap < frame_count]
     pairs = [(t, t + gap) for gap in gaps for t in range(0, frame_count - gap, max(1, gap // 2))]
     if len(pairs) > config.direct_pairs:

@@ -1,4 +1,4 @@
-"""Reading a video: a file or a folder of frames in, every frame as RGB at its original size out."""
+"""Reading a video, a file or a folder of frames, as RGB frames of the original size."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ _VALUES_PER_CHUNK = 2**25  # resize this many values at once: 128 MiB as float32
 def read_video(path: str | Path, first_frames: int = 0) -> Video:
     """Read every frame of a video file or of a folder of frames, or the first ones.
 
-    A file may have any container and codec that PyAV reads; rotation and mirroring
-    in its metadata are applied, so frames are as a player shows them. A multi-page TIFF
-    or an animated WebP is read too. In a folder, jpg, jpeg and png files are frames in
-    natural order (frame2 before frame10); hidden files and other extensions are ignored.
-    Grey, palette and 16-bit images become 8-bit RGB, an alpha channel is dropped and the
-    stored colours stay; in a folder EXIF rotation is applied. A file that ends before its
-    header says is refused, since tracks through a silently shortened video would be taken
-    for tracks through all of it.
+    A file may have any container and codec that PyAV reads; rotation and mirroring in its
+    metadata are applied, so frames look as in a player. A multi-page TIFF or an animated
+    WebP is read too. In a folder, jpg, jpeg and png files are frames in natural order
+    (frame2 before frame10); hidden files and other extensions are ignored. Grey, palette
+    and 16-bit images become 8-bit RGB; an alpha channel is dropped and the stored colours
+    stay; in a folder, EXIF rotation is applied. A file shorter than its header states is
+    refused: its tracks would look like tracks through the whole video.
 
     Args:
         path: Video file, or folder that holds the frames directly.
@@ -66,13 +65,13 @@ def read_video(path: str | Path, first_frames: int = 0) -> Video:
 
 
 def content_hash(video: Video) -> str:
-    """Fingerprint of the frames, to key caches by what a video shows and not by its path.
+    """Hash the frames, so that cache keys depend on a video's content and not on its path.
 
     Args:
         video: Frames (T, H, W, 3) uint8. Name, path and rate do not count.
 
     Returns:
-        64 hexadecimal digits; equal for equal frames, another for any other byte or shape.
+        64 hexadecimal digits; equal for equal frames, different for any other byte or shape.
     """
     digest = hashlib.blake2b(repr(video.frames.shape).encode(), digest_size=32)
     for frame in video.frames:
@@ -83,15 +82,15 @@ def content_hash(video: Video) -> str:
 def working_frames(video: Video, size: Size) -> Tensor:
     """Resize every frame to the working size with anti-aliasing.
 
-    Goes through a few frames at a time, so that a 4K video needs little more memory
-    than its result.
+    A few frames are resized at a time, so a 4K video needs little more memory than the
+    result.
 
     Args:
         video: T frames of any size, uint8.
         size: (H, W) in working pixels.
 
     Returns:
-        (T, 3, H, W) uint8 RGB. A copy, also when nothing was to be resized.
+        (T, 3, H, W) uint8 RGB. A copy, even if the size is already right.
     """
     count, height, width, _ = video.frames.shape
     resized = torch.empty((count, 3, *size), dtype=torch.uint8)
@@ -104,7 +103,7 @@ def working_frames(video: Video, size: Size) -> Tensor:
 
 
 def _stack(frames: list[np.ndarray]) -> np.ndarray:
-    """``np.stack`` that empties ``frames`` as it goes, so that no video is held twice."""
+    """Stack frames like ``np.stack``, emptying ``frames`` meanwhile, so that no video is in memory twice."""
     stacked = np.empty((len(frames), *frames[0].shape), np.uint8)
     for index in range(len(stacked)):
         stacked[index] = frames.pop(0)
@@ -112,7 +111,7 @@ def _stack(frames: list[np.ndarray]) -> np.ndarray:
 
 
 def _output_name(path: Path) -> str:
-    """A folder name for the outputs: the stem, or the folder's name, made safe."""
+    """Make a safe name for the output folder from the file's stem or the folder's name."""
     name = path.name if path.is_dir() else path.stem
     name = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(" .")
     return name or re.sub(r"\W", "_", path.resolve().name) or "video"

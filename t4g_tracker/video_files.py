@@ -1,6 +1,6 @@
-"""Decoding a video file, with PyAV: it gives packets, times and stream headers, which show a file cut short.
+"""Decoding a video file with PyAV, whose packets, times and stream headers show that a file is cut short.
 
-Readers that give frames alone, as imageio's, end such a file early without a word.
+Readers that return only frames, such as imageio's, end such a file early in silence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from t4g_tracker.image_sequences import FOLDER_FPS, width_by_height
 
 @dataclass(frozen=True)
 class _Decoded:
-    """What came out of a video stream."""
+    """The frames decoded from a video stream, and how it ended."""
 
     frames: list[np.ndarray]  # each (H, W, 3) uint8
     end_s: float | None  # when the last frame ends, in seconds; None if the file has no times
@@ -31,7 +31,7 @@ def read_video_file(path: Path, first_frames: int = 0) -> tuple[list[np.ndarray]
     """Decode a video file, or its first frames.
 
     Args:
-        path: Any container and codec of FFmpeg.
+        path: A file of any container and codec of FFmpeg.
         first_frames: How many frames to decode; 0 for all.
 
     Returns:
@@ -41,7 +41,7 @@ def read_video_file(path: Path, first_frames: int = 0) -> tuple[list[np.ndarray]
         VideoError: If the file is not a video, cut short or damaged, or its frames change size.
     """
     try:
-        # An absolute path, for "a:b.mp4" would read as protocol a. Titles need not be UTF-8.
+        # Absolute, since "a:b.mp4" would be read as protocol a; replace, since titles need not be UTF-8.
         with av.open(str(path.absolute()), metadata_errors="replace") as container:
             stream = _video_stream(container, path)
             fps = float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
@@ -54,8 +54,8 @@ def read_video_file(path: Path, first_frames: int = 0) -> tuple[list[np.ndarray]
 
 
 def _video_stream(container: Any, path: Path) -> Any:
-    """The first stream of pictures that is not the cover image of a song."""
-    if container.format.name == "tty":  # FFmpeg would film a text file as a terminal
+    """Find the first video stream that is not the cover image of a song."""
+    if container.format.name == "tty":  # FFmpeg shows a text file as a terminal
         raise VideoError(_why_unreadable(path))
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
@@ -66,7 +66,7 @@ def _video_stream(container: Any, path: Path) -> Any:
 
 
 def _decode(container: Any, stream: Any, path: Path, first_frames: int) -> _Decoded:
-    """Every frame that can be decoded, or the first ones, upright, up to the first damage."""
+    """Decode frames, upright, up to the first damage or to ``first_frames``."""
     frames: list[np.ndarray] = []
     end_s, cut = None, False
     try:
@@ -95,7 +95,7 @@ def _decode(container: Any, stream: Any, path: Path, first_frames: int) -> _Deco
 
 
 def _upright(picture: Any) -> np.ndarray:
-    """One decoded picture as (H, W, 3) uint8, turned and mirrored by its display matrix."""
+    """Convert a decoded picture to (H, W, 3) uint8, turned and mirrored by its display matrix."""
     frame: np.ndarray = picture.to_ndarray(format="rgb24")
     side_data = picture.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
     if side_data is None:
@@ -110,13 +110,13 @@ def _upright(picture: Any) -> np.ndarray:
 
 
 def _check_complete(decoded: _Decoded, stream: Any, fps: float, path: Path) -> None:
-    """Refuse a file that yields less than its header promises."""
+    """Refuse a file with fewer frames than its header promises."""
     count = len(decoded.frames)
     if count == 0:
         raise VideoError(f"{path}: none of its frames can be decoded; copy the file again or re-encode it")
     promised_s = _promised_seconds(stream)
     missing_s = promised_s - (count / fps if decoded.end_s is None else decoded.end_s)
-    # Fewer frames alone are no damage: an edit list may trim a healthy file, its duration too.
+    # Fewer frames alone are not damage: an edit list may trim a healthy file, and its duration.
     short = count < stream.frames and missing_s > 1.5 / fps
     if decoded.cut or short or _is_cut_matroska(path):
         total = stream.frames or round(promised_s * fps)
@@ -128,7 +128,7 @@ def _check_complete(decoded: _Decoded, stream: Any, fps: float, path: Path) -> N
 
 
 def _promised_seconds(stream: Any) -> float:
-    """How long the header says the stream lasts; 0 when it does not say."""
+    """Read the stream's duration from its header; 0 if the header has none."""
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))  # Matroska, WebM
@@ -136,7 +136,7 @@ def _promised_seconds(stream: Any) -> float:
 
 
 def _is_cut_matroska(path: Path) -> bool:
-    """Whether a Matroska or WebM file, which counts no frames, has fewer bytes than its Segment says."""
+    """Whether a Matroska or WebM file, which has no frame count, is shorter than its Segment element."""
     with path.open("rb") as file:
         head = file.read(4096)
     at = head.find(b"\x18\x53\x80\x67") + 4  # the Segment element (RFC 8794, RFC 9559), then its size
@@ -149,7 +149,7 @@ def _is_cut_matroska(path: Path) -> bool:
 
 
 def _why_unreadable(path: Path) -> str:
-    """The message for a file in which no video can be found."""
+    """Explain why no video can be found in a file."""
     with path.open("rb") as file:
         head = file.read(8)
     if head[4:] == b"ftyp" or head[:4] in (b"RIFF", b"\x1a\x45\xdf\xa3"):
@@ -158,5 +158,5 @@ def _why_unreadable(path: Path) -> str:
 
 
 def _reencode(path: Path) -> str:
-    """What to type to get a sound file of what can be read."""
+    """The remedy for a damaged file: a command that saves what is readable."""
     return f"re-encode what is readable with: ffmpeg -i {shlex.quote(str(path))} repaired.mp4"

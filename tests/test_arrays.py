@@ -78,7 +78,7 @@ def test_points_are_frame_x_y_or_lie_in_frame_0():
     ("given", "said"),
     [
         ([[0, 0.5, 0.5], [0, 0.25, 1]], "if they are fractions, multiply x by 30 and y by 20"),
-        ([[4, 1, 1]], "query point 0 asks for frame 4, but frames has 4 frames"),
+        ([[4, 1, 1]], "query point 0 is in frame 4, but frames has 4 frames"),
         ([[0, 5, 5], [0, 30, 5]], "query point 1 is at x = 30, y = 5, outside frames"),
         ([[0.5, 5, 5]], "frame must be a whole number, got 0.5"),
         ([[0, float("nan"), 5]], "x must be a finite number"),
@@ -95,7 +95,7 @@ def test_points_that_cannot_be_meant_are_refused(given, said):
 
 def test_query_points_outside_the_video_are_refused_too():
     points = QueryPoints(torch.tensor([9]), torch.tensor([[1.0, 2.0]]), ("nose",))
-    with pytest.raises(QueryError, match="asks for frame 9"):
+    with pytest.raises(QueryError, match="is in frame 9"):
         as_queries(points, VIDEO)
 
 

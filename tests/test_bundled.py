@@ -18,7 +18,7 @@ from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import score
 from t4g_tracker.pipeline import Config
 from t4g_tracker.track_files import read_tracks_npz
-from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.tracker import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.video import read_video, working_frames
 

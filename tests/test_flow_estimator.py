@@ -74,7 +74,7 @@ def test_refining_that_ends_at_half_size_suits_grainy_frames(shifted):
 
 def test_raft_mini_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(raft, "RAFT_MINI", tmp_path / "raft-mini.safetensors")
-    with pytest.raises(WeightsError, match=r"raft-mini\.safetensors: is missing; bring it back"):
+    with pytest.raises(WeightsError, match=r"raft-mini\.safetensors: is missing; restore it"):
         raft.load_raft("raft-mini", "", CPU)
 
 

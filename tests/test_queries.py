@@ -96,7 +96,7 @@ def test_a_point_may_lie_on_the_outer_half_of_a_border_pixel(tmp_path, x, y, fit
 def test_a_frame_past_the_end_is_answered_with_the_frames_there_are(tmp_path):
     path = write_text(tmp_path / "q.json", json.dumps([[0, 1, 1]] * 7 + [[96, 1, 1]]))
     assert message_of(path) == (
-        f"{path}: query point 7 asks for frame 96, but assets/dog.mp4 has 80 frames (0-79)"
+        f"{path}: query point 7 is in frame 96, but assets/dog.mp4 has 80 frames (0-79)"
     )
 
 
@@ -119,7 +119,7 @@ BAD_TEXT = [
     ("q.json", "[[0, NaN, 1]]", ["x must be a finite number, got nan"]),
     pytest.param("q.json", f"[[0, 1, 1{'0' * 400}]]", ["y must be a finite number, got inf"], id="long"),
     ("q.json", "[[0.5, 1, 1]]", ["frame must be a whole number, got 0.5"]),
-    ("q.json", "[[-1, 1, 1]]", ["query point 0 asks for frame -1"]),
+    ("q.json", "[[-1, 1, 1]]", ["query point 0 is in frame -1"]),
     (
         "q.json",
         '[[0,1,1], {"frame":0,"x":-3,"y":9,"name":"tail"}]',
@@ -218,9 +218,9 @@ def test_impossible_grids_are_refused():
     for arguments, said in [
         ({"across": 0}, "got 0"),
         ({"across": 65}, "1 to 64 points across"),
-        ({"across": 4, "frame": 80}, "asks for frame 80, but assets/dog.mp4 has 80 frames (0-79)"),
+        ({"across": 4, "frame": 80}, "is in frame 80, but assets/dog.mp4 has 80 frames (0-79)"),
         ({"across": 4, "frame": -1}, "frame -1"),
-        ({"across": 1, "mask": ring}, "ask for more than 1 across"),
+        ({"across": 1, "mask": ring}, "give more than 1 points across"),
         ({"across": 1, "mask": np.zeros((36, 64), bool)}, "nothing inside"),
         ({"across": 1, "mask": np.ones((64, 36), bool)}, "is 36x64 pixels, but assets/dog.mp4 is 64x36"),
     ]:

@@ -169,7 +169,7 @@ def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
         (["--video", "no_such.mp4"], "no_such.mp4"),
         (["--queries", "{}/no_such.json"], "no_such.json: cannot be read"),
         (["--queries", "{}/outside.json"], "outside"),
-        (["--queries", "{}/late.json"], "asks for frame 96, but"),
+        (["--queries", "{}/late.json"], "is in frame 96, but"),
         (
             ["--set", "adaptation.stepz=3"],
             "--set: adaptation.stepz is not a setting; did you mean adaptation.steps?",
@@ -183,7 +183,7 @@ def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
         (["--foreground", "{}/no_masks"], "no_masks: no such folder"),
         (["--foreground", "{}/points.json"], "points.json: no such folder"),
         (["--gt", "{}/damaged.npz"], "damaged.npz: is not a readable npz"),
-        (["--first-frames", "5"], "asks for frame 5, but {}/clip (first 5 frames) has 5 frames"),
+        (["--first-frames", "5"], "is in frame 5, but {}/clip (first 5 frames) has 5 frames"),
         (
             ["--set", "features.extractor=track4gen", "features.diffusion.model=nowhere/at/all"],
             "nowhere/at/all",

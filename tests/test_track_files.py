@@ -85,9 +85,9 @@ def test_the_same_tracks_make_the_same_bytes_at_any_time(tmp_path, monkeypatch):
         ({"size": np.array(["a", "b"])}, "size must hold numbers"),
         (
             {"queries": np.array([[0, 1, 1], [4, 1, 1], [0, 1, 1.0]])},
-            "query point 1 asks for frame 4, but tracks",
+            "query point 1 is in frame 4, but tracks",
         ),
-        ({"queries": np.array([[0.5, 1, 1], [0, 1, 1], [0, 1, 1]])}, "query point 0 asks for frame 0.5"),
+        ({"queries": np.array([[0.5, 1, 1], [0, 1, 1], [0, 1, 1]])}, "query point 0 is in frame 0.5"),
         (
             {"tracks": np.full((3, 4, 2), np.nan), "visibility": np.ones((3, 4), bool)},
             "not finite where visibility is true",

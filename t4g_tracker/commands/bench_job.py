@@ -23,7 +23,7 @@ from t4g_tracker.pipeline import open_clip
 from t4g_tracker.results import Result
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import Bar, StageLog
-from t4g_tracker.visualize.files import write_video
+from t4g_tracker.visualize.encoding import write_video
 from t4g_tracker.visualize.overlay import paint_overlay
 
 

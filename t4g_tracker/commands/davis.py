@@ -11,7 +11,7 @@ from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_argumen
 from t4g_tracker.commands.guarded import guarded
 
 if TYPE_CHECKING:
-    from t4g_tracker.datasets.davis import DavisFolder
+    from t4g_tracker.datasets.davis_folder import DavisFolder
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _davis_command(argv: list[str] | None) -> int:
     from t4g_tracker.commands.davis_job import DavisJob
     from t4g_tracker.commands.many_clips import check_run, run_job, with_changes
     from t4g_tracker.config import read_settings
-    from t4g_tracker.datasets.davis import DavisFolder
+    from t4g_tracker.datasets.davis_folder import DavisFolder
     from t4g_tracker.datasets.protocols import PointProtocol
     from t4g_tracker.pipeline import Config
 

@@ -15,7 +15,7 @@ from t4g_tracker.commands.guarded import stop_on_interrupt
 from t4g_tracker.commands.many_clips import Job
 from t4g_tracker.commands.track import track_states, write_everything
 from t4g_tracker.coordinates import working_size
-from t4g_tracker.datasets.davis import DavisFolder
+from t4g_tracker.datasets.davis_folder import DavisFolder
 from t4g_tracker.datasets.protocols import PointProtocol, worst_tracks
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError

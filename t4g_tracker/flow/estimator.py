@@ -15,8 +15,8 @@ from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.coordinates import Size, resize_frames
 from t4g_tracker.datatypes import FlowSequence
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.flow.choice import best_flow
 from t4g_tracker.flow.dis import dis_flow, refine_flow
+from t4g_tracker.flow.fusion import best_flow
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.stage_log import Progress
 

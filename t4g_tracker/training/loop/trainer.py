@@ -28,10 +28,10 @@ from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.hardware import pick_precision
 from t4g_tracker.training.loop.batches import ItemOrder, batches_from
 from t4g_tracker.training.loop.checkpoint import Checkpoint, TrainingState
+from t4g_tracker.training.loop.data_workers import default_workers
 from t4g_tracker.training.loop.history import History
 from t4g_tracker.training.loop.optimisation import moving_average, one_cycle, optimise
 from t4g_tracker.training.loop.temporal import flatten_time_convolutions
-from t4g_tracker.training.loop.workers import default_workers
 
 log = logging.getLogger(__name__)
 
