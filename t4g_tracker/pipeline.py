@@ -10,7 +10,7 @@ No other module imports ``adaptation``, which holds everything that learns.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -168,7 +168,8 @@ def _plan_flow(
     size = flow_size(clip.video.size, config.flow)
     frames = Node(make_key(content=clip.content, size=size), lambda: working_frames(clip.video, size))
     stamp = weights_stamp(settings)
-    estimator = Node(make_key(flow=settings.method, weights=stamp), lambda: FlowEstimator(settings, device))
+    key = make_key(flow=asdict(settings), weights=stamp)
+    estimator = Node(key, lambda: FlowEstimator(settings, device))
     flow = stages.stage(
         "flow",
         FlowSequence,
