@@ -25,6 +25,7 @@ from torch import Tensor
 
 from t4g_tracker.errors import OutputError, TrainingError
 from t4g_tracker.files import atomic_write
+from t4g_tracker.training.loop import data_workers
 from t4g_tracker.training.loop.batches import ItemOrder, batches_from
 from t4g_tracker.training.loop.data_workers import AHEAD, default_workers, generate_ahead
 from t4g_tracker.training.loop.trainer import HISTORY
