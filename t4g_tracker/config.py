@@ -21,7 +21,6 @@ Settings = TypeVar("Settings")
 
 MOVED = {  # settings of version 0.1 that have been renamed
     "adaptation.held_back": "adaptation.held_out",
-    "clips.view": "clips.crop",
     "adaptation.losses.temperature": "matching.temperature",
     "adaptation.losses.window_radius_px": "matching.window_radius_px",
     "tracking.temperature": "matching.temperature",
