@@ -161,6 +161,7 @@ class _Stepper:
             adapted = self.adapter(frames, frozen)
         return adapted, frozen
 
+    @torch.enable_grad()
     def step(self, batch: PairBatch, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
         """Take one optimisation step and return the loss and its unweighted parts."""
         adapted, frozen = self.adapted(batch.frames)

@@ -1,13 +1,15 @@
 """Stages run when their value is first needed, once, and what they leave is found by the next run."""
 
+import contextlib
 from dataclasses import dataclass
+from threading import Barrier, Event, Thread
 
 import pytest
 import torch
 from torch import Tensor
 
 from t4g_tracker.cache import Cache
-from t4g_tracker.stage_cache import Node, Run, Stages, derived
+from t4g_tracker.stage_cache import Node, Run, Stages
 
 CPU = torch.device("cpu")
 
@@ -97,7 +99,59 @@ def test_a_derived_value_has_a_key_of_its_input_and_its_facts(calls):
     def scaled(values, by):
         return values * by
 
-    nodes = [derived(scaled, source(calls, key=key), by=by) for key, by in (("a", 2), ("b", 2), ("a", 3))]
-    assert len({node.key for node in nodes}) == 3
-    assert derived(scaled, source(calls, key="a"), by=2).key == nodes[0].key
-    assert [float(node.value) for node in nodes] == [6, 6, 9]
+    stages = Stages(Run(CPU), None)
+
+    def node(key, by):
+        return stages.derived("scaling", scaled, source(calls, key=key), by=by)
+
+    nodes = [node("a", 2), node("b", 2), node("a", 3)]
+    assert len({made.key for made in nodes}) == 3
+    assert node("a", 2).key == nodes[0].key
+    assert [float(made.value) for made in nodes] == [6, 6, 9]
+    assert "scaling" in stages.run.log.stages
+
+
+def test_threads_that_need_a_value_at_once_compute_it_once(calls):
+    begun, together = Event(), Barrier(5)
+
+    def slow():
+        calls.append("slow")
+        assert begun.wait(60)
+        return 7
+
+    node, found = Node("key", slow), []
+
+    def ask():
+        together.wait()
+        found.append(node.value)
+
+    threads = [Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    together.wait()
+    begun.set()
+    for thread in threads:
+        thread.join()
+    assert (found, calls) == ([7] * 4, ["slow"])
+
+
+def test_only_a_stage_that_asks_for_it_turns_ctrl_c_into_a_flag(tmp_path):
+    entered = []
+
+    @contextlib.contextmanager
+    def stop():
+        entered.append(1)
+        yield lambda: False
+
+    def plain(settings, controls):
+        return Doubled(torch.ones(1))
+
+    def polling(settings, controls):
+        with controls.stop() as asked:
+            return Doubled(torch.full((1,), float(asked())))
+
+    stages = Stages(Run(CPU, stop=stop), None)
+    stages.stage("plain", Doubled, plain, settings=Settings(), inputs={}).ensure()
+    assert not entered
+    stages.stage("polling", Doubled, polling, settings=Settings(), inputs={}).ensure()
+    assert entered

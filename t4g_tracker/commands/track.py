@@ -34,7 +34,7 @@ class TrackRequest(RunRequest, PointsRequest):
 def parse_track(argv: list[str] | None) -> TrackRequest:
     """Read the arguments of ``run_tracker.py``; exits with code 2 on wrong usage."""
     parser = argparse.ArgumentParser(
-        prog="t4g track" if Path(sys.argv[0]).stem == "t4g" else "run_tracker.py",
+        prog="t4g track" if Path(sys.argv[0]).stem in ("t4g", "__main__") else "run_tracker.py",
         description="Track points through a video, before and after their query frame. Fits a residual "
         "adapter to the video first; asking again about the same video answers in seconds.",
         epilog="More: --davis ROOT --help (a whole DAVIS folder), t4g bench --help (accuracy on annotated "
