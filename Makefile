@@ -4,7 +4,7 @@
 # make clean   remove the virtual environment and tool caches; outputs/ stays
 #
 # Another interpreter:   make demo PYTHON=python3.12
-# Options for pytest:    make test ARGS="-k queries"
+# Options for pytest:    make test ARGS="-k queries"; in one process: ARGS="-n 0"
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +20,7 @@ demo: $(STAMP)
 	$(VENV)/bin/python run_tracker.py --video assets/koi.mp4 --queries assets/koi.queries.json --gt assets/koi.tracks.npz --config configs/fast.yaml
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n logical --maxprocesses 4 $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/python -m ruff check .

@@ -4,7 +4,7 @@
 The table of contents: read, fit, track, write. ``fit_clip`` runs the stages in the order of ``plan`` in
 t4g_tracker/pipeline.py. The mathematics is one call further: frozen features in
 t4g_tracker/features/, trajectories in t4g_tracker/trajectories.py, the optimisation in adaptation/loop.py,
-matching in t4g_tracker/tracking/track.py.
+matching in t4g_tracker/tracking/tracker.py.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def track(argv: list[str] | None) -> int:
     from t4g_tracker import Config, read_settings, read_video  # libraries load once the arguments are right
     from t4g_tracker.commands.points import read_foreground_of, request_queries, request_truth
     from t4g_tracker.commands.runs import run_of
+    from t4g_tracker.features.extractor import check_features
     from t4g_tracker.files import prepare_output_folder
     from t4g_tracker.fitted import fit_clip
     from t4g_tracker.pipeline import open_clip
@@ -43,6 +44,7 @@ def track(argv: list[str] | None) -> int:
     queries = request_queries(request, video)
     truth = request_truth(request, video, queries)
     foreground = read_foreground_of(request, video, config)
+    check_features(config.features)
     folder = prepare_output_folder(request.out or f"outputs/{video.name}")
     run = run_of(request, stop=stop_on_interrupt)
 

@@ -137,7 +137,7 @@ Adapter = LiteAdapter | DeltaCnnAdapter
 def build_adapter(kind: AdapterKind, channels: int, width: int, seed: int) -> Adapter:
     """Make an untrained adapter whose hidden layers depend on ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds GPUs too
         return LiteAdapter(channels, width) if kind == "lite" else DeltaCnnAdapter(channels)
 
 

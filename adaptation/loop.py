@@ -159,6 +159,7 @@ class _Stepper:
             adapted = self.adapter(frames, frozen)
         return adapted, frozen
 
+    @torch.enable_grad()
     def step(self, batch: PairBatch, state: LoopState) -> dict[str, Any]:
         """Take one optimisation step and return its row: step, loss and the unweighted parts of the loss.
 

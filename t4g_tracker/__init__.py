@@ -12,6 +12,7 @@ Names are imported on first use, so importing this package loads no library.
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from t4g_tracker.video import read_video as read_video
 
 __version__ = "0.2.0"
+
+for _name in (__name__, "adaptation"):  # a library says nothing unless its caller configures logging
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 _HOMES = {
     "api": ("PointTracks", "track_points"),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from t4g_tracker.arrays import ArrayLike, as_queries, as_video
+from t4g_tracker.arrays import ArrayLike, as_queries
 from t4g_tracker.datatypes import Video
-from t4g_tracker.fitted import fit
+from t4g_tracker.fitted import fit, opened, whole_number
 from t4g_tracker.masks import read_foreground
 from t4g_tracker.pipeline import Config
-from t4g_tracker.video import read_video
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def track_points(
     seed: int = 0,
     *,
     config: Config | None = None,
-    cache: str | Path | bool = True,
+    cache: str | Path | bool | None = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> PointTracks:
     """Track points through a video.
@@ -68,22 +69,18 @@ def track_points(
         tracks.xy[0, 5], tracks.visibility[0, 5]  # the first point in frame 5
     """
     config = config or Config()
+    steps = whole_number("steps", steps, sys.maxsize)
     config = replace(config, adaptation=replace(config.adaptation, steps=steps))
-    video = _video(frames)
+    video = opened(frames)
     queries = as_queries(points, video)
     foreground = masks
     if isinstance(masks, str | Path):
         foreground = read_foreground(Path(masks), video, video.size)
     fitted = fit(video, config, device=device, seed=seed, masks=foreground, cache=cache, progress=progress)
-    tracks = fitted.track(queries)
+    tracking = None if progress is None else partial(progress, "tracking")
+    tracks = fitted.track(queries, tracking)
     return PointTracks(
         tracks.xy.numpy().astype(np.float32, copy=False),
         tracks.visibility.numpy(),
         tracks.confidence.numpy().astype(np.float32, copy=False),
     )
-
-
-def _video(frames: Video | str | Path | ArrayLike) -> Video:
-    if isinstance(frames, Video):
-        return frames
-    return read_video(frames) if isinstance(frames, str | Path) else as_video(frames)

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Video
-from t4g_tracker.errors import QueryError, VideoError
+from t4g_tracker.errors import QueryError, TrackerError, VideoError, one_line
 from t4g_tracker.queries import check_in_video
 from t4g_tracker.query_formats import QueryRow
 
@@ -33,15 +33,15 @@ def as_video(frames: ArrayLike, fps: float = 24.0, name: str = "frames") -> Vide
         name: For messages and output folders.
 
     Returns:
-        The video; a uint8 array (T, H, W, 3) is used without a copy.
+        The video, with a copy of the frames: what is cached of them must not change with the caller's array.
 
     Raises:
         VideoError: If shape, number type or range is wrong; the message gives the remedy.
     """
+    values = _array(frames, name, VideoError, "give pixel values in 0..255")
     if isinstance(frames, Tensor):
-        values = _channels_last(frames.detach().cpu(), name).numpy()
+        values = _channels_last(values, name)
     else:
-        values = np.asarray(frames)
         _check_array_shape(values, name)
     count, height, width, _ = values.shape
     if count < 2:
@@ -50,7 +50,7 @@ def as_video(frames: ArrayLike, fps: float = 24.0, name: str = "frames") -> Vide
         raise VideoError(
             f"{name}: frames of {width}x{height} are too small; each side needs {SMALLEST_SIDE_PX} px"
         )
-    return Video(np.ascontiguousarray(_as_uint8(values, name)), fps, name, name)
+    return Video(np.array(_as_uint8(values, name), order="C"), fps, name, name)
 
 
 def as_queries(points: QueryPoints | ArrayLike, video: Video) -> QueryPoints:
@@ -70,7 +70,7 @@ def as_queries(points: QueryPoints | ArrayLike, video: Video) -> QueryPoints:
     if isinstance(points, QueryPoints):
         check_in_video(_rows(points.frame.tolist(), points.xy.tolist()), video)
         return points
-    rows = _numbers(points)
+    rows = _array(points, "points", QueryError, "give rows of frame, x, y (or x, y)").astype(np.float64)
     if rows.ndim == 3 and rows.shape[0] == 1:
         rows = rows[0]
     if rows.ndim != 2 or rows.shape[1] not in (2, 3) or not len(rows):
@@ -99,7 +99,8 @@ def as_masks(masks: ArrayLike, video: Video, size: Size) -> Tensor:
     Raises:
         QueryError: If the shape does not fit the video, or nothing is inside.
     """
-    values = torch.as_tensor(masks.detach().cpu() if isinstance(masks, Tensor) else np.asarray(masks)) != 0
+    given = _array(masks, "masks", QueryError, "give True or False for each pixel")
+    values = torch.from_numpy(np.ascontiguousarray(given != 0))
     expected = (video.frame_count, *video.size)
     if tuple(values.shape) != expected:
         raise QueryError(f"masks: must be {expected}, one for each frame, got {tuple(values.shape)}")
@@ -109,18 +110,36 @@ def as_masks(masks: ArrayLike, video: Video, size: Size) -> Tensor:
     return resized
 
 
-def _channels_last(frames: Tensor, name: str) -> Tensor:
-    """Bring a tensor of frames to (T, H, W, 3)."""
+def _array(values: ArrayLike, name: str, error: type[TrackerError], remedy: str) -> np.ndarray:
+    """Convert what a program may hold to an array of numbers; whatever cannot be that raises ``error``."""
+    try:
+        if isinstance(values, Tensor):
+            plain = values.detach().cpu()
+            half = plain.is_floating_point() and plain.dtype not in (torch.float32, torch.float64)
+            found = (plain.float() if half else plain).numpy()
+        else:
+            found = np.asarray(values)
+    except Exception as problem:  # arrays of other libraries raise what they like
+        raise error(f"{name}: cannot be read as an array ({one_line(problem)}); {remedy}") from None
+    if found.dtype.kind not in "biuf":
+        raise error(f"{name}: must hold numbers, got {found.dtype}; {remedy}")
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise error(f"{name}: has masked values; {remedy}")
+    if found.dtype.kind == "f" and not np.isfinite(found).all():
+        raise error(f"{name}: holds values that are not finite; {remedy}")
+    return found
+
+
+def _channels_last(frames: np.ndarray, name: str) -> np.ndarray:
+    """Bring what was a tensor of frames to (T, H, W, 3)."""
     if frames.ndim == 5 and frames.shape[0] != 1:
         raise VideoError(f"{name}: holds {frames.shape[0]} videos; give them one at a time")
     video = frames[0] if frames.ndim == 5 else frames
     if video.ndim == 4 and video.shape[1] == 3:
-        return video.permute(0, 2, 3, 1)
+        return video.transpose(0, 2, 3, 1)
     if video.ndim == 4 and video.shape[3] == 3:
         return video
-    raise VideoError(
-        f"{name}: a tensor of frames must be (T, 3, H, W) or (1, T, 3, H, W), got {tuple(frames.shape)}"
-    )
+    raise VideoError(f"{name}: a tensor must be (T, 3, H, W) or (1, T, 3, H, W), got {frames.shape}")
 
 
 def _check_array_shape(values: np.ndarray, name: str) -> None:
@@ -143,10 +162,8 @@ def _as_uint8(values: np.ndarray, name: str) -> np.ndarray:
     """Convert pixel values to uint8; refuse those whose type or range leaves their meaning open."""
     if values.dtype == np.uint8:
         return values
-    if values.dtype.kind not in "iuf":
+    if values.dtype.kind == "b":
         raise VideoError(f"{name}: must be uint8, got {values.dtype}; give pixel values in 0..255")
-    if not np.isfinite(values).all():
-        raise VideoError(f"{name}: holds values that are not finite; give pixel values in 0..255")
     least, most = float(values.min()), float(values.max())
     described = f"{values.dtype} in {least:g}..{most:g}"
     if least < 0 or most > 255:
@@ -156,14 +173,6 @@ def _as_uint8(values: np.ndarray, name: str) -> np.ndarray:
             f"{name}: must be uint8, got {described}; if 1 is white, give (frames * 255).round() as uint8"
         )
     return np.round(values).astype(np.uint8)
-
-
-def _numbers(points: ArrayLike) -> np.ndarray:
-    """Convert points to an array of float64; raise QueryError if they are not numbers in equal rows."""
-    try:
-        return np.asarray(points.detach().cpu() if isinstance(points, Tensor) else points, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise QueryError("points: must be numbers, each row frame, x, y (or x, y)") from None
 
 
 def _refuse_fractions(xy: np.ndarray, video: Video) -> None:

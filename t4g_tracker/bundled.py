@@ -6,6 +6,7 @@ wheel, and beside it in a checkout; an editable install is a checkout.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.resources
 from pathlib import Path
 
@@ -23,6 +24,17 @@ CONFIGS = shipped("configs")
 WEIGHTS = shipped("assets") / "weights"
 TRACK4GEN_MINI = WEIGHTS / "track4gen-mini"  # diffusers folder with refiner/
 RAFT_MINI = WEIGHTS / "raft-mini.safetensors"
+
+
+def file_identity(path: Path) -> str:
+    """What distinguishes a model file from another of the same name, for cache keys.
+
+    Bundled files are small and told by their content, since installing gives them any time; others by size
+    and time.
+    """
+    if path.is_relative_to(WEIGHTS):
+        return hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()
+    return f"{path.stat().st_size}:{path.stat().st_mtime_ns}"
 
 
 def find_bundled(path: Path) -> Path:

@@ -3,48 +3,52 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from t4g_tracker.arrays import ArrayLike, as_masks, as_queries
+from t4g_tracker.arrays import ArrayLike, as_masks, as_queries, as_video
 from t4g_tracker.cache import Cache
 from t4g_tracker.coordinates import working_size
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Video
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.files import default_cache_folder
 from t4g_tracker.hardware import pick_device
 from t4g_tracker.pipeline import Clip, Config, Plan, open_clip, plan
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import Progress, StageLog, bars_of, no_bar
 from t4g_tracker.tracking.chaining import chain_query_points
-from t4g_tracker.tracking.track import track
+from t4g_tracker.tracking.tracker import track
 from t4g_tracker.video import read_video
 
 log = logging.getLogger(__name__)
 
 
 def fit(
-    video: Video | str | Path,
+    video: Video | str | Path | ArrayLike,
     config: Config | None = None,
     *,
     device: str | torch.device = "auto",
     seed: int = 0,
     masks: ArrayLike | None = None,
-    cache: str | Path | bool = True,
+    cache: str | Path | bool | None = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Fitted:
     """Fit an adapter to a video, once for any number of query points.
 
     Args:
-        video: From ``read_video`` or ``as_video``; or a path, which is read.
+        video: From ``read_video``; or a path, an array or a tensor, as ``track_points`` takes them.
         config: Every setting; None takes the defaults.
         device: ``auto`` takes CUDA, then MPS, then the CPU.
         seed: The same seed on the same machine gives the same tracks.
         masks: (T, H, W) bool, size of the video: half of the training pairs then come from inside.
         cache: Folder for cached features, flow and fitted weights; True takes that of the commands,
-            False caches nothing.
+            False or None caches nothing.
         progress: Called with (stage, done, in all) during the work.
 
     Returns:
@@ -58,18 +62,43 @@ def fit(
         tracks = fitted.track([[0, 120, 80], [12, 40, 96]])  # frame, x, y
     """
     config = config or Config()
-    video = read_video(video) if isinstance(video, str | Path) else video
+    video = opened(video)
     size = working_size(video.size, config.working_size)
     foreground = None if masks is None else as_masks(masks, video, size)
     device = pick_device(device) if isinstance(device, str) else device
     run = Run(
         device=device,
-        seed=seed,
-        cache=None if cache is False else Cache() if cache is True else Cache(Path(cache)),
+        seed=whole_number("seed", seed, 2**63 - 1),
+        cache=_cache(cache),
         bar=no_bar if progress is None else bars_of(progress),
         log=StageLog(device=device),
     )
     return fit_clip(open_clip(video, config, foreground), config, run)
+
+
+def opened(video: Video | str | Path | ArrayLike) -> Video:
+    """Read a video from a path, or take it from an array; one that is open already stays as it is."""
+    if isinstance(video, Video):
+        return video
+    return read_video(video) if isinstance(video, str | Path) else as_video(video)
+
+
+def _cache(wanted: str | Path | bool | None) -> Cache | None:
+    """The cache that a caller wants, its folder made and found writable."""
+    if wanted is None or wanted is False:
+        return None
+    return Cache.open(default_cache_folder() if wanted is True else Path(wanted), fresh=False)
+
+
+def whole_number(name: str, value: Any, most: int) -> int:
+    """A whole number from 0 to ``most``, whatever type holds it; raise ConfigError if it is another."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{name} must be a whole number, got {value!r}") from None
+    if not 0 <= number <= most:
+        raise ConfigError(f"{name} must be from 0 to {most}, got {number}")
+    return number
 
 
 def fit_clip(clip: Clip, config: Config, run: Run) -> Fitted:
@@ -80,19 +109,28 @@ def fit_clip(clip: Clip, config: Config, run: Run) -> Fitted:
         method = stages.estimator.value.config.method  # loads its weights before any long work
         if config.flow.method == "auto":
             log.info("optical flow: %s", method)
-    # Compute what all tracking needs; flow, if fitting did not need it, waits for the first query that does.
-    _ = stages.prepared.value, stages.adaptation.value
+    # Compute what all tracking needs; flow, unless fitting needed it, waits for the first query that does.
+    stages.prepared.ensure()
+    stages.adaptation.ensure()
     return Fitted(clip, config, run, stages)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fitted:
-    """A video with an adapter fitted to it, ready to track points."""
+    """A video with an adapter fitted to it, ready to track points.
+
+    It stays in its process: another one calls ``fit`` with the same cache, which takes seconds.
+    """
 
     clip: Clip
     config: Config
     run: Run
     stages: Plan
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a Fitted cannot be pickled; call fit with the same video and cache in the other process"
+        )
 
     def track(self, points: QueryPoints | ArrayLike, progress: Progress | None = None) -> Tracks:
         """Follow query points through all frames: matching, and paths along the flow.

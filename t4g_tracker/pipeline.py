@@ -10,7 +10,7 @@ No other module imports ``adaptation``, which holds everything that learns.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ from t4g_tracker.features.extractor import (
     effective_features,
     extract_features,
     features_precision,
+    uses_seed,
 )
 from t4g_tracker.features.settings import SIZE_MULTIPLE, FeaturesConfig
 from t4g_tracker.flow.estimator import FlowEstimator, effective_flow, weights_stamp
@@ -37,8 +38,8 @@ from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.hardware import pick_precision
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.run_files import OutputsConfig
-from t4g_tracker.stage_cache import Controls, Node, Run, Stages, derived
-from t4g_tracker.tracking.track import TrackingConfig
+from t4g_tracker.stage_cache import Controls, Node, Run, Stages
+from t4g_tracker.tracking.tracker import TrackingConfig
 from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
 from t4g_tracker.video import content_hash, working_frames
@@ -69,7 +70,7 @@ class Config:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """A video and its frames at the working size."""
 
@@ -89,7 +90,7 @@ def open_clip(video: Video, config: Config, foreground: Tensor | None = None) ->
     return Clip(video, content_hash(video), frames, foreground)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """The stages of one video; each runs when its value is first needed."""
 
@@ -123,10 +124,10 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         weights=check_features(config.features),
         unit="frame",
         device=run.device,
-        seed=run.seed,
+        seed=run.seed if uses_seed(config.features) else 0,
         precision=features_precision(config.features, run.device),
     )
-    prepared = derived(prepare_features, features, centre=config.adaptation.centre)
+    prepared = stages.derived("features", prepare_features, features, centre=config.adaptation.centre)
 
     # 2. Optical flow between neighbouring frames, at a size of its own.
     flow_frames, estimator, flow = _plan_flow(stages, clip, config)
@@ -153,7 +154,7 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         _fit_adapter,
         settings=_effective(config, run.device),
         inputs=inputs,
-        seconds=lambda fitted: fitted.seconds + run.log.stages.get("trajectories", {}).get("seconds", 0.0),
+        seconds=lambda fitted: fitted.seconds + run.log.spent("trajectories")[0],
         device=run.device,
         seed=run.seed,
     )
@@ -168,7 +169,13 @@ def _plan_flow(
     size = flow_size(clip.video.size, config.flow)
     frames = Node(make_key(content=clip.content, size=size), lambda: working_frames(clip.video, size))
     stamp = weights_stamp(settings)
-    estimator = Node(make_key(flow=settings.method, weights=stamp), lambda: FlowEstimator(settings, device))
+    key = make_key(flow=asdict(settings), weights=stamp)
+
+    def load() -> FlowEstimator:
+        with stages.run.log.stage("flow"):
+            return FlowEstimator(settings, device)
+
+    estimator = Node(key, load)
     flow = stages.stage(
         "flow",
         FlowSequence,
@@ -236,20 +243,21 @@ def _fit_adapter(
     def report(step: int, row: dict[str, Any]) -> None:
         controls.report(step, config.steps, f"loss {row['loss']:.2f}")
 
-    return adapt(
-        features,
-        frames,
-        trajectories,
-        config,
-        matching,
-        seed=seed,
-        device=device,
-        resume=resume,
-        save=controls.checkpoint.save,
-        report=report,
-        stop=controls.stop,
-        foreground=foreground,
-    )
+    with controls.stop() as stop:
+        return adapt(
+            features,
+            frames,
+            trajectories,
+            config,
+            matching,
+            seed=seed,
+            device=device,
+            resume=resume,
+            save=controls.checkpoint.save,
+            report=report,
+            stop=stop,
+            foreground=foreground,
+        )
 
 
 def _effective(config: Config, device: torch.device) -> tuple[AdaptationConfig, MatchingConfig]:

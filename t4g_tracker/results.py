@@ -88,7 +88,9 @@ def closing_lines(folder: Path, results: Sequence[Result], log: StageLog, files:
         f"{name} {'cached' if name in log.cached else format(entry['seconds'], '.0f') + ' s'}"
         for name, entry in log.stages.items()
     )
-    _, peak = log.spent(*log.stages)
-    lines.append(f"took {spent}; at most {peak / 1000:.1f} GB of memory")
+    peak = max((entry.get("peak_memory_mb", 0.0) for entry in log.stages.values()), default=0.0)
+    on_gpu = max((entry.get("peak_gpu_memory_mb", 0.0) for entry in log.stages.values()), default=0.0)
+    gpu = f" and {on_gpu / 1000:.1f} GB of the GPU's" if on_gpu else ""
+    lines.append(f"took {spent}; at most {peak / 1000:.1f} GB of memory{gpu}")
     lines.append(f"results in {folder}: {', '.join(files)}")
     return lines

@@ -18,7 +18,7 @@ from t4g_tracker.results import Result
 from t4g_tracker.stage_log import Progress
 from t4g_tracker.track_files import write_tracks_csv, write_tracks_npz
 from t4g_tracker.visualize.curve import plot_curve
-from t4g_tracker.visualize.files import write_picture, write_video
+from t4g_tracker.visualize.encoding import write_picture, write_video
 from t4g_tracker.visualize.overlay import paint_overlay
 from t4g_tracker.visualize.sheet import sheet_picture, sheet_video, shown_frames
 

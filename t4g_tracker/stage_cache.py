@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, is_dataclass
+from threading import RLock
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -40,12 +41,18 @@ class Node(Generic[Value]):
         self.key, self.cached = key, cached
         self._compute: Callable[[], Value] | None = compute
         self._value: Value | None = None
+        self._lock = RLock()  # threads that need a value at once compute it once
 
     @property
     def value(self) -> Value:
-        if self._compute is not None:
-            self._value, self._compute = self._compute(), None  # frees what it was computed from
+        with self._lock:
+            if self._compute is not None:
+                self._value, self._compute = self._compute(), None  # releases what it was computed from
         return self._value  # type: ignore[return-value]
+
+    def ensure(self) -> None:
+        """Compute or read the value now, so that it costs nothing later."""
+        _ = self.value
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Controls:
     """What a running stage may use without changing its value, and so without being part of its key."""
 
     report: Callable[..., None]  # takes (done, in all) and optionally a note
-    stop: Callable[[], bool]  # True: a long stage saves its state and ends
+    stop: Stop  # entered by a stage that can stop between steps; in all others Ctrl-C interrupts at once
     checkpoint: Checkpoint
 
 
@@ -80,8 +87,8 @@ class Controls:
 class Run:
     """Where and how the stages of a video run.
 
-    ``cache`` None caches nothing. ``stop`` is entered around every stage; it yields a function that
-    long stages call between steps, and that returns True to end them.
+    ``cache`` None caches nothing. ``stop`` is entered by stages that can end between steps; it yields a
+    function that they call there, and that returns True to end them.
     """
 
     device: torch.device
@@ -140,10 +147,10 @@ class Stages:
                 return cached
             values = {name: node.value for name, node in inputs.items()}  # runs the stages before this one
             log = self.run.log
-            with log.stage(name), self.run.bar(name, unit) as report, self.run.stop() as stop:
+            with log.stage(name), self.run.bar(name, unit) as report:
                 checkpoint = Checkpoint(self.cache, key)
                 begin = time.perf_counter()
-                result = compute(settings, Controls(report, stop, checkpoint), **values, **facts)
+                result = compute(settings, Controls(report, self.run.stop, checkpoint), **values, **facts)
                 spent = time.perf_counter() - begin if seconds is None else seconds(result)
                 if self.cache is not None:
                     self.cache.save(name, key, pack(result), spent)
@@ -151,6 +158,18 @@ class Stages:
             return result
 
         return Node(key, value, self.cache is not None and self.cache.has(name, key))
+
+    def derived(self, name: str, compute: Callable[..., Value], node: Node[Any], **facts: Any) -> Node[Value]:
+        """A value so cheap to compute that it is not cached; its seconds count as the stage's of ``name``."""
+        plain = {fact: _plain(value) for fact, value in facts.items()}
+        key = make_key(derived=compute.__name__, input=node.key, facts=plain)
+
+        def value() -> Value:
+            given = node.value
+            with self.run.log.stage(name):
+                return compute(given, **facts)
+
+        return Node(key, value)
 
     def _cached(self, name: str, key: str, kind: type[Value]) -> Value | None:
         """Load the value of a stage from the cache; None if it is not there."""
@@ -165,12 +184,6 @@ class Stages:
                 return None
             self.run.log.cached[name] = entry[1]
             return unpack(kind, entry[0])
-
-
-def derived(compute: Callable[..., Value], node: Node[Any], **facts: Any) -> Node[Value]:
-    """Make a node whose value is too cheap to cache."""
-    key = make_key(derived=compute.__name__, input=node.key, facts={k: _plain(v) for k, v in facts.items()})
-    return Node(key, lambda: compute(node.value, **facts))
 
 
 def _plain(value: Any) -> Any:

@@ -90,6 +90,7 @@ def _reset_peak(device: torch.device | None) -> None:
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     if device is not None and device.type == "cuda":
+        torch.cuda.init()  # a device with an index is unknown before
         torch.cuda.reset_peak_memory_stats(device)
 
 

@@ -1,6 +1,7 @@
 """The library: one call from arrays to arrays, fit once and ask often, no side effects."""
 
 import os
+import pickle
 import random
 import re
 import signal
@@ -15,7 +16,10 @@ import pytest
 import torch
 
 import t4g_tracker
+from adaptation.adapter import build_adapter
 from t4g_tracker import Config, QueryPoints, TrackerError, fit, pipeline, read_settings, track_points
+from t4g_tracker.features.extractor import extract_features
+from t4g_tracker.features.settings import FeaturesConfig
 
 ROOT = Path(__file__).parents[1]
 POINTS = [[0, 40, 40], [5, 60.25, 30.5]]
@@ -99,7 +103,10 @@ def test_masks_guide_the_training(clip, config, monkeypatch):
         ({"frames": "no_such.mp4"}, "no_such.mp4"),
         ({"masks": np.ones((2, 64, 96))}, "masks: must be"),
         ({"device": "cuda:77"}, "cuda:77: is not on this machine"),
-        ({"steps": -1}, "adaptation.steps must be 0 or more"),
+        ({"steps": -1}, "steps must be from 0 to"),
+        ({"steps": 2.0}, "steps must be a whole number, got 2.0"),
+        ({"seed": 2**70}, "seed must be from 0 to"),
+        ({"cache": __file__}, "a file is in the way of this folder"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_any_work(clip, config, monkeypatch, changes, said):
@@ -130,7 +137,7 @@ def test_progress_is_a_callback_and_nothing_else_of_the_program_changes(clip, co
     assert (torch.get_num_threads(), dict(os.environ), list(warnings.filters)) == state
     assert capfd.readouterr() == ("", "")
     assert ("adaptation", 3, 3) in heard
-    assert {"features", "flow", "trajectories", "adaptation"} <= {stage for stage, _, _ in heard}
+    assert {"features", "flow", "trajectories", "adaptation", "tracking"} <= {stage for stage, _, _ in heard}
     assert all(path.stat().st_mode & 0o777 == 0o640 for path in (tmp_path / "mine").rglob("*.pt"))
 
 
@@ -138,6 +145,43 @@ def test_without_a_cache_nothing_is_written(clip, config, tmp_path, monkeypatch)
     monkeypatch.setenv("T4G_CACHE", str(tmp_path / "cache"))
     track_points(clip.video.frames, POINTS, 2, "cpu", config=config, cache=False)
     assert not (tmp_path / "cache").exists()
+
+
+def test_whole_numbers_of_numpy_are_numbers(clip, config):
+    call = {"steps": np.int64(2), "seed": np.int32(1), "device": "cpu", "config": config, "cache": None}
+    assert track_points(clip.video.frames, POINTS, **call).xy.shape == (2, 8, 2)
+
+
+def test_it_works_where_gradients_are_off(clip, config):
+    with torch.no_grad():
+        fit(clip.frames, config, device="cpu", cache=False).track(POINTS)
+
+
+def test_what_is_fitted_stays_in_its_process_and_says_so(clip, config):
+    fitted = fit(clip.video.frames, config, device="cpu", cache=False)
+    with pytest.raises(TypeError, match="call fit with the same video and cache"):
+        pickle.dumps(fitted)
+    assert fitted == fitted
+    assert fitted in {fitted}
+
+
+def test_generators_of_the_gpu_are_left_alone(monkeypatch):
+    """Also those that are only seeded once the GPU is first used."""
+    seeded = []
+    for name in ("torch.cuda.manual_seed_all", "torch.cuda.manual_seed", "torch.mps.manual_seed"):
+        monkeypatch.setattr(name, seeded.append)
+    build_adapter("lite", 8, 16, seed=5)
+    assert not seeded
+
+
+def test_progress_bars_of_other_libraries_are_as_they_were():
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled
+    from transformers.utils import logging
+
+    before = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    frames = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    extract_features(frames, FeaturesConfig(), torch.device("cpu"), seed=0)
+    assert (logging.is_progress_bar_enabled(), are_progress_bars_disabled()) == before
 
 
 def test_features_of_one_adapter_are_refused_by_another(clip, config):

@@ -34,8 +34,11 @@ def test_every_way_to_hold_the_same_frames_gives_the_same_video(given):
     assert (video.frame_count, video.size) == (4, (20, 30))
 
 
-def test_frames_in_memory_are_not_copied():
-    assert as_video(FRAMES).frames is FRAMES
+def test_a_caller_may_write_to_its_frames_again():
+    mine = FRAMES.copy()
+    video = as_video(mine)
+    mine[:] = 0
+    assert np.array_equal(video.frames, FRAMES)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +49,7 @@ def test_frames_in_memory_are_not_copied():
         (FRAMES[..., 0], "these look grey: give np.repeat"),
         (FRAMES[None], "one video at a time"),
         (TENSOR[None].repeat(2, 1, 1, 1, 1), "holds 2 videos"),
-        (TENSOR[:, :2], r"must be \(T, 3, H, W\)"),
+        (TENSOR[:, :2], r"a tensor must be \(T, 3, H, W\)"),
         ((FRAMES / 255).astype(np.float32), r"got float32 in 0\.\.1; if 1 is white, give \(frames \* 255\)"),
         (TENSOR.float() / 127.5 - 1, r"got float32 in -1\.\.1; bring it to 0\.\.255"),
         (FRAMES.astype(np.uint16) * 257, r"got uint16 in 0\.\.65535"),
@@ -81,11 +84,11 @@ def test_points_are_frame_x_y_or_lie_in_frame_0():
         ([[4, 1, 1]], "query point 0 is in frame 4, but frames has 4 frames"),
         ([[0, 5, 5], [0, 30, 5]], "query point 1 is at x = 30, y = 5, outside frames"),
         ([[0.5, 5, 5]], "frame must be a whole number, got 0.5"),
-        ([[0, float("nan"), 5]], "x must be a finite number"),
+        ([[0, float("nan"), 5]], "not finite"),
         ([[0, 1, 2, 3]], r"must be \(N, 3\) frame, x, y or \(N, 2\)"),
         ([], r"must be \(N, 3\)"),
-        ([["a", "b"]], "must be numbers"),
-        ([[1, 2], [1, 2, 3]], "must be numbers, each row"),
+        ([["a", "b"]], "must hold numbers, got <U1"),
+        ([[1, 2], [1, 2, 3]], "cannot be read as an array"),
     ],
 )
 def test_points_that_cannot_be_meant_are_refused(given, said):
@@ -122,3 +125,48 @@ def test_masks_come_to_the_working_size():
 def test_masks_that_do_not_go_with_the_video_are_refused(given, said):
     with pytest.raises(QueryError, match=said):
         as_masks(given, VIDEO, (40, 60))
+
+
+class Foreign:
+    """An array of another library that does not like to be converted."""
+
+    def __array__(self, *_, **__):
+        raise RuntimeError("on another device")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Foreign(), "on another device"),
+        ([[1, 2], [3]], "cannot be read as an array"),
+        (np.array([[0, 10**400, 1]], dtype=object), "must hold numbers, got object"),
+        (np.array([[0, 1j, 1]]), "must hold numbers, got complex128"),
+        (np.ma.masked_array([[0, 3, 4]], mask=[[0, 1, 0]]), "masked values"),
+        (torch.ones(1, 3).to_sparse(), "cannot be read as an array"),
+        (torch.ones(1, 3, device="meta"), "cannot be read as an array"),
+    ],
+    ids=["foreign", "ragged", "object", "complex", "masked", "sparse", "meta"],
+)
+def test_whatever_is_no_array_of_numbers_is_one_named_line(given, said):
+    for take, error in (
+        (lambda: as_queries(given, VIDEO), QueryError),
+        (lambda: as_masks(given, VIDEO, (40, 60)), QueryError),
+        (lambda: as_video(given), VideoError),
+    ):
+        with pytest.raises(error, match=said) as caught:
+            take()
+        assert "\n" not in str(caught.value)
+
+
+def test_arrays_lie_in_memory_as_they_like(recwarn):
+    rows = np.array([[3, 10.5, 2], [0, 29.0, 19]])
+    mask = np.zeros((4, 20, 30), dtype=">i2")
+    mask[1, :10] = 1
+    mask.setflags(write=False)
+    for points in (rows[::-1][::-1], rows.astype(">f8"), torch.tensor(rows, dtype=torch.bfloat16)):
+        assert as_queries(points, VIDEO).frame.tolist() == [3, 0]
+    for masks in (mask, mask[:, ::-1][:, ::-1], torch.tensor(mask.astype(float), requires_grad=True)):
+        assert as_masks(masks, VIDEO, (20, 30))[1, :10].all()
+    assert np.array_equal(as_video(FRAMES[:, ::-1]).frames, FRAMES[:, ::-1])
+    assert np.array_equal(as_video(TENSOR.bfloat16()).frames, TENSOR.bfloat16().float().permute(0, 2, 3, 1))
+    assert not recwarn

@@ -158,7 +158,8 @@ class Chores:
         if name == "tells":
             clock = iter([10.0, 10.1])  # the second report follows at once
             with pytest.MonkeyPatch.context() as patched, clip_bar(name, "flow", "pair") as report:
-                patched.setattr("t4g_tracker.batch.progress.time", SimpleNamespace(monotonic=clock.__next__))
+                fake = SimpleNamespace(monotonic=clock.__next__)
+                patched.setattr("t4g_tracker.batch.worker_progress.time", fake)
                 report(1, 4)
                 report(2, 4)
         if name == "dies":

@@ -18,7 +18,7 @@ from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import score
 from t4g_tracker.pipeline import Config
 from t4g_tracker.track_files import read_tracks_npz
-from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.tracker import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.video import read_video, working_frames
 
@@ -67,7 +67,9 @@ def test_without_its_folder_it_says_what_to_do(monkeypatch, tmp_path):
 
 def test_a_model_of_ones_own_beside_it_is_refused(in_place):
     config = FeaturesConfig(extractor="track4gen-mini", diffusion=DiffusionConfig(model="mine"))
-    with pytest.raises(ConfigError, match=r"features\.diffusion\.model=mine: .*features\.extractor=track4gen"):
+    with pytest.raises(
+        ConfigError, match=r"model=mine: is not for track4gen-mini; set features\.extractor=track4gen"
+    ):
         check_features(config)
 
 

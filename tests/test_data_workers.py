@@ -25,10 +25,10 @@ from torch import Tensor
 
 from t4g_tracker.errors import OutputError, TrainingError
 from t4g_tracker.files import atomic_write
-from t4g_tracker.training.loop import workers as data_workers
+from t4g_tracker.training.loop import data_workers
 from t4g_tracker.training.loop.batches import ItemOrder, batches_from
+from t4g_tracker.training.loop.data_workers import AHEAD, default_workers, generate_ahead
 from t4g_tracker.training.loop.trainer import HISTORY
-from t4g_tracker.training.loop.workers import AHEAD, default_workers, generate_ahead
 
 DEADLINE_S = 120  # for what takes a moment: reached only where it never happens
 LOST = r"a data worker was killed \(exit code -9\), .*the same command resumes.*lower trainer\.workers"

@@ -13,7 +13,7 @@ from tiny_datasets import MOTIONS, POINTS, SIZE, badja_tree, clips, davis_tree, 
 from t4g_tracker.datasets.annotated import AnnotatedClip, View
 from t4g_tracker.datasets.badja import ANNOTATED_JOINTS, BadjaClips
 from t4g_tracker.datasets.choice import DatasetChoice
-from t4g_tracker.datasets.davis import DavisFolder
+from t4g_tracker.datasets.davis_folder import DavisFolder
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.datasets.protocols import JointProtocol, PointProtocol
 from t4g_tracker.datasets.tapvid import PickledClips

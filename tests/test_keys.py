@@ -2,15 +2,17 @@
 
 import dataclasses
 import inspect
+import os
 from typing import get_args, get_type_hints
 
 import pytest
 import torch
 
-from t4g_tracker import hardware, pipeline
+from t4g_tracker import bundled, hardware, pipeline
 from t4g_tracker.choices import Extractor
 from t4g_tracker.config import as_dict, read_settings
 from t4g_tracker.fitted import fit_clip
+from t4g_tracker.flow.raft import published_file
 from t4g_tracker.pipeline import Config, open_clip, plan
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import StageLog
@@ -200,6 +202,31 @@ def test_other_weights_change_the_keys(clip, monkeypatch, tmp_path):
     before = keys(clip, *raft)
     weights.write_bytes(b"other")
     assert changed(before, keys(clip, *raft)) == {"flow", "trajectories", "adaptation"}
+
+
+def test_published_weights_are_told_by_their_file(clip, monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    raft = ["flow.method=raft-large", "features.extractor=patch"]
+    before = keys(clip, *raft)
+    published_file("raft-large").parent.mkdir(parents=True)
+    published_file("raft-large").write_bytes(b"fetched")
+    assert changed(before, keys(clip, *raft)) == {"flow", "trajectories", "adaptation"}
+
+
+def test_bundled_weights_are_told_by_content_since_installing_gives_them_any_time(monkeypatch, tmp_path):
+    monkeypatch.setattr(bundled, "WEIGHTS", tmp_path)
+    file = tmp_path / "model.safetensors"
+    found = []
+    for content, time in ((b"old", 10), (b"old", 20), (b"new", 20)):
+        file.write_bytes(content)
+        os.utime(file, (time, time))
+        found.append(bundled.file_identity(file))
+    assert found[0] == found[1] != found[2]
+
+
+def test_the_seed_does_not_matter_to_an_extractor_that_samples_nothing(clip):
+    base = ["features.extractor=dinov2", "flow.method=dis"]
+    assert changed(keys(clip, *base), keys(clip, *base, seed=1)) == {"adaptation"}
 
 
 def test_another_video_changes_every_key(clip, slide):

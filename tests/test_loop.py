@@ -14,7 +14,7 @@ from adaptation.settings import AdaptationConfig
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.matching.settings import MatchingConfig
-from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.tracker import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 CPU = torch.device("cpu")

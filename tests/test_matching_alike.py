@@ -7,7 +7,7 @@ from adaptation.objective import found_positions
 from adaptation.sampling import PairBatch
 from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Video
 from t4g_tracker.matching.settings import MatchingConfig
-from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.tracker import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 FRAMES, CHANNELS, HEIGHT, WIDTH = 3, 6, 7, 10

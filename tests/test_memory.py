@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Video
 from t4g_tracker.matching.settings import MatchingConfig
-from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.tracker import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 CHANNELS, HEIGHT, WIDTH, STRIDE_PX, POINTS = 64, 16, 24, 4, 6

@@ -4,7 +4,7 @@ import torch
 
 from t4g_tracker.datatypes import FeatureGrid, Video
 from t4g_tracker.matching.settings import MatchingConfig
-from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.tracker import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 FRAMES, HEIGHT, WIDTH, STRIDE_PX = 5, 12, 20, 8

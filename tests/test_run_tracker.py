@@ -297,6 +297,19 @@ def test_a_fresh_run_that_is_interrupted_is_gone_on_with_instead_of_the_older_re
     assert "adaptation: resuming from step 3 of 20" in caplog.text
 
 
+@pytest.mark.parametrize("stage", ["extract_features", "chain_flow"])
+def test_ctrl_c_in_a_stage_that_cannot_stop_between_steps_interrupts_at_once(
+    command, tmp_path, monkeypatch, capsys, stage
+):
+    def press_ctrl_c(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the stage went on")
+
+    monkeypatch.setattr(stages, stage, press_ctrl_c)
+    assert command(tmp_path / "out", tmp_path / "cache") == 130
+    assert "the same command resumes" in capsys.readouterr().err
+
+
 def test_the_first_ctrl_c_asks_and_the_second_interrupts():
     before = signal.getsignal(signal.SIGINT)
     with contextlib.suppress(KeyboardInterrupt), stop_on_interrupt() as stop:

@@ -10,7 +10,7 @@ from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.patch import extract_patch
 from t4g_tracker.features.settings import PatchConfig
 from t4g_tracker.matching.settings import MatchingConfig
-from t4g_tracker.tracking.track import TrackingConfig, track
+from t4g_tracker.tracking.tracker import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 UNREFINED = TrackingConfig(subpixel=False)

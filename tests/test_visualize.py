@@ -12,7 +12,7 @@ from t4g_tracker.errors import OutputError
 from t4g_tracker.video import read_video
 from t4g_tracker.visualize.colours import point_colours
 from t4g_tracker.visualize.curve import curve_figure, plot_curve
-from t4g_tracker.visualize.files import write_picture, write_video
+from t4g_tracker.visualize.encoding import write_picture, write_video
 from t4g_tracker.visualize.overlay import paint_overlay
 from t4g_tracker.visualize.painting import dimmed
 

@@ -22,7 +22,7 @@ from t4g_tracker.synthetic.layers import sample
 from t4g_tracker.synthetic.rendering import render
 from t4g_tracker.synthetic.scene import Scene, top_layer, tracks
 from t4g_tracker.track_files import write_tracks_npz
-from t4g_tracker.visualize.files import write_video
+from t4g_tracker.visualize.encoding import write_video
 
 SEED = 4
 FPS = 16.0

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.batch.worker_progress import clip_bar
-from t4g_tracker.commands.guarded import stop_on_interrupt
 from t4g_tracker.commands.many_clips import Job
 from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datasets.choice import AnnotatedClips, DatasetChoice
@@ -21,9 +19,8 @@ from t4g_tracker.fitted import Fitted, fit_clip
 from t4g_tracker.flow.estimator import resolve_flow
 from t4g_tracker.pipeline import open_clip
 from t4g_tracker.results import Result
-from t4g_tracker.stage_cache import Run
-from t4g_tracker.stage_log import Bar, StageLog
-from t4g_tracker.visualize.files import write_video
+from t4g_tracker.stage_log import StageLog
+from t4g_tracker.visualize.encoding import write_video
 from t4g_tracker.visualize.overlay import paint_overlay
 
 
@@ -38,7 +35,7 @@ class BenchJob(Job):
         protocol = self.choice.protocol
         queries, track_index = protocol.queries(annotated)
         scored: list[Result] = []
-        for result in self._methods(annotated, queries, torch.device(device), partial(clip_bar, name)):
+        for result in self._methods(name, annotated, queries, torch.device(device)):
             tracks = result.own_tracks
             measures = protocol.score(annotated, queries, track_index, tracks)
             scored.append(replace(result, measures=measures, tracks=None))
@@ -47,15 +44,14 @@ class BenchJob(Job):
         return ClipOutcome(name, tuple(scored), worst, annotated.video.frame_count, overlay)
 
     def _methods(
-        self, annotated: AnnotatedClip, queries: QueryPoints, device: torch.device, bar: Bar
+        self, clip_name: str, annotated: AnnotatedClip, queries: QueryPoints, device: torch.device
     ) -> Iterator[Result]:
         """Run every configuration's methods; a baseline that two configurations share runs once."""
         seen: dict[str, str] = {}
         for name, config in self.configs.items():
-            log = StageLog(peaks=True, device=device)
-            run = Run(device, self.seed, self.cache, bar, stop_on_interrupt, log)
-            fitted = fit_clip(open_clip(annotated.video, config), config, run)
-            yield from bench_methods(fitted, queries, name, seen)
+            clip, run = open_clip(annotated.video, config), self.run(clip_name, device)
+            # no name for it here: it would live on while the next configuration is fitted
+            yield from bench_methods(fit_clip(clip, config, run), queries, name, seen)
 
     def _overlay(self, name: str, annotated: AnnotatedClip, queries: QueryPoints, tracks: Tracks) -> str:
         settings, folder = self.config().outputs, prepare_output_folder(self.out / "overlays")
@@ -90,7 +86,7 @@ def bench_methods(fitted: Fitted, queries: QueryPoints, name: str, seen: dict[st
         method = seen[key] = _new_name(f"frozen {config.features.extractor}", name, seen)
         yield _result(log, method, frozen, "features", "matching")
     with log.stage("adapter"):
-        fitted.adapted  # noqa: B018  # computed here, so that matching is timed alone
+        _ = fitted.adapted  # computed here, so that matching is timed alone
     fitting = ("features", "flow", "trajectories", "adaptation", "adapter")
     with log.stage("matching adapted"):
         matched = fitted.match(queries)

@@ -12,7 +12,7 @@ from t4g_tracker.commands.guarded import guarded
 
 if TYPE_CHECKING:
     from t4g_tracker.commands.davis_job import DavisJob
-    from t4g_tracker.datasets.davis import DavisFolder
+    from t4g_tracker.datasets.davis_folder import DavisFolder
     from t4g_tracker.pipeline import Config
 
 
@@ -70,7 +70,7 @@ def _davis_command(argv: list[str] | None) -> int:
     from t4g_tracker.batch.html_report import Setup
     from t4g_tracker.commands.many_clips import check_run, run_job, with_changes
     from t4g_tracker.config import read_settings
-    from t4g_tracker.datasets.davis import DavisFolder
+    from t4g_tracker.datasets.davis_folder import DavisFolder
     from t4g_tracker.datasets.protocols import PointProtocol
     from t4g_tracker.pipeline import Config
 

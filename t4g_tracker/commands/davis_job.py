@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.batch.worker_progress import clip_bar
 from t4g_tracker.choices import QueryMode
-from t4g_tracker.commands.guarded import stop_on_interrupt
 from t4g_tracker.commands.many_clips import Job
 from t4g_tracker.commands.track import track_states, write_everything
 from t4g_tracker.coordinates import working_size
-from t4g_tracker.datasets.davis import DavisFolder
+from t4g_tracker.datasets.davis_folder import DavisFolder
 from t4g_tracker.datasets.protocols import PointProtocol, worst_tracks
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError
@@ -25,8 +22,6 @@ from t4g_tracker.masks import read_foreground, read_mask
 from t4g_tracker.pipeline import open_clip
 from t4g_tracker.queries import grid_queries, read_queries
 from t4g_tracker.results import Result
-from t4g_tracker.stage_cache import Run
-from t4g_tracker.stage_log import StageLog
 from t4g_tracker.video import read_video
 
 DEFAULT_GRID = 8
@@ -68,14 +63,7 @@ class DavisJob(Job):
         if self.foreground:
             size = working_size(video.size, config.working_size)
             foreground = read_foreground(self.folder.masks(name), video, size)
-        run = Run(
-            device=torch.device(device),
-            seed=self.seed,
-            cache=self.cache,
-            bar=partial(clip_bar, name),
-            stop=stop_on_interrupt,
-            log=StageLog(peaks=True, device=torch.device(device)),
-        )
+        run = self.run(name, torch.device(device))
         fitted = fit_clip(open_clip(video, config, foreground), config, run)
         rows = track_states(fitted, queries)
         arguments = {"davis": str(self.folder.root), "sequence": name, "mode": self.mode}

@@ -5,21 +5,29 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import torch
+
+from t4g_tracker import __version__
 from t4g_tracker.batch.cluster import device_there
 from t4g_tracker.batch.html_report import Setup, write_report
 from t4g_tracker.batch.journal import Journal
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.run import run_batch
 from t4g_tracker.batch.summary import summary_table, write_summary
+from t4g_tracker.batch.worker_progress import clip_bar
 from t4g_tracker.cache import Cache, make_key
 from t4g_tracker.commands.batch_arguments import BatchRequest
+from t4g_tracker.commands.guarded import stop_on_interrupt
 from t4g_tracker.config import as_dict
 from t4g_tracker.features.extractor import check_features
 from t4g_tracker.flow.estimator import check_flow, resolve_flow, weights_stamp
 from t4g_tracker.hardware import pick_device
 from t4g_tracker.pipeline import Config
+from t4g_tracker.stage_cache import Run
+from t4g_tracker.stage_log import StageLog
 
 EXIT_SOME_FAILED = 1
 BUNDLED = ("track4gen-mini",)  # extractors whose files change only with the program
@@ -37,7 +45,18 @@ class Job(ABC):
 
     @abstractmethod
     def __call__(self, name: str, device: str) -> ClipOutcome:
-        """Process one clip."""
+        """Process one clip on a device."""
+
+    def run(self, name: str, device: torch.device) -> Run:
+        """Where and how the stages of one clip run: cached, and reporting to the batch's bar."""
+        return Run(
+            device=device,
+            seed=self.seed,
+            cache=self.cache,
+            bar=partial(clip_bar, name),
+            stop=stop_on_interrupt,
+            log=StageLog(peaks=True, device=device),
+        )
 
     def config(self) -> Config:
         """The last configuration, whose tracks are shown."""
@@ -106,6 +125,7 @@ def run_job(
         "seed": request.seed,
         "device": device.partition(":")[0],
         "threads": machines.threads,
+        "version": __version__,  # and so of the bundled models
     }
     if any(weights.values()):
         identity["weights"] = weights

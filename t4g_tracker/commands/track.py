@@ -34,7 +34,7 @@ class TrackRequest(RunRequest, PointsRequest):
 def parse_track(argv: list[str] | None) -> TrackRequest:
     """Parse the arguments of ``run_tracker.py``; exits with code 2 on wrong usage."""
     parser = argparse.ArgumentParser(
-        prog="t4g track" if Path(sys.argv[0]).stem == "t4g" else "run_tracker.py",
+        prog="t4g track" if Path(sys.argv[0]).stem in ("t4g", "__main__") else "run_tracker.py",
         description="Track points through a video, before and after their query frame. Fits a residual "
         "adapter to the video first; other points of the same video then take seconds.",
         epilog="More: --davis ROOT --help (a whole DAVIS folder), t4g bench --help (accuracy on annotated "
@@ -66,7 +66,7 @@ def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
     if not config.tracking.path and not steps:
         steps = [last]
     if config.tracking.path:
-        fitted.stages.flow.value  # noqa: B018  # read or computed here, so that tracking is timed alone
+        fitted.stages.flow.ensure()  # here, so that tracking is timed alone
     results: list[Result] = []
     frames = fitted.clip.video.frame_count
     total = (len(steps) + config.tracking.path) * frames

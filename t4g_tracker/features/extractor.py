@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from t4g_tracker.bundled import TRACK4GEN_MINI, find_bundled
+from t4g_tracker.bundled import TRACK4GEN_MINI, file_identity, find_bundled
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.networks import dtype_for
@@ -24,6 +24,11 @@ def effective_features(config: FeaturesConfig) -> FeaturesConfig:
     """Reset the settings of all extractors but the chosen one to their defaults."""
     group = GROUPS[config.extractor]
     return FeaturesConfig(**{"extractor": config.extractor, group: getattr(config, group)})
+
+
+def uses_seed(config: FeaturesConfig) -> bool:
+    """Whether the chosen extractor samples anything: a projection, or noise."""
+    return config.extractor != "dinov2"
 
 
 def features_precision(config: FeaturesConfig, device: torch.device) -> str:
@@ -46,9 +51,7 @@ def check_features(config: FeaturesConfig) -> str:
     if folder is None:
         return ""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in NOT_WEIGHTS)
-    return ";".join(
-        f"{path.relative_to(folder)}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in files
-    )
+    return ";".join(f"{path.relative_to(folder)}:{file_identity(path)}" for path in files)
 
 
 def extract_features(

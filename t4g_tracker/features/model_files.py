@@ -6,6 +6,8 @@ import errno
 import json
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +176,6 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
     Raises:
         WeightsError: If it cannot be read or a weight does not fit.
     """
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # it would flash up between the program's own bars
     files = weight_files(folder / part)
     if files and all(".fp16." in file.name for file in files):
         options["variant"] = "fp16"
@@ -185,9 +184,10 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
     if part != ".":
         options["subfolder"] = part
     try:
-        model, report = kind.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, **options
-        )
+        with _no_bars():  # of a moment each, in the middle of the program's own
+            model, report = kind.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True, **options
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{setting}: {folder / part} cannot be loaded ({one_line(error)})") from error
     for fault in ("missing", "unexpected", "mismatched"):
@@ -248,3 +248,20 @@ def _read_json(path: Path, layout: Layout) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise WeightsError(f"{layout.setting}: {path} is not a config; give {layout.kind}")
     return parsed
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without the progress bars of transformers and the hub, which are switched for the whole program."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging
+
+    shown, hub_shown = logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+        if hub_shown:
+            enable_progress_bars()

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from t4g_tracker.bundled import RAFT_MINI
+from t4g_tracker.bundled import RAFT_MINI, file_identity
 from t4g_tracker.coordinates import Size, resize_frames
 from t4g_tracker.datatypes import FlowSequence
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.flow.choice import best_flow
 from t4g_tracker.flow.dis import dis_flow, refine_flow
+from t4g_tracker.flow.fusion import best_flow
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.stage_log import Progress
 
@@ -64,10 +64,18 @@ def effective_flow(config: FlowConfig) -> FlowConfig:
 
 
 def weights_stamp(config: FlowConfig) -> str:
-    """Identify the weights file by size and time, for cache keys; empty if there is none."""
-    mini = config.method == "raft-mini" and not config.weights
-    path = RAFT_MINI if mini else Path(config.weights).expanduser()
-    return f"{path.stat().st_size}:{path.stat().st_mtime_ns}" if path.is_file() else ""
+    """Identify the weights file of a method, for cache keys; empty if there is none."""
+    if config.weights:
+        path = Path(config.weights).expanduser()
+    elif config.method == "raft-mini":
+        path = RAFT_MINI
+    elif config.method in ("raft-small", "raft-large"):
+        from t4g_tracker.flow.raft import published_file
+
+        path = published_file(config.method)
+    else:
+        return ""
+    return file_identity(path) if path.is_file() else ""
 
 
 def check_flow(config: FlowConfig) -> None:

@@ -12,7 +12,7 @@ from t4g_tracker.flow.estimator import FlowEstimator
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.training.track4gen import real_clips
 from t4g_tracker.training.track4gen.real_clips import RealClips, flow_clip
-from t4g_tracker.visualize.files import write_video
+from t4g_tracker.visualize.encoding import write_video
 
 
 def test_tracks_of_a_real_clip_follow_its_flow():

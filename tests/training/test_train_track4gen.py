@@ -15,7 +15,7 @@ from t4g_tracker.__main__ import main
 from t4g_tracker.config import read_settings
 from t4g_tracker.features.extractor import extract_features
 from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
-from t4g_tracker.visualize.files import write_video
+from t4g_tracker.visualize.encoding import write_video
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from t4g_tracker.seeds import generator_for
-from t4g_tracker.training.loop.workers import generate_ahead
+from t4g_tracker.training.loop.data_workers import generate_ahead
 
 
 class TensorBatch:

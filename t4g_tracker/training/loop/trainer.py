@@ -23,15 +23,15 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from t4g_tracker.choices import Precision
-from t4g_tracker.errors import ConfigError, TrackerError, TrainingError
+from t4g_tracker.errors import ConfigError, TrainingError
 from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.hardware import pick_precision
 from t4g_tracker.training.loop.batches import ItemOrder, batches_from
 from t4g_tracker.training.loop.checkpoint import Checkpoint, TrainingState
+from t4g_tracker.training.loop.data_workers import default_workers
 from t4g_tracker.training.loop.history import History
 from t4g_tracker.training.loop.optimisation import moving_average, one_cycle, optimise
 from t4g_tracker.training.loop.temporal import flatten_time_convolutions
-from t4g_tracker.training.loop.workers import default_workers
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +238,7 @@ class _Training:
         # the only place where a failed item or a lost data worker surfaces: the steps before it are whole
         try:
             batch = next(batches).to(self.accelerator.device)
-        except TrackerError:
+        except Exception:
             self._save()
             raise
         self.figures, finite = optimise(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_flow import shifted_pair
 
-from t4g_tracker.flow.choice import best_flow, colour_misfit
+from t4g_tracker.flow.fusion import best_flow, colour_misfit
 
 
 @pytest.fixture
