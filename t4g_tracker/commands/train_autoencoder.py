@@ -6,12 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
-    ending_together,
     is_main_process,
     run_training,
+    training_command,
 )
 from t4g_tracker.config import read_settings
 from t4g_tracker.files import replace_folder
@@ -21,18 +20,6 @@ if TYPE_CHECKING:
 
     from t4g_tracker.training.track4gen.autoencoder import DecoderObjective, EncoderObjective
     from t4g_tracker.training.track4gen.settings import ClipsConfig
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return guarded(_main, argv)
-
-
-@ending_together
-def _main(argv: list[str] | None) -> int:
-    request = _parse(argv)
-    _train(request)
-    return 0
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -120,3 +107,6 @@ def _set_encoder(vae: AutoencoderKLTemporalDecoder, trained: EncoderObjective, c
     vae.encoder, vae.quant_conv = trained.encoder, trained.quant_conv
     frames = torch.cat([clip.frames[::8] for clip in clips.validation_clips()])
     vae.register_to_config(scaling_factor=latent_scale(vae, frames))
+
+
+main = training_command(_parse, _train)

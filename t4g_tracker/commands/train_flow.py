@@ -5,30 +5,17 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
-    ending_together,
     is_main_process,
     run_training,
+    training_command,
 )
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import WeightsError
 
 WEIGHTS = "raft-mini.safetensors"
 VALIDATION_SIZE = (240, 432)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return guarded(_main, argv)
-
-
-@ending_together
-def _main(argv: list[str] | None) -> int:
-    request = _parse(argv)
-    _train(request)
-    return 0
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -84,3 +71,6 @@ def _train(request: argparse.Namespace) -> None:
         path = request.out / WEIGHTS
         save_raft(averaged.raft, path)
         print(f"weights in {path}; use them with --set flow.method=raft-small flow.weights={path}")
+
+
+main = training_command(_parse, _train)

@@ -8,12 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
-    ending_together,
     is_main_process,
     run_training,
+    training_command,
 )
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import ConfigError
@@ -26,18 +25,6 @@ if TYPE_CHECKING:
     from t4g_tracker.training.track4gen.settings import Track4GenTraining
 
 PREPARING_TIMEOUT = timedelta(days=7)  # how long other processes wait for the flow of all videos
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return guarded(_main, argv)
-
-
-@ending_together
-def _main(argv: list[str] | None) -> int:
-    request = _parse(argv)
-    _train(request)
-    return 0
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -156,3 +143,6 @@ def _with_image_encoder(request: argparse.Namespace, config: Track4GenTraining) 
     if not is_autoencoder(Path(request.source).expanduser()):
         return config
     return replace(config, objective=replace(config.objective, train_image_encoder=True))
+
+
+main = training_command(_parse, _train)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t4g_tracker.commands.arguments import add_settings_arguments
-from t4g_tracker.commands.guarded import stop_on_interrupt
+from t4g_tracker.commands.guarded import guarded, stop_on_interrupt
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,16 +82,25 @@ def run_training(
     return averaged
 
 
-def ending_together(command: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
-    """Make the processes of a training command end together; see ``end_together``."""
+def training_command(
+    parse: Callable[[list[str] | None], argparse.Namespace], train: Callable[[argparse.Namespace], None]
+) -> Callable[[list[str] | None], int]:
+    """Make the ``main`` of a training command, which returns the exit code.
 
-    @functools.wraps(command)
-    def run(argv: list[str] | None) -> int:
-        code = command(argv)
+    Args:
+        parse: Reads the arguments; exits with code 2 on wrong usage.
+        train: Does the work.
+    """
+
+    def command(argv: list[str] | None) -> int:
+        train(parse(argv))
         end_together()
-        return code
+        return 0
 
-    return run
+    def main(argv: list[str] | None = None) -> int:
+        return guarded(command, argv)
+
+    return main
 
 
 def end_together() -> None:
