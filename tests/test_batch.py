@@ -19,7 +19,7 @@ import ray
 import torch
 from ray.cluster_utils import Cluster
 
-from t4g_tracker.batch.cluster import connect, device_there, measure_on_ray
+from t4g_tracker.batch.cluster import cluster_device, connect, measure_on_ray
 from t4g_tracker.batch.html_report import Setup, incomparable, write_report
 from t4g_tracker.batch.journal import Journal
 from t4g_tracker.batch.machines import Machines
@@ -132,7 +132,7 @@ def test_a_lock_does_not_outlive_a_killed_run(tmp_path):
 def test_other_settings_are_refused_until_told_to_begin_anew(tmp_path):
     with journal(tmp_path) as first:
         first.add(outcome("a"))
-    said = r"batch\.json: was made with seed=0 and not 1; choose another --out, or --fresh to begin anew"
+    said = r"batch\.json: was made with seed=0 and not 1; choose another --out, or --fresh to start over"
     with pytest.raises(CacheError, match=said):
         journal(tmp_path, identity={"seed": 1}).__enter__()
     with pytest.raises(CacheError, match=r"was made with no threads \(now 2\); choose another --out"):
@@ -272,7 +272,7 @@ def test_a_cluster_that_loses_a_machine_half_way_still_ends_complete(cluster, tm
 
 def test_a_cluster_that_loses_its_only_machine_for_a_clip_says_so(cluster, tmp_path, monkeypatch):
     made, _ = cluster
-    monkeypatch.setattr("t4g_tracker.batch.cluster.SECONDS_BETWEEN_LOOKS", 1.0)
+    monkeypatch.setattr("t4g_tracker.batch.cluster.CHECK_EVERY_S", 1.0)
     only = made.add_node(wait=False, num_cpus=3)
     made.wait_for_nodes(timeout=120)
     coming = measure_on_ray(["slow-1", "long-2"], Chores(tmp_path), 3, "cpu", made.address)
@@ -284,10 +284,10 @@ def test_a_cluster_that_loses_its_only_machine_for_a_clip_says_so(cluster, tmp_p
 
 def test_devices_of_a_cluster(cluster):
     made, _ = cluster
-    assert device_there(made.address, "auto") == "cpu"
-    assert device_there(made.address, "cuda") == "cuda"
+    assert cluster_device(made.address, "auto") == "cpu"
+    assert cluster_device(made.address, "cuda") == "cuda"
     with pytest.raises(ConfigError, match="Ray chooses which GPU"):
-        device_there(made.address, "cuda:1")
+        cluster_device(made.address, "cuda:1")
 
 
 def test_a_cluster_too_small_for_a_clip_is_told_before_any_work(cluster):
@@ -301,10 +301,10 @@ def test_an_address_without_a_cluster_is_refused_before_ray_tries_for_minutes(mo
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # not listening
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
-        with pytest.raises(ConfigError, match=f"--ray {address}: nothing answers there"):
+        with pytest.raises(ConfigError, match=f"--ray {address}: nothing answers"):
             connect(address)
-        with pytest.raises(ConfigError, match="nothing answers there"):
-            device_there(address, "cpu")
+        with pytest.raises(ConfigError, match="nothing answers"):
+            cluster_device(address, "cpu")
 
 
 def test_means_count_each_clip_once_and_leave_out_what_counts_nothing():
@@ -409,5 +409,5 @@ def test_arguments_that_would_have_no_effect_are_refused(arguments):
 
 
 def test_workers_are_not_asked_for_beside_a_cluster():
-    with pytest.raises(ConfigError, match="with --ray the cluster decides"):
+    with pytest.raises(ConfigError, match="leave it out with --ray"):
         Machines(workers=2, ray="auto")

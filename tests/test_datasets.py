@@ -167,9 +167,9 @@ def test_badja_scores_agree_with_a_case_worked_by_hand():
     ("change", "said"),
     [
         ({"image_path": "DAVIS/JPEGImages/Full-Resolution/beast/99.png"}, "which is not below"),
-        ({"joints": [[1, 2]]}, "do not fit together or those of the first"),
+        ({"joints": [[1, 2]]}, "do not fit each other or those of the first"),
         ({"joints": [[1], [1, 2]]}, "joints are not pairs of numbers"),
-        ({"visibility": None}, "do not fit together"),
+        ({"visibility": None}, "do not fit each other"),
     ],
 )
 def test_damaged_badja_annotations_are_refused_by_name(slide, tmp_path, change, said):

@@ -168,7 +168,7 @@ def test_a_video_that_fails_half_way_leaves_the_old_one_and_nothing_else(tmp_pat
 def test_a_video_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(OutputError, match=r"none/overlay\.mp4: cannot be written"):
         write_video(tmp_path / "none" / "overlay.mp4", np.zeros((2, 32, 32, 3), np.uint8), 24.0)
-    with pytest.raises(OutputError, match="no frames to write"):
+    with pytest.raises(OutputError, match="there are no frames"):
         write_video(tmp_path / "overlay.mp4", [], 24.0)
 
 

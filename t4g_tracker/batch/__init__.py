@@ -1,1 +1,1 @@
-"""Many clips in one command: resumable, on several processes or machines, ending in tables."""
+"""Many clips in one command: resumable, in several processes or on several machines, ending in tables."""

@@ -1,7 +1,7 @@
-"""Clips measured on the machines of a Ray cluster, by the same call as here.
+"""Measuring clips on the machines of a Ray cluster, by the same call as on one machine.
 
-Ray places tasks where cores and GPUs are free, and starts a task again when its machine is lost.
-Every machine needs this program, the data set and the cache under the same paths.
+Ray starts tasks where cores and GPUs are free, and restarts a task whose machine is lost. Every
+machine needs this program, the data set and the cache under the same paths.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.workers import Measure, attempt, use_threads
 from t4g_tracker.errors import ConfigError, one_line
 
-RETRIES = 3  # for a clip whose machine is lost
-PATIENCE_S = 5.0  # for the address of a cluster to answer
-SECONDS_BETWEEN_LOOKS = 60.0  # whether any machine is left that can take a clip
+RETRIES = 3  # of a clip whose machine is lost
+TIMEOUT_S = 5.0  # for connecting to the address of a cluster
+CHECK_EVERY_S = 60.0  # whether a machine is left that can measure a clip
 
 
 def connect(address: str) -> Any:
     """Connect to a cluster and return the ``ray`` module.
 
     Args:
-        address: As Ray takes it ("auto", "10.0.0.1:6379", "ray://..."), or "local", which starts one of this
-            machine alone.
+        address: In Ray's form ("auto", "10.0.0.1:6379", "ray://..."), or "local", which starts a cluster
+            of this machine alone.
 
     Raises:
         ConfigError: If Ray is not installed or there is no cluster at the address.
@@ -36,89 +36,90 @@ def connect(address: str) -> Any:
         raise ConfigError("--ray: Ray is not installed; run pip install -e '.[cluster]'") from error
     if ray.is_initialized():
         return ray
-    _knock(address)
+    _check_address(address)
     try:
         ray.init(address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"--ray {address}: no cluster answers there ({one_line(error)}); if it was started with a token "
+            f"--ray {address}: no cluster answers ({one_line(error)}); if it was started with a token "
             "(Ray 2.59 and newer), set RAY_AUTH_MODE=token here too"
         ) from error
     return ray
 
 
-def _knock(address: str) -> None:
-    """Refuse an address where nothing listens; Ray itself would try for minutes."""
+def _check_address(address: str) -> None:
+    """Refuse an address at which nothing listens; Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), TIMEOUT_S).close()
     except OSError as error:
         raise ConfigError(
-            f"--ray {address}: nothing answers there ({one_line(error)}); start the cluster with "
+            f"--ray {address}: nothing answers ({one_line(error)}); start the cluster with "
             "`ray start --head`, which prints its address, or check the address"
         ) from error
 
 
-def device_there(address: str, wanted: str) -> str:
-    """What clips are computed on there: "cpu" or "cuda"; "auto" is "cuda" where any machine has a GPU.
+def cluster_device(address: str, requested: str) -> str:
+    """Choose the device of the cluster: "cpu" or "cuda"; "auto" is "cuda" if any machine has a GPU.
 
     Raises:
-        ConfigError: As ``connect``, or if it is something else.
+        ConfigError: As in ``connect``, or if another device is requested.
     """
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"--device {wanted}: with --ray it is auto, cpu or cuda; Ray chooses which GPU")
+    if requested not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--device {requested}: with --ray it is auto, cpu or cuda; Ray chooses which GPU")
     ray = connect(address)  # refuses a wrong address before anything is written
-    if wanted == "auto":
-        return "cuda" if any(has.get("GPU", 0) for has in _machines(ray)) else "cpu"
-    return wanted
+    if requested == "auto":
+        return "cuda" if any(machine.get("GPU", 0) for machine in _machines(ray)) else "cpu"
+    return requested
 
 
 def _machines(ray: Any) -> list[dict[str, float]]:
-    """What each machine of the cluster that is alive has in all."""
+    """List the resources of each machine of the cluster that is alive."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def measure_on_ray(
     names: list[str], measure: Measure, threads: int, device: str, address: str
 ) -> Iterator[ClipOutcome]:
-    """Measure clips on a cluster; arguments and outcomes as ``measure_all``.
+    """Measure clips on a cluster, and yield outcomes as ``measure_all`` does.
 
     Args:
         names: The clips.
-        measure: From a clip's name and a device to its outcome; picklable.
-        threads: Cores that a clip takes, at least 1.
-        device: "cpu", or "cuda" for one GPU a clip, from ``device_there``.
-        address: Of the cluster.
+        measure: Takes a clip's name and a device, returns its outcome; picklable.
+        threads: Cores for each clip, at least 1.
+        device: "cpu", or "cuda" for one GPU a clip, from ``cluster_device``.
+        address: Address of the cluster.
 
     Raises:
-        ConfigError: As ``connect``, or if no machine of the cluster has what a clip takes, now or later.
+        ConfigError: As in ``connect``, or if no machine of the cluster can measure a clip, now or later.
     """
     ray = connect(address)
     gpus = 1 if device == "cuda" else 0
 
-    def find_a_machine() -> None:
-        if not any(has.get("CPU", 0) >= threads and has.get("GPU", 0) >= gpus for has in _machines(ray)):
+    def check_machines() -> None:
+        machines = _machines(ray)
+        if not any(one.get("CPU", 0) >= threads and one.get("GPU", 0) >= gpus for one in machines):
             raise ConfigError(
                 f"--ray {address}: no machine of the cluster has {threads} cores and {gpus} GPUs for a clip; "
                 "add one, or set --threads lower, or --device cpu"
             )
 
-    find_a_machine()
-    task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_measure_there)
+    check_machines()
+    task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_measure_on_machine)
     waiting = {task.remote(measure, name, threads, device): name for name in names}
     try:
         while waiting:
-            finished, _ = ray.wait(list(waiting), num_returns=1, timeout=SECONDS_BETWEEN_LOOKS)
+            finished, _ = ray.wait(list(waiting), num_returns=1, timeout=CHECK_EVERY_S)
             if not finished:
-                find_a_machine()  # the last one that could may be gone
+                check_machines()  # the last suitable one may be gone
                 continue
             name = waiting.pop(finished[0])
             try:
                 yield ray.get(finished[0])
-            except ray.exceptions.RayTaskError as error:  # before the clip was begun
-                yield ClipOutcome(name, error=f"could not be begun on the cluster: {one_line(error.cause)}")
+            except ray.exceptions.RayTaskError as error:  # before the clip was started
+                yield ClipOutcome(name, error=f"could not be started on the cluster: {one_line(error.cause)}")
             except ray.exceptions.RayError as error:
                 yield ClipOutcome(name, error=f"lost by the cluster: {one_line(error)}")
     finally:
@@ -126,7 +127,7 @@ def measure_on_ray(
             ray.cancel(reference, force=True)
 
 
-def _measure_there(measure: Measure, name: str, threads: int, device: str) -> ClipOutcome:
-    """What a machine of the cluster does."""
+def _measure_on_machine(measure: Measure, name: str, threads: int, device: str) -> ClipOutcome:
+    """Measure one clip; runs on a machine of the cluster."""
     use_threads(threads)
     return attempt(measure, name, device)

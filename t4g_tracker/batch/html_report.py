@@ -1,4 +1,4 @@
-"""report.html: the tables of a batch, published scores beside them, and the tracks that went worst."""
+"""report.html: the tables of a batch, published scores for comparison, and the worst tracks."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ WORST_SHOWN = 50
 
 @dataclass(frozen=True)
 class Setup:
-    """What was measured, as far as it decides whether numbers compare."""
+    """What was measured, as far as it matters for comparison with published scores."""
 
     title: str
     dataset: str
     mode: str
     resolution: str
     first_frames: int  # 0: whole clips
-    clips: int  # measured
-    all_clips: int  # that the data set on disk has
+    clips: int  # number measured
+    all_clips: int  # number in the data set on disk
 
 
 def incomparable(setup: Setup, published: Published, longest: int) -> list[str]:
-    """Why a published score does not compare with these ones; empty where it does.
+    """List what differs between this batch and a published score; empty if they compare.
 
     Args:
         setup: Of this batch.
         published: The score.
         longest: Frames of the longest clip measured.
     """
-    found = []
+    reasons = []
     if published.mode and published.mode != setup.mode:
-        found.append(f"queries: {setup.mode} here, {published.mode} there")
+        reasons.append(f"queries: {setup.mode} here, {published.mode} there")
     if setup.first_frames:
-        found.append(f"length: first {setup.first_frames} frames here")
+        reasons.append(f"length: first {setup.first_frames} frames here")
     elif 0 < longest < LONGEST_FRAMES.get(setup.dataset, 0):
-        found.append(f"length: at most {longest} frames here, up to {LONGEST_FRAMES[setup.dataset]} there")
+        reasons.append(f"length: at most {longest} frames here, up to {LONGEST_FRAMES[setup.dataset]} there")
     if setup.clips < setup.all_clips:
-        found.append(f"clips: {setup.clips} of {setup.all_clips}")
+        reasons.append(f"clips: {setup.clips} of {setup.all_clips}")
     elif setup.clips != CLIPS.get(setup.dataset, setup.clips):
-        found.append(f"clips: {setup.clips} here, {CLIPS[setup.dataset]} there")
+        reasons.append(f"clips: {setup.clips} here, {CLIPS[setup.dataset]} there")
     if published.resolution != setup.resolution:
-        found.append(f"resolution: {setup.resolution} here, {published.resolution} there")
+        reasons.append(f"resolution: {setup.resolution} here, {published.resolution} there")
     if setup.dataset == "badja":
-        found.append("queries: where a joint is first visible here, in the first frame there")
-        found.append("clips: cat_jump, tiger and the extra videos are mostly left out there")
-        found.append("3px: of the size of the annotations here, perhaps of 480p there")
-    return found
+        reasons.append("queries: where a joint is first visible here, in the first frame there")
+        reasons.append("clips: cat_jump, tiger and the extra videos are mostly left out there")
+        reasons.append("3px: at the size of the annotations here, perhaps at 480p there")
+    return reasons
 
 
 def write_report(
@@ -69,10 +69,10 @@ def write_report(
     """Write report.html.
 
     Args:
-        folder: Where to; overlays are linked from there.
-        outcomes: Of every clip.
+        folder: The output folder; links to overlays are relative to it.
+        outcomes: Outcomes of all clips.
         rows: From ``write_summary``.
-        measures: Columns.
+        measures: Columns of the tables.
         setup: What was measured.
 
     Raises:
@@ -88,11 +88,11 @@ def write_report(
         key=lambda entry: -entry[1].error_px,
     )
     published = published_for(setup.dataset, setup.mode)
-    beside = _beside(means, published, measures, counted, longest)
+    comparison = _comparison(means, published, measures, counted, longest)
     page = _template().render(
         setup=setup,
         counted=counted.clips if means else 0,
-        published=beside.html(own=range(len(means))) if published else "",
+        published=comparison.html(own=range(len(means))) if published else "",
         means=summary_table(means, measures).html(),
         failed=Table(["clip", "error"], [[outcome.clip, outcome.error] for outcome in failures]).html(),
         failures=len(failures),
@@ -105,14 +105,14 @@ def write_report(
     write_text(folder / "report.html", page)
 
 
-def _beside(
+def _comparison(
     means: Sequence[SummaryRow],
     published: Sequence[Published],
     measures: Sequence[str],
     setup: Setup,
     longest: int,
 ) -> Table:
-    """Means of this batch, then published scores and why they may not compare."""
+    """Make a table of this batch's means, then published scores and what differs."""
     lines = [
         [row.result.name, "here", *(rounded(row.result.measures.get(name)) for name in measures), ""]
         for row in means

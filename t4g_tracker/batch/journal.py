@@ -1,8 +1,8 @@
-"""The record of a batch on disk: a line for each clip as it ends, so that nothing done is done again.
+"""The record of a batch on disk: a line for each clip as it ends, so that no clip is measured twice.
 
-``journal.jsonl`` is only ever appended to; a line that a kill cut short is skipped, and its clip is
-measured anew. ``results.csv`` and ``timings.csv`` are written whole from it after each clip,
-clips in the data set's order, so they are the same however often the batch was interrupted.
+``journal.jsonl`` is only appended to; a line cut short by a kill is skipped, and its clip is measured
+again. ``results.csv`` and ``timings.csv`` are rewritten from it after each clip, clips in the data
+set's order, so they are the same however often the batch was interrupted.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from t4g_tracker.identity import refuse
 from t4g_tracker.tables import Table, rounded
 
 JOURNAL, IDENTITY, LOCK = "journal.jsonl", "batch.json", ".lock"
-AT_THE_END = ("summary.json", "results.md", "report.html")  # which others write when all clips are done
+AT_THE_END = ("summary.json", "results.md", "report.html")  # written elsewhere, when all clips are done
 
 
 @dataclass
 class Journal:
-    """An output folder that one batch at a time writes to; use as a context.
+    """An output folder, locked for one batch at a time; use it as a context.
 
     Args:
-        folder: Where to.
-        identity: What decides the results, plain JSON values; another batch's folder is refused.
+        folder: The output folder.
+        identity: Everything that decides the results, plain JSON values; the folder of another batch is
+            refused.
         clips: Names in the data set's order.
         measures: Names of the columns of ``results.csv``.
-        fresh: Begin anew, and forget what is there.
+        fresh: Start over, and drop earlier results.
     """
 
     folder: Path
@@ -47,11 +48,11 @@ class Journal:
     outcomes: dict[str, ClipOutcome] = field(default_factory=dict)
 
     def __enter__(self) -> Journal:
-        """Lock the folder and read what it holds.
+        """Lock the folder and read its earlier results.
 
         Raises:
-            OutputError: If another batch is writing to it, or it cannot be written.
-            CacheError: If it holds another batch.
+            OutputError: If another run is writing to it, or it cannot be written.
+            CacheError: If its results are those of another batch.
         """
         prepare_output_folder(self.folder)
         self._lock = FileLock(self.folder / LOCK)
@@ -74,18 +75,18 @@ class Journal:
         self._lock.release()
 
     def missing(self) -> list[str]:
-        """Clips that have no result yet; those that failed are tried again."""
+        """List the clips without a result; failed ones are tried again."""
         return [name for name in self.clips if name not in self.outcomes or self.outcomes[name].error]
 
     def failures(self) -> list[ClipOutcome]:
         return [outcome for outcome in self.ordered() if outcome.error]
 
     def ordered(self) -> list[ClipOutcome]:
-        """What is known of this batch's clips, in the data set's order."""
+        """List the outcomes of this batch's clips, in the data set's order."""
         return [self.outcomes[name] for name in self.clips if name in self.outcomes]
 
     def add(self, outcome: ClipOutcome) -> None:
-        """Record a clip; on disk when this returns.
+        """Record a clip; it is on disk when this returns.
 
         Raises:
             OutputError: If it cannot be written.
@@ -101,7 +102,7 @@ class Journal:
         self.write_tables()
 
     def write_tables(self) -> None:
-        """Write results.csv and timings.csv from what is known."""
+        """Write results.csv and timings.csv from the outcomes."""
         scores, timings = [], []
         for outcome in self.ordered():
             if outcome.error:
@@ -117,20 +118,20 @@ class Journal:
         write_text(self.folder / "timings.csv", times.csv())
 
     def _resume(self) -> None:
-        """Read what the folder holds, if it is of this batch."""
+        """Read earlier results of this batch; refuse those of another."""
         path = self.folder / IDENTITY
         if self.fresh:
             for name in (JOURNAL, *AT_THE_END):
                 (self.folder / name).unlink(missing_ok=True)
         elif path.exists():
-            refuse(path, _record(path), self.identity, "choose another --out, or --fresh to begin anew")
+            refuse(path, _record(path), self.identity, "choose another --out, or --fresh to start over")
         write_text(path, json.dumps(self.identity, indent=2, sort_keys=True))
         self.outcomes.update(_read(self.folder / JOURNAL))
         self.write_tables()
 
 
 def _record(path: Path) -> Any:
-    """What a JSON file holds; None where it is damaged."""
+    """Read a JSON file; None if it is damaged."""
     try:
         return json.loads(path.read_bytes())
     except ValueError:
@@ -138,7 +139,7 @@ def _record(path: Path) -> Any:
 
 
 def _read(path: Path) -> dict[str, ClipOutcome]:
-    """The last outcome of each clip; lines that are not whole are skipped."""
+    """Read the last outcome of each clip; skip lines that are cut short."""
     outcomes: dict[str, ClipOutcome] = {}
     if not path.exists():
         return outcomes

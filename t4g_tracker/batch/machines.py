@@ -1,4 +1,4 @@
-"""Where the clips of a batch are measured; arguments are read without loading what measures them."""
+"""Where the clips of a batch are measured, apart from the code that measures so that ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from t4g_tracker.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-MEMORY_EACH_GB = 2.5  # for a clip at 480p, of which 1.6 were measured at most (docs/results.md)
+MEMORY_EACH_GB = 2.5  # for a clip at 480p; at most 1.6 was measured (docs/results.md)
 
 
 @dataclass(frozen=True)
 class Machines:
-    """Where clips are measured, and what each may use."""
+    """Where clips are measured, and the cores of each."""
 
     workers: int = 0  # processes on this machine; 0: as many as its cores, GPUs and memory allow
-    threads: int = 1  # cores for each clip; with others its results differ, as with another seed
+    threads: int = 1  # cores for each clip; another number changes results, as another seed does
     ray: str = ""  # address of a cluster; empty: this machine
 
     def __post_init__(self) -> None:
@@ -29,15 +29,15 @@ class Machines:
         if self.workers < 0 or self.threads < 1:
             raise ConfigError("--threads must be at least 1, and --workers 0 (as many as fit) or more")
         if self.ray and self.workers:
-            raise ConfigError("--workers is of this machine; with --ray the cluster decides, by --threads")
+            raise ConfigError("--workers is for this machine; leave it out with --ray, and set --threads")
         if not self.ray and max(1, self.workers) * self.threads > cores():
             raise ConfigError(
                 f"--workers {self.workers or 1} with --threads {self.threads} need more than the {cores()} "
-                "cores here; set one of them lower"
+                "cores of this machine; set one of them lower"
             )
 
     def workers_here(self, device: torch.device) -> int:
-        """Processes on this machine."""
+        """Choose the number of processes on this machine."""
         import torch
 
         from t4g_tracker.hardware import cores

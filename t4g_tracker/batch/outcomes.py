@@ -1,4 +1,4 @@
-"""What measuring one clip gives."""
+"""The outcome of measuring one clip."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from t4g_tracker.results import Result
 
 @dataclass(frozen=True)
 class ClipOutcome:
-    """All methods on one clip; or why it failed."""
+    """The results of all methods on one clip, or its error."""
 
     clip: str
     methods: tuple[Result, ...] = ()  # without their tracks
     worst: tuple[WorstTrack, ...] = ()  # of the last method
-    frames: int = 0  # of the clip as it was tracked
+    frames: int = 0  # number of frames tracked
     overlay: str = ""  # path from the output folder
-    error: str = ""  # one line; empty when all went well
-    trace: str = ""  # where an unexpected error came from
+    error: str = ""  # one line; empty if there was none
+    trace: str = ""  # traceback of an unexpected error
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "methods": [method.as_json() for method in self.methods]}
 
     @staticmethod
     def from_json(record: dict[str, Any]) -> ClipOutcome:
-        """The inverse of ``as_json``; raises KeyError or TypeError where it is none."""
+        """Read a record of ``as_json``; raises KeyError or TypeError if it is not one."""
         methods = tuple(Result.from_json(method) for method in record["methods"])
         worst = tuple(WorstTrack(**track) for track in record["worst"])
         return ClipOutcome(**{**record, "methods": methods, "worst": worst})

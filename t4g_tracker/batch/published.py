@@ -1,4 +1,4 @@
-"""Published scores to stand beside one's own, and what has to agree for them to compare."""
+"""Published scores for comparison, and what must agree for them to compare."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """Scores of one tracker, in percent, as its paper gives them."""
+    """Scores of one tracker, in percent, from its paper."""
 
     tracker: str
     dataset: str
-    mode: str  # of queries, or "" where there is only one
-    resolution: str  # that the tracker was given
+    mode: str  # query mode; empty if there is only one
+    resolution: str  # of the tracker's input
     measures: dict[str, float]
     source: str
 
@@ -26,7 +26,7 @@ def _badja(tracker: str, segment: float, near: float) -> Published:
     return Published(tracker, "badja", "", "480p", {"segment": segment, "3px": near}, source)
 
 
-# What the data sets hold, to see whether all of it was measured.
+# The size of the data sets, to see whether all of it was measured.
 CLIPS = {"tapvid-davis": 30}
 LONGEST_FRAMES = {"tapvid-davis": 104}
 
@@ -45,6 +45,6 @@ PUBLISHED = (
 
 
 def published_for(dataset: str, mode: str) -> list[Published]:
-    """The scores on a data set, those with the same query mode first."""
+    """List the scores on a data set, those with the same query mode first."""
     rows = [row for row in PUBLISHED if row.dataset == dataset]
     return sorted(rows, key=lambda row: row.mode not in ("", mode))

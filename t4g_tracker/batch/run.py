@@ -1,4 +1,4 @@
-"""Running a batch: what is missing is measured, each clip recorded as it ends, tables at the end."""
+"""Running a batch: measure the clips that are missing, and record each as it ends."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def run_batch(
     device: str,
     quiet: bool,
 ) -> None:
-    """Measure the clips that a journal misses.
+    """Measure the clips that a journal lacks.
 
-    One bar over the clips shows the running mean of the first measure of the last method, and how far the
-    clips in hand are; a line is printed for every clip that ends.
+    A bar over the clips shows the running mean of the first measure of the last method, and the progress
+    of the running clips; a line is printed for every clip that ends.
 
     Args:
-        journal: Open.
-        measure: From a clip's name and a device to its outcome; picklable.
-        machines: Where.
-        device: "cuda" takes all GPUs in turn; with a cluster as ``device_there`` says.
-        quiet: No bar.
+        journal: An open journal.
+        measure: Takes a clip's name and a device, returns its outcome; picklable.
+        machines: Where to measure.
+        device: "cuda" uses all GPUs in turn; on a cluster it is the result of ``cluster_device``.
+        quiet: Show no bar.
 
     Raises:
         OutputError: If the journal cannot be written.
@@ -44,29 +44,29 @@ def run_batch(
     if done:
         tqdm.write(f"{done} of {len(journal.clips)} clips are done already, in {journal.folder}")
     mean = running_mean(journal)
-    unfinished, in_hand = set(missing), dict[str, str]()
-    watched = sys.stderr.isatty()  # a log would get a line each time
+    unfinished, running = set(missing), dict[str, str]()
+    watched = sys.stderr.isatty()  # in a log file every update would be a line
     with tqdm(total=len(journal.clips), initial=done, unit="clip", disable=quiet, dynamic_ncols=True) as bar:
 
-        def report(clip: str, where: str) -> None:
+        def report(clip: str, progress: str) -> None:
             if watched and clip in unfinished:  # reports may come late
-                in_hand[clip] = where
+                running[clip] = progress
                 show()
 
         def show() -> None:
-            doing = [f"{clip}: {where}" for clip, where in in_hand.copy().items()]
-            bar.set_postfix_str(", ".join(filter(None, [mean, *doing])))
+            progress = [f"{clip}: {progress}" for clip, progress in running.copy().items()]
+            bar.set_postfix_str(", ".join(filter(None, [mean, *progress])))
 
         if machines.ray:
-            coming = measure_on_ray(missing, measure, machines.threads, device, machines.ray)
+            outcomes = measure_on_ray(missing, measure, machines.threads, device, machines.ray)
         else:
             workers = machines.workers_here(torch.device(device))
             share = Share(workers, machines.threads, device, in_process=machines.workers == 1)
-            coming = measure_all(missing, measure, share, report)
-        for outcome in coming:
+            outcomes = measure_all(missing, measure, share, report)
+        for outcome in outcomes:
             journal.add(outcome)
             unfinished.discard(outcome.clip)
-            in_hand.pop(outcome.clip, None)
+            running.pop(outcome.clip, None)
             mean = running_mean(journal)
             tqdm.write(clip_line(outcome))
             bar.update()
@@ -74,7 +74,7 @@ def run_batch(
 
 
 def clip_line(outcome: ClipOutcome) -> str:
-    """What is printed for a clip when it ends."""
+    """Write the line that is printed when a clip ends."""
     if outcome.error:
         return f"{outcome.clip:<24} failed: {outcome.error}"
     last = outcome.methods[-1]
@@ -83,7 +83,7 @@ def clip_line(outcome: ClipOutcome) -> str:
 
 
 def running_mean(journal: Journal) -> str:
-    """The mean so far of the last method's first measure."""
+    """Write the mean so far of the last method's first measure."""
     results = [row.result for row in summary_rows(journal.ordered()) if row.result.measures]
     if not results:
         return ""

@@ -1,4 +1,4 @@
-"""Outcomes of a batch in one table, with means over clips; written as Markdown and as JSON."""
+"""The outcomes of a batch in one table, with means over clips, written as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class SummaryRow:
 
     clip: str
     result: Result
-    of: int = 1  # clips that it is the mean of
+    of: int = 1  # number of clips in the mean
 
 
 def summary_rows(outcomes: Sequence[ClipOutcome]) -> list[SummaryRow]:
-    """Every clip's methods, then the mean over clips of each method, each clip counting once."""
+    """List every clip's methods, then the mean of each method over clips, all of equal weight."""
     rows = [SummaryRow(outcome.clip, result) for outcome in outcomes for result in outcome.methods]
     return rows + means(rows)
 
 
 def means(rows: Sequence[SummaryRow]) -> list[SummaryRow]:
-    """The mean of each method, methods in the order in which they first appear; of memory the highest.
+    """Average each method over clips, in the order of first appearance; of memory, take the highest.
 
-    A clip in which a measure counts nothing (NaN) is left out of that measure's mean.
+    A clip in which a measure is NaN is left out of that measure's mean.
     """
-    found = []
+    rows_of_means = []
     for method in dict.fromkeys(row.result.name for row in rows):
         results = [row.result for row in rows if row.result.name == method]
         measures = {
@@ -52,8 +52,8 @@ def means(rows: Sequence[SummaryRow]) -> list[SummaryRow]:
             seconds=sum(seconds) / len(seconds) if seconds else None,
             peak_memory_mb=max(peaks, default=None),
         )
-        found.append(SummaryRow(MEAN, mean, len(results)))
-    return found
+        rows_of_means.append(SummaryRow(MEAN, mean, len(results)))
+    return rows_of_means
 
 
 def _mean(values: list[float]) -> float:
@@ -62,7 +62,7 @@ def _mean(values: list[float]) -> float:
 
 
 def summary_table(rows: Sequence[SummaryRow], measures: Sequence[str]) -> Table:
-    """The rows with their measures in percent, seconds and peak memory."""
+    """Make a table of the rows: measures in percent, seconds and peak memory."""
     lines = [
         [
             f"{MEAN} of {row.of}" if row.clip == MEAN else row.clip,
@@ -82,10 +82,10 @@ def write_summary(
     """Write summary.json and results.md, and return their rows.
 
     Args:
-        folder: Where to.
-        outcomes: Of every clip, failed ones included.
-        measures: Columns.
-        facts: What else summary.json holds; "title" names data set and protocol.
+        folder: The output folder.
+        outcomes: Outcomes of all clips, failed ones included.
+        measures: Columns of the table.
+        facts: Further content of summary.json; "title" names data set and protocol.
     """
     rows = summary_rows(outcomes)
     failed = [outcome for outcome in outcomes if outcome.error]

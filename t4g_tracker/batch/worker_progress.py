@@ -1,4 +1,4 @@
-"""How far the clips in hand are: reported by the processes that measure them, shown beside one bar."""
+"""The progress of running clips, reported by the processes that measure them and shown beside one bar."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-Report = Callable[[str, str], None]  # takes a clip's name, and how far it is
+Report = Callable[[str, str], None]  # takes a clip's name and its progress
 
-SECONDS_BETWEEN = 0.5
+SECONDS_BETWEEN = 0.5  # two reports of a clip
 
-_report: Report | None = None  # where the clips that this process measures report to
+_report: Report | None = None  # called by the clips that this process measures
 
 
 def report_to(report: Report | None) -> None:
-    """From now on, clips measured in this process report to ``report``; None: to nobody."""
+    """Send the progress of clips measured in this process to ``report`` from now on; None: nowhere."""
     global _report
     _report = report
 
 
 @contextlib.contextmanager
 def clip_bar(clip: str, title: str, unit: str) -> Iterator[Callable[..., None]]:
-    """In place of ``progress_bar`` where many clips are measured: reports the stage and its share done."""
+    """Report the stage and its share done; replaces ``progress_bar`` when many clips are measured."""
     last = 0.0
 
     def update(done: int, total: int, note: str = "") -> None:

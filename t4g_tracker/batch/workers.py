@@ -1,7 +1,8 @@
-"""Clips measured one after another here, or side by side in processes of their own.
+"""Measuring clips one after another in this process, or side by side in processes of their own.
 
-However many there are, a clip is measured by the same call with the same number of threads, so its
-results are the same.
+Every clip is measured by the same call with the same number of threads, so its results do not depend
+on the number of processes. A pool of the standard library breaks as a whole when one process dies; so
+each process here has a pool of its own.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.worker_progress import Report, report_to
 from t4g_tracker.errors import TrackerError, one_line
 
-Measure = Callable[[str, str], ClipOutcome]  # from a clip's name and a device; sent to processes: picklable
+Measure = Callable[[str, str], ClipOutcome]  # takes a clip's name and a device; picklable
 
 
 @dataclass(frozen=True)
 class Share:
-    """How many clips are measured at once, and what each may use."""
+    """How many clips are measured at once, and the threads and device of each."""
 
     workers: int = 1
-    threads: int = 1  # of the processor, for each
-    device: str = "cpu"  # of the first; on CUDA, workers take the GPUs in turn
-    in_process: bool = False  # a single worker may be this process, which then must not be killed
+    threads: int = 1  # of each worker
+    device: str = "cpu"  # of the first worker; on CUDA, workers use the GPUs in turn
+    in_process: bool = False  # a single worker is this process, so a killed clip ends the batch
 
     def device_of(self, worker: int) -> str:
-        """The device of a worker by its number."""
+        """Choose the device of a worker by its number."""
         if self.device != "cuda" or torch.cuda.device_count() < 2:
             return self.device
         return f"cuda:{worker % torch.cuda.device_count()}"
@@ -51,9 +52,9 @@ def measure_all(
 
     Args:
         names: The clips.
-        measure: From a clip's name and a device to its outcome; picklable.
-        share: Processes and threads.
-        report: Called with how far the clips in hand are, perhaps from another thread.
+        measure: Takes a clip's name and a device, returns its outcome; picklable.
+        share: Processes, threads and device.
+        report: Called with the progress of running clips, possibly from another thread.
 
     Yields:
         An outcome for every name, in the order in which they end; a clip that raises, or whose process
@@ -68,21 +69,15 @@ def measure_all(
         finally:
             report_to(None)
         return
-    before = set(multiprocessing.active_children())  # somebody else's
+    before = set(multiprocessing.active_children())  # started by other code
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     done: queue.SimpleQueue[ClipOutcome] = queue.SimpleQueue()
     for name in names:
         waiting.put(name)
-    keepers = [
-        threading.Thread(
-            target=_keep_busy,
-            args=(waiting, done, measure, share.threads, share.device_of(number), report),
-            daemon=True,
-        )
-        for number in range(min(share.workers, len(names)))
-    ]
-    for keeper in keepers:
-        keeper.start()
+    for number in range(min(share.workers, len(names))):  # one thread for each process
+        device = share.device_of(number)
+        work = (waiting, done, measure, share.threads, device, report)
+        threading.Thread(target=_run_process, args=work, daemon=True).start()
     try:
         for _ in names:
             yield done.get()
@@ -95,10 +90,10 @@ def measure_all(
 
 
 def attempt(measure: Measure, name: str, device: str) -> ClipOutcome:
-    """The outcome of a clip; what goes wrong is recorded in it."""
+    """Measure a clip; an error is recorded in its outcome."""
     try:
         if device.startswith("cuda:"):
-            torch.cuda.set_device(device)  # whose memory is measured
+            torch.cuda.set_device(device)  # so that its memory is measured
         return measure(name, device)
     except TrackerError as error:
         return ClipOutcome(name, error=one_line(error))
@@ -107,7 +102,7 @@ def attempt(measure: Measure, name: str, device: str) -> ClipOutcome:
         return ClipOutcome(name, error=line, trace=traceback.format_exc())
 
 
-def _keep_busy(
+def _run_process(
     waiting: queue.SimpleQueue[str],
     done: queue.SimpleQueue[ClipOutcome],
     measure: Measure,
@@ -115,7 +110,7 @@ def _keep_busy(
     device: str,
     report: Report | None,
 ) -> None:
-    """Give clips to one process until there are no more; a process that dies is replaced."""
+    """Send clips to one process until none is left; replace the process if it dies."""
     context = multiprocessing.get_context("spawn")
     executor: ProcessPoolExecutor | None = None
     while True:
@@ -124,34 +119,34 @@ def _keep_busy(
         except queue.Empty:
             break
         try:
-            if executor is None:  # each with a pipe of its own: one that dies writing blocks no other
+            if executor is None:  # with a pipe of its own: a process that dies while writing blocks no other
                 receiver, sender = context.Pipe(duplex=False)
-                executor = ProcessPoolExecutor(1, context, _begin, (threads, sender))
-                threading.Thread(target=_pass_on, args=(receiver, report), daemon=True).start()
+                executor = ProcessPoolExecutor(1, context, _initialise, (threads, sender))
+                threading.Thread(target=_forward_reports, args=(receiver, report), daemon=True).start()
             done.put(executor.submit(attempt, measure, name, device).result())
         except BrokenProcessPool:
             executor = None
-            lost = "its process was killed, probably out of memory; try fewer --workers"
-            done.put(ClipOutcome(name, error=lost))
+            killed = "its process was killed, probably out of memory; try fewer --workers"
+            done.put(ClipOutcome(name, error=killed))
         except BaseException as error:  # an interrupt inside the process
             done.put(ClipOutcome(name, error=f"{type(error).__name__}: {one_line(error)}"))
     if executor is not None:
         executor.shutdown(wait=False)
 
 
-def _pass_on(receiver: Connection, report: Report | None) -> None:
-    """Pass on what a process reports of its clips."""
+def _forward_reports(receiver: Connection, report: Report | None) -> None:
+    """Forward the progress that a process reports."""
     with contextlib.suppress(EOFError, OSError):
         while True:
-            clip, where = receiver.recv()
+            clip, progress = receiver.recv()
             if report is not None:
-                report(clip, where)
+                report(clip, progress)
 
 
-def _begin(threads: int, sender: Connection) -> None:
-    """What a process does first: take its share of threads, and end when its parent ends."""
+def _initialise(threads: int, sender: Connection) -> None:
+    """Set up a process: number of threads, reports, and a thread that ends it with its parent."""
     use_threads(threads)
-    report_to(lambda clip, where: sender.send((clip, where)))
+    report_to(lambda clip, progress: sender.send((clip, progress)))
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -163,6 +158,6 @@ def _begin(threads: int, sender: Connection) -> None:
 
 
 def use_threads(threads: int) -> None:
-    """Compute with this many threads from now on, in this process."""
+    """Set the number of threads for computing in this process."""
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)

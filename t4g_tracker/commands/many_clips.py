@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from t4g_tracker import __version__
-from t4g_tracker.batch.cluster import device_there
+from t4g_tracker.batch.cluster import cluster_device
 from t4g_tracker.batch.html_report import Setup, write_report
 from t4g_tracker.batch.journal import Journal
 from t4g_tracker.batch.outcomes import ClipOutcome
@@ -110,7 +110,10 @@ def run_job(
         0, or 1 if a clip failed.
     """
     machines = request.machines
-    device = device_there(machines.ray, request.device) if machines.ray else str(pick_device(request.device))
+    if machines.ray:
+        device = cluster_device(machines.ray, request.device)
+    else:
+        device = str(pick_device(request.device))
     configs, weights = {}, {}
     for name, config in job.configs.items():
         check_flow(config.flow)

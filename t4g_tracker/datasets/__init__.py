@@ -1,1 +1,1 @@
-"""Annotated data sets, one format a file; ``choice.py`` is the interface."""
+"""Annotated data sets, one file for each format; ``choice.py`` holds the interface."""

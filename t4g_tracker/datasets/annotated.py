@@ -1,4 +1,4 @@
-"""A clip with annotated points, and how much of it a measurement looks at."""
+"""A clip with annotated points, and the part of it that is measured."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from t4g_tracker.video import working_frames
 
 @dataclass(frozen=True)
 class AnnotatedClip:
-    """A video and where annotated points are in it."""
+    """A video and its annotated points."""
 
     video: Video
-    truth: Tracks  # pixels of the video; hidden where frames are not annotated
-    stored_size: Size  # (H, W) that the clip was annotated at
-    reach_px: Tensor | None = None  # (T,) BADJA only, pixels of the stored size; NaN where not annotated
+    truth: Tracks  # pixels of the video; hidden in frames without annotations
+    stored_size: Size  # (H, W) at which the clip was annotated
+    reach_px: Tensor | None = None  # (T,) BADJA only, pixels of the stored size; NaN without annotations
 
 
 def annotated(video: Video, points: np.ndarray, occluded: np.ndarray, source: str) -> AnnotatedClip:
-    """A video with TAP-Vid's annotations.
+    """Combine a video with TAP-Vid's annotations.
 
     Args:
         video: T frames.
         points: (N, T, 2) fractions of width and height.
         occluded: (N, T) truth values.
-        source: For error messages.
+        source: Name of the annotations, for error messages.
 
     Raises:
-        DatasetError: If they do not fit together.
+        DatasetError: If video, points and occlusion do not fit together.
     """
     if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2]:
         raise DatasetError(
@@ -45,7 +45,7 @@ def annotated(video: Video, points: np.ndarray, occluded: np.ndarray, source: st
     if points.shape[1] != video.frame_count:
         raise DatasetError(
             f"{source}: has {points.shape[1]} frames, the clip has {video.frame_count}; "
-            "give tracks and frames of the same clip, each frame a file"
+            "give tracks and frames of the same clip, one file for each frame"
         )
     xy = fractions_to_pixels(torch.from_numpy(points.astype(np.float32)), video.size)
     truth = Tracks.known(xy, torch.from_numpy(~occluded.astype(bool)))
@@ -54,20 +54,20 @@ def annotated(video: Video, points: np.ndarray, occluded: np.ndarray, source: st
 
 @dataclass(frozen=True)
 class View:
-    """The frames that are tracked: how many of a clip, and how large."""
+    """The frames of a clip that are tracked: how many, and at what size."""
 
     resolution: Resolution = "stored"
     first_frames: int = 0  # 0: all
 
     def size(self, stored: Size) -> Size:
-        """(H, W) that frames of the stored (H, W) are brought to; 480p only makes smaller."""
+        """The (H, W) that frames of the stored (H, W) are resized to; 480p never enlarges."""
         if self.resolution == "256":
             return 256, 256
         shrink = min(1.0, 480 / min(stored)) if self.resolution == "480p" else 1.0
         return round(stored[0] * shrink), round(stored[1] * shrink)
 
     def of(self, clip: AnnotatedClip) -> AnnotatedClip:
-        """Cut and resize a clip, its annotations with it.
+        """Cut and resize a clip and its annotations.
 
         Raises:
             DatasetError: If no visible annotated point is left.
@@ -89,6 +89,6 @@ class View:
         return AnnotatedClip(video, truth, clip.stored_size, reach)
 
     def describe(self) -> str:
-        """In words, for tables: "480p, first 24 frames"."""
+        """Describe the view for tables: "480p, first 24 frames"."""
         size = {"stored": "as stored", "480p": "480p", "256": "256x256"}[self.resolution]
         return f"{size}, {f'first {self.first_frames} frames' if self.first_frames else 'all frames'}"

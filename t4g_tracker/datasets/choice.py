@@ -1,4 +1,4 @@
-"""Annotated data sets behind one interface: names of clips, a clip by its name, a protocol."""
+"""Annotated data sets behind one interface: the names of clips, a clip by its name, a protocol."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class AnnotatedClips(Protocol):
     """A data set on disk."""
 
     def names(self) -> list[str]:
-        """The clips, in the order they are measured in."""
+        """List the clips, in the order of measurement."""
         ...
 
     def load(self, name: str) -> AnnotatedClip:
-        """One clip, as it is stored."""
+        """Read one clip as it is stored."""
         ...
 
 
@@ -35,17 +35,17 @@ class DatasetChoice:
     path: Path
     mode: QueryMode = "strided"
     view: View = field(default_factory=View)
-    wanted: tuple[str, ...] = ()  # names of clips; empty: all
+    only: tuple[str, ...] = ()  # names of clips; empty: all
 
     @property
     def protocol(self) -> TrackingProtocol:
         return JointProtocol() if self.dataset == "badja" else PointProtocol(self.mode)
 
     def open(self) -> AnnotatedClips:
-        """Look into the data set, without reading its clips.
+        """Open the data set, without reading its clips.
 
         Raises:
-            DatasetError: If it is not there, damaged, or lacks a wanted clip.
+            DatasetError: If it is missing or damaged.
         """
         if not self.path.exists():
             raise DatasetError(f"{self.path}: no such file or folder; check the path")
@@ -56,18 +56,18 @@ class DatasetChoice:
         return PickledClips(self.path)
 
     def names(self, clips: AnnotatedClips) -> list[str]:
-        """The names to measure.
+        """List the clips to measure.
 
         Raises:
-            DatasetError: If a wanted one is missing.
+            DatasetError: If the data set lacks a clip of ``only``.
         """
         names = clips.names()
-        for name in self.wanted:
+        for name in self.only:
             if name not in names:
                 raise DatasetError(f"{self.path}: has no clip {name}; {suggestion(name, names, 'it has')}")
-        return list(dict.fromkeys(self.wanted)) or names
+        return list(dict.fromkeys(self.only)) or names
 
     def describe(self) -> str:
-        """In words, for tables: data set, protocol, resolution and length."""
+        """Describe data set, protocol, resolution and length for tables."""
         data = self.path.resolve().name if self.dataset == "folder" else self.dataset
         return f"{data}, {self.protocol.describe()}, {self.view.describe()}"

@@ -18,9 +18,9 @@ from t4g_tracker.video import read_video
 
 @dataclass(frozen=True)
 class DavisFolder:
-    """Sequences of frames, with masks and perhaps TAP-Vid's tracks.
+    """Sequences of frames, with masks and, in some folders, TAP-Vid's tracks.
 
-    Tracks are those of ``tapvid``, TAP-Vid's pickle, or of ``tracks/<name>.npz`` in the folder.
+    Tracks come from ``tapvid``, TAP-Vid's pickle, or from ``tracks/<name>.npz`` in the folder.
     """
 
     root: Path
@@ -33,34 +33,30 @@ class DavisFolder:
         return self.root / "Annotations" / "480p" / name
 
     def first_mask(self, name: str) -> Path:
-        """The mask of the first frame.
-
-        Raises:
-            DatasetError: If there is none.
-        """
+        """Find the mask of the first frame; raise DatasetError if there is none."""
         masks = image_files(self.masks(name)) if self.masks(name).is_dir() else []
         if not masks:
             raise DatasetError(
-                f"{self.masks(name)}: has no mask of the first frame for the grid to lie in; "
+                f"{self.masks(name)}: has no mask of the first frame, in which to put a grid; "
                 "give --queries FOLDER, or DAVIS with its Annotations"
             )
         return masks[0]
 
-    def sequences(self, split: str, wanted: list[str] | None) -> list[str]:
-        """The sequences of a split, or those of the folder that are wanted.
+    def sequences(self, split: str, only: list[str] | None) -> list[str]:
+        """List the sequences of a split, or those of ``only``.
 
         Args:
             split: A name such as "val", or a text file of names.
-            wanted: Names; None for all of the split.
+            only: Names of sequences, in which case the split is not read; None for the whole split.
 
         Raises:
-            DatasetError: If the split or a sequence is not there.
+            DatasetError: If the split or a sequence is missing.
         """
         every = self.root / "JPEGImages" / "480p"
         if not every.is_dir():
             raise DatasetError(f"{every}: no such folder; give the root of DAVIS 2017 at 480p")
-        if wanted:
-            names = wanted
+        if only:
+            names = only
         else:
             own = self.root / "ImageSets" / "2017" / f"{split}.txt"
             file = own if own.is_file() else Path(split)
@@ -69,17 +65,17 @@ class DavisFolder:
                     f"{own}: no such file; name the sequences with --sequences, or a --split file"
                 )
             names = file.read_text(encoding="utf-8").split()
-        there = sorted(folder.name for folder in every.iterdir() if folder.is_dir())
+        present = sorted(folder.name for folder in every.iterdir() if folder.is_dir())
         for name in names:
-            if name not in there:
-                raise DatasetError(f"{every}: has no sequence {name}; {suggestion(name, there, 'it has')}")
+            if name not in present:
+                raise DatasetError(f"{every}: has no sequence {name}; {suggestion(name, present, 'it has')}")
         return list(dict.fromkeys(names))
 
     def annotated(self, name: str) -> AnnotatedClip:
-        """A sequence with its tracks.
+        """Read a sequence with its tracks.
 
         Raises:
-            DatasetError: If there are none, or they do not fit the frames.
+            DatasetError: If the tracks are missing or do not fit the frames.
             VideoError: If the frames cannot be read.
         """
         video = read_video(self.frames(name))
@@ -91,28 +87,24 @@ class DavisFolder:
         return self.tapvid is not None or (self.root / "tracks").is_dir()
 
     def check_annotations(self, names: list[str]) -> None:
-        """Make sure that every sequence has tracks, where any has.
+        """Check that every sequence has tracks.
 
         Raises:
             DatasetError: If one has none, or the pickle cannot be used.
         """
         if self.tapvid is not None:
-            there = self._pickled().names()
+            annotated = self._pickled().names()
         else:
-            there = [name for name in names if self._tracks(name).is_file()]
+            annotated = [name for name in names if self._tracks(name).is_file()]
         for name in names:
-            if name not in there:
+            if name not in annotated:
                 raise DatasetError(
                     f"{self.tapvid or self._tracks(name)}: has no tracks of {name}; leave it out with "
                     "--sequences, or give its points with --grid or --queries"
                 )
 
     def check_masks(self, names: list[str]) -> None:
-        """Make sure that every sequence has masks of its frames.
-
-        Raises:
-            DatasetError: If one has none.
-        """
+        """Raise DatasetError if a sequence has no masks of its frames."""
         for name in names:
             if not self.masks(name).is_dir():
                 raise DatasetError(
@@ -140,5 +132,5 @@ class DavisFolder:
 
 @lru_cache(maxsize=1)
 def _opened(path: Path) -> PickledClips:
-    """The pickle, looked through once a process."""
+    """Open the pickle, once per process."""
     return PickledClips(path)

@@ -1,7 +1,7 @@
 """Folders in the DAVIS layout with TAP-Vid tracks beside the frames.
 
-``JPEGImages/480p/<clip>/*.jpg`` holds the frames and ``tracks/<clip>.npz`` TAP-Vid's own
-fields: ``points`` (N, T, 2) as fractions of width and height, ``occluded`` (N, T) bool.
+``JPEGImages/480p/<clip>/*.jpg`` holds the frames, ``tracks/<clip>.npz`` TAP-Vid's fields:
+``points`` (N, T, 2) as fractions of width and height, and ``occluded`` (N, T) bool.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class FolderClips:
         root: The folder.
 
     Raises:
-        DatasetError: If it has none.
+        DatasetError: If it has no clips.
     """
 
     def __init__(self, root: Path) -> None:
@@ -49,16 +49,16 @@ class FolderClips:
 
 
 def read_annotations(file: Path, video: Video) -> AnnotatedClip:
-    """Read the file of a video's tracks.
+    """Read the tracks of a video from an npz file.
 
     Raises:
-        DatasetError: If it is damaged or does not fit the video.
+        DatasetError: If the file is damaged or does not fit the video.
     """
     try:
         with np.load(file, allow_pickle=False) as arrays:
             points, occluded = arrays["points"], arrays["occluded"]
     except DAMAGED_ARRAYS as error:
         raise DatasetError(
-            f"{file}: is not a file of points and occluded ({error}); write it anew as in docs/formats.md"
+            f"{file}: is not a file of points and occluded ({error}); write it as docs/formats.md describes"
         ) from error
     return annotated(video, points, occluded, str(file))

@@ -1,9 +1,9 @@
-"""Pickles of arrays from strangers: nothing in them is run, and large contents stay on disk.
+"""Pickles of arrays from untrusted sources: nothing in them is run, and large contents stay on disk.
 
-Unpickling calls whatever functions the file names. Here it may name only what arrays and plain
-containers need; anything else is refused by its name. Arrays and long byte strings are
-not read but remembered by their place in the file, so that a data set of any size takes
-little memory, and one clip at a time is read from it.
+Unpickling calls any function that the file names. Here a file may name only what arrays and plain
+containers need; anything else is refused by its name. Arrays and long byte strings are not read:
+only their offsets in the file are stored, so a data set of any size takes little memory, and one
+clip at a time is read from it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import numpy as np
 from t4g_tracker.errors import DatasetError, one_line
 
 SMALL_BYTES = 4096  # shorter byte strings are read at once
-ARRAY = "numpy.ndarray"  # in its place: a pickle hands it to _reconstruct, and may not call it
-PLAIN_KINDS = "biufcSUO"  # of arrays: truth values, numbers, bytes, text, and objects
+ARRAY = "numpy.ndarray"  # stands for the class, which a pickle passes to _reconstruct and may not call
+PLAIN_KINDS = "biufcSUO"  # numpy's codes of truth values, numbers, bytes, text, and objects
 
 
 @dataclass(frozen=True)
 class StoredBytes:
-    """A byte string inside a pickle file, read only when it is wanted."""
+    """A byte string inside a pickle file, read on demand."""
 
     path: Path
     offset: int
@@ -40,9 +40,9 @@ class StoredBytes:
 
 
 class StoredDtype:
-    """The type of an array's elements; a plain one, built here and not by the file.
+    """The type of an array's elements: a plain one, built here and not by the file.
 
-    numpy's own would take any state from a pickle, even one that makes it read numbers as addresses.
+    numpy's own dtype accepts any state from a pickle, even one that makes it read numbers as addresses.
     """
 
     def __init__(self, code: Any = "u1", align: Any = False, copy: Any = False) -> None:
@@ -53,7 +53,7 @@ class StoredDtype:
             raise pickle.UnpicklingError(f"arrays of {code} are not expected")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Take the byte order alone; whatever else a plain type has follows from its code."""
+        """Set the byte order; everything else of a plain type follows from its code."""
         order, structured = state[1], state[2:5]
         if order not in ("<", ">", "|", "=") or any(part is not None for part in structured):
             raise pickle.UnpicklingError("arrays of structures are not expected")
@@ -63,7 +63,7 @@ class StoredDtype:
 
 @dataclass
 class StoredArray:
-    """A numpy array inside a pickle file, read only when it is wanted."""
+    """A numpy array inside a pickle file, read on demand."""
 
     shape: tuple[int, ...] = ()
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))
@@ -72,21 +72,22 @@ class StoredArray:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, columns_first, content = state
-        self._take(shape, dtype, bool(columns_first), content)
+        self._fill(shape, dtype, bool(columns_first), content)
 
-    def _take(self, shape: Any, dtype: Any, columns_first: bool, content: Any) -> None:
+    def _fill(self, shape: Any, dtype: Any, columns_first: bool, content: Any) -> None:
+        """Set the array's state, after checking that type, shape and content fit each other."""
         expected = list if isinstance(dtype, StoredDtype) and dtype.plain.hasobject else bytes | StoredBytes
         if not isinstance(dtype, StoredDtype) or not isinstance(content, expected):
             raise pickle.UnpicklingError("the content of an array does not fit its type")
         if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
-            raise pickle.UnpicklingError("the shape of an array is not one")
+            raise pickle.UnpicklingError("an array has an impossible shape")
         length = len(content) if isinstance(content, bytes | list) else content.length
         if length != math.prod(shape) * (1 if isinstance(content, list) else dtype.plain.itemsize):
             raise pickle.UnpicklingError(f"an array of shape {shape} has {length} bytes or items")
         self.shape, self.dtype, self.columns_first, self.content = shape, dtype.plain, columns_first, content
 
     def read(self) -> np.ndarray:
-        """The array; of an array of objects, the objects as they are in the file."""
+        """Read the array; an array of objects holds them as they are in the file."""
         order: Any = "F" if self.columns_first else "C"
         if isinstance(self.content, list):
             objects = np.empty(len(self.content), dtype=object)
@@ -97,10 +98,10 @@ class StoredArray:
 
 
 def open_pickle(path: Path) -> Any:
-    """The object that a pickle file holds, its arrays as ``StoredArray``.
+    """Read the object in a pickle file, with its arrays as ``StoredArray``.
 
     Args:
-        path: Written by any protocol, of dicts, lists, tuples, sets, numbers, text, bytes and arrays.
+        path: A pickle of any protocol, of dicts, lists, tuples, sets, numbers, text, bytes and arrays.
 
     Raises:
         DatasetError: If the file is missing, damaged, or names anything else.
@@ -113,51 +114,51 @@ def open_pickle(path: Path) -> Any:
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except Exception as error:  # a damaged pickle can go wrong in any way
-        raise DatasetError(f"{path}: is not a whole pickle ({_reason(error)}); fetch it again") from error
+        raise DatasetError(f"{path}: is not a whole pickle ({_reason(error)}); download it again") from error
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a pickle; a byte that none has there fails with no more than its number."""
+    """Describe what is wrong with a pickle; for an unknown opcode, the unpickler gives only its number."""
     if isinstance(error, KeyError):
         return "it holds bytes that a pickle does not"
     return one_line(error) or type(error).__name__
 
 
 def _empty_array(kind: object, shape: object, code: object) -> StoredArray:
-    """In place of ``numpy.core.multiarray._reconstruct``; the content follows."""
+    """Stands in for ``numpy.core.multiarray._reconstruct``; the content follows."""
     return StoredArray()
 
 
 def _array_of(content: Any, dtype: Any, shape: Any, order: Any) -> StoredArray:
-    """In place of ``numpy.core.numeric._frombuffer``, which protocol 5 uses."""
+    """Stands in for ``numpy.core.numeric._frombuffer``, which protocol 5 uses."""
     array = StoredArray()
-    array._take(shape, dtype, order == "F", content)
+    array._fill(shape, dtype, order == "F", content)
     return array
 
 
 def _number_of(dtype: Any, content: Any = b"") -> Any:
-    """In place of ``numpy.core.multiarray.scalar``."""
+    """Stands in for ``numpy.core.multiarray.scalar``."""
     array = StoredArray()
-    array._take((), dtype, False, content)
+    array._fill((), dtype, False, content)
     return array.read()[()]
 
 
 def _encoded(text: str, encoding: str = "latin1") -> bytes:
-    """In place of ``_codecs.encode``, by which protocol 2 stores bytes."""
+    """Stands in for ``_codecs.encode``, with which protocol 2 stores bytes."""
     if encoding != "latin1" or not isinstance(text, str):
         raise pickle.UnpicklingError(f"bytes in the encoding {encoding} are not expected")
     return text.encode("latin1")
 
 
 def _bytes_of(content: Any = b"") -> Any:
-    """In place of ``bytes`` and ``bytearray``, which would make as many bytes as a number says."""
+    """Stands in for ``bytes`` and ``bytearray``, which a large number would make fill the memory."""
     if not isinstance(content, bytes | StoredBytes):
         raise pickle.UnpicklingError(f"bytes are made from a {type(content).__name__}")
     return content
 
 
 def _plain(module: str, name: str) -> Any | None:
-    """What a name that a pickle of arrays may use stands for here; None for all others."""
+    """The stand-in for a name that a pickle of arrays may use; None for all other names."""
     if module.startswith("numpy._core."):
         module = "numpy.core." + module.removeprefix("numpy._core.")
     allowed: dict[tuple[str, str], Any] = {
@@ -176,11 +177,11 @@ def _plain(module: str, name: str) -> Any | None:
     return allowed.get(("builtins" if module == "__builtin__" else module, name))
 
 
-class _Reader(pickle._Unpickler):  # type: ignore[misc]  # the one in Python: its opcodes can be replaced
-    """An unpickler that knows arrays and plain containers alone, and skips what is long."""
+class _Reader(pickle._Unpickler):  # type: ignore[misc]  # written in Python: its opcodes can be replaced
+    """An unpickler that knows only arrays and plain containers, and skips long contents."""
 
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
-    append: Any  # what the base class has, which its stub does not say
+    append: Any  # attributes of the base class that its stub lacks
     read: Any
     stack: Any
     _unframer: Any
@@ -195,8 +196,8 @@ class _Reader(pickle._Unpickler):  # type: ignore[misc]  # the one in Python: it
         known = _plain(module, name)
         if known is None:
             raise DatasetError(
-                f"{self._path}: names {module}.{name}, which a data set of arrays does not need, and "
-                "opening it could run it; nothing was run. Get the file from its publisher"
+                f"{self._path}: names {module}.{name}, which a data set of arrays does not need and which "
+                "could run code; nothing was run. Download the file from its publisher"
             )
         return known
 
@@ -204,7 +205,7 @@ class _Reader(pickle._Unpickler):  # type: ignore[misc]  # the one in Python: it
         raise DatasetError(f"{self._path}: refers to objects outside itself ({name}); nothing was run")
 
     def _push_bytes(self, length: int) -> None:
-        """Push a byte string, or for a long one its place, inside a frame as well as between frames."""
+        """Push a byte string, or the offset of a long one, inside a frame as well as between frames."""
         if length < SMALL_BYTES:
             self.append(bytes(self.read(length)))
             return
@@ -228,11 +229,11 @@ class _Reader(pickle._Unpickler):  # type: ignore[misc]  # the one in Python: it
         self._unframer.load_frame(length)
 
     def _load_build(self) -> None:
-        """Give an array or its type its state; the state of nothing else is a file's to set."""
+        """Set the state of an array or its type; a file may set no other state."""
         state = self.stack.pop()
         built = self.stack[-1]
         if not isinstance(built, StoredArray | StoredDtype) or not isinstance(state, tuple):
-            raise pickle.UnpicklingError(f"the state of a {type(built).__name__} is not the file's to set")
+            raise pickle.UnpicklingError(f"a file may not set the state of a {type(built).__name__}")
         built.__setstate__(state)
 
     dispatch[pickle.BINBYTES[0]] = _load_bytes_4

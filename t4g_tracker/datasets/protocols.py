@@ -1,7 +1,7 @@
-"""Which points a tracker gets on an annotated clip, and how its tracks are measured.
+"""Protocols: which query points a tracker gets on an annotated clip, and how its tracks are measured.
 
-A protocol chooses query points, gives the measures of a clip, and the error of each track so that the
-worst can be looked at.
+A protocol chooses the query points, and computes the measures of a clip and the error of each track, by
+which reports list the worst.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.metrics import MEASURES, counted_frames, evaluation_distance, sample_queries, score
 
 Measures = dict[str, float]
-WORST_OF_A_CLIP = 10  # tracks that are remembered
+WORST_OF_A_CLIP = 10  # tracks listed for each clip
 
 
 class TrackingProtocol(Protocol):
-    """How one kind of annotation is used."""
+    """How to measure tracks with one kind of annotation."""
 
-    measures: ClassVar[tuple[str, ...]]  # in percent, the first is the one that counts
+    measures: ClassVar[tuple[str, ...]]  # in percent, the main one first
 
     def describe(self) -> str:
-        """In words, for tables."""
+        """Describe the protocol for tables."""
         ...
 
     def queries(self, clip: AnnotatedClip) -> tuple[QueryPoints, Tensor]:
-        """The query points, and (M,) for each the annotated point it belongs to."""
+        """Choose query points, and return them with the index (M,) of the annotated point of each."""
         ...
 
     def score(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Measures:
-        """The clip's measures by name; NaN where nothing counts."""
+        """Compute the clip's measures by name; NaN if no frame counts."""
         ...
 
     def error_px(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Tensor:
-        """(M,) mean distance of each track from its annotated point where that counts; else NaN."""
+        """Compute each track's mean distance (M,) from its annotated point; NaN if no frame counts."""
         ...
 
 
 @dataclass(frozen=True)
 class PointProtocol:
-    """TAP-Vid's: AJ, delta_avg, OA and the share within 1 px, at 256x256, strided or first queries."""
+    """TAP-Vid's protocol: AJ, delta_avg, OA and the share within 1 px, at 256x256; strided or first mode."""
 
     mode: QueryMode = "strided"
     measures: ClassVar[tuple[str, ...]] = MEASURES
@@ -62,20 +62,20 @@ class PointProtocol:
 
     def error_px(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Tensor:
         truth = clip.truth.subset(which)
-        apart = evaluation_distance(tracks.xy, truth.xy, clip.video.size)
+        distance = evaluation_distance(tracks.xy, truth.xy, clip.video.size)
         counted = counted_frames(queries, clip.video.frame_count, self.mode)
-        return _mean_where(apart, truth.visibility & counted)
+        return _mean_where(distance, truth.visibility & counted)
 
 
 @dataclass(frozen=True)
 class JointProtocol:
-    """BADJA's: joints within 0.2 of the root of the animal's area, and within 3 px.
+    """BADJA's protocol: joints within 0.2 of the root of the animal's area, and joints within 3 px.
 
-    Both are of the frames as they were annotated, whatever size was tracked at.
+    Both are measured at the size of the annotations, whatever the size of tracking.
 
-    Each joint is queried where it is first annotated as visible, and counts in every later annotated
-    frame where it is visible. All joints of a clip count alike, and all clips. Source:
-    BADJA (ACCV 2018) as TAP-Vid trackers report it, for example DINO-Tracker, arXiv:2403.14548.
+    Each joint is queried in the first frame where it is annotated as visible, and counts in every later
+    annotated frame where it is visible. All joints of a clip have the same weight, and so have all clips.
+    Source: BADJA (ACCV 2018) as TAP-Vid trackers report it, for example DINO-Tracker, arXiv:2403.14548.
     """
 
     measures: ClassVar[tuple[str, ...]] = ("segment", "3px")
@@ -100,21 +100,21 @@ class JointProtocol:
     def _distances(
         self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks
     ) -> tuple[Tensor, Tensor]:
-        """(M, T) pixels of the stored size, and which of them count."""
+        """Compute distances (M, T) in pixels of the stored size, and which of them count."""
         truth = clip.truth.subset(which)
-        found, true = (rescale(xy, clip.video.size, clip.stored_size) for xy in (tracks.xy, truth.xy))
+        tracked, true = (rescale(xy, clip.video.size, clip.stored_size) for xy in (tracks.xy, truth.xy))
         counted = counted_frames(queries, clip.video.frame_count, "first")
-        return (found - true).norm(dim=-1), truth.visibility & counted
+        return (tracked - true).norm(dim=-1), truth.visibility & counted
 
 
 def _mean_where(values: Tensor, counted: Tensor) -> Tensor:
-    """Mean over the last dimension of (M, T) values that count; NaN where none does."""
+    """Average the values (M, T) that count over the last dimension; NaN if none does."""
     return torch.where(counted, values, 0).sum(-1) / counted.sum(-1)
 
 
 @dataclass(frozen=True)
 class WorstTrack:
-    """A track that went far astray."""
+    """A track with a large error."""
 
     track: str
     error_px: float  # mean over the frames that count
@@ -127,11 +127,11 @@ def worst_tracks(
     which: Tensor,
     tracks: Tracks,
 ) -> tuple[WorstTrack, ...]:
-    """The tracks of a clip that are farthest from the truth on average, each by its worst query."""
+    """List the tracks of a clip with the largest mean error, each with its worst query."""
     error = protocol.error_px(annotated, queries, which, tracks)
     worst: dict[int, WorstTrack] = {}
     for index in error.nan_to_num(-1).argsort(descending=True).tolist():
         if error[index] >= 0:
-            found = WorstTrack(queries.names[index], round(float(error[index]), 3))
-            worst.setdefault(int(which[index]), found)
+            track = WorstTrack(queries.names[index], round(float(error[index]), 3))
+            worst.setdefault(int(which[index]), track)
     return tuple(worst.values())[:WORST_OF_A_CLIP]

@@ -21,8 +21,8 @@ from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError, one_line
 from t4g_tracker.image_sequences import IMAGE_ERRORS
 
-FPS = 24.0  # the pickles do not say; only overlays are played
-REMEDY = "take the file that its publisher offers"
+FPS = 24.0  # the pickles have no rate; only overlays need one
+REMEDY = "use the file of its publisher"
 
 
 class PickledClips:
@@ -32,8 +32,8 @@ class PickledClips:
         path: The file, or a folder of .pkl files.
 
     Raises:
-        DatasetError: If a file is not a pickle of clips, or names what it should not; nothing in
-            it is run.
+        DatasetError: If a file is not a pickle of clips, or names anything that could run code;
+            nothing in it is run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,7 +72,7 @@ class PickledClips:
 
 
 def _entries(file: Path) -> dict[str, Any]:
-    """Clips by name; those of a list are named after the file and their place."""
+    """Read clips by name; those of a list are named after the file and their index."""
     stored = open_pickle(file)
     if isinstance(stored, StoredArray) and isinstance(stored.content, list):
         stored = stored.content
@@ -86,7 +86,7 @@ def _entries(file: Path) -> dict[str, Any]:
     for key, clip in stored.items():
         if not isinstance(key, str | int):
             raise DatasetError(f"{file}: a clip's name is a {type(key).__name__}, not a text; {REMEDY}")
-        name = re.sub(r"[^\w.-]", "_", str(key)).lstrip(".") or "_"  # it names files of results
+        name = re.sub(r"[^\w.-]", "_", str(key)).lstrip(".") or "_"  # files of results are named after it
         if name in clips:
             raise DatasetError(f"{file}: two clips are called {name}; rename one")
         clips[name] = clip
@@ -96,12 +96,12 @@ def _entries(file: Path) -> dict[str, Any]:
 def _checked(clip: Any, file: Path, name: str) -> dict[str, Any]:
     for part in ("video", "points", "occluded"):
         if not isinstance(clip, dict) or part not in clip:
-            raise DatasetError(f"{file}: clip {name} has no {part}; TAP-Vid's clips are dicts that have one")
+            raise DatasetError(f"{file}: clip {name} has no {part}; {REMEDY}")
     return clip
 
 
 def _array(value: Any, source: str, part: str) -> np.ndarray:
-    """An array, or numbers in lists, as an array."""
+    """Convert a stored array, or numbers in lists, to an array."""
     try:
         return value.read() if isinstance(value, StoredArray) else np.asarray(value, dtype=np.float32)
     except (TypeError, ValueError) as error:
@@ -109,14 +109,14 @@ def _array(value: Any, source: str, part: str) -> np.ndarray:
 
 
 def _frames(video: Any, source: str) -> np.ndarray:
-    """(T, H, W, 3) uint8 from an array, or from a list of encoded images."""
+    """Read frames (T, H, W, 3) uint8 from an array, or from a list of encoded images."""
     frames = video.read() if isinstance(video, StoredArray) else video
     if isinstance(frames, list | tuple) or (isinstance(frames, np.ndarray) and frames.dtype.hasobject):
         frames = _decoded(list(frames), source)
     if not isinstance(frames, np.ndarray) or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < 2:
-        found = f"{frames.dtype} {frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
+        kind = f"{frames.dtype} {frames.shape}" if isinstance(frames, np.ndarray) else type(frames).__name__
         raise DatasetError(
-            f"{source}: its video is {found}, not at least two frames (T, H, W, 3) of uint8; {REMEDY}"
+            f"{source}: its video is {kind}, not at least two frames (T, H, W, 3) of uint8; {REMEDY}"
         )
     if frames.dtype != np.uint8:
         raise DatasetError(f"{source}: its video is {frames.dtype}, not uint8; {REMEDY}")
@@ -131,7 +131,7 @@ def _decoded(images: list[Any], source: str) -> np.ndarray:
 
 
 def _picture(image: Any) -> np.ndarray:
-    """(H, W, 3) of an encoded image, or of an array."""
+    """Read (H, W, 3) from an encoded image or an array."""
     if isinstance(image, StoredArray):
         return image.read()
     encoded = image.read() if isinstance(image, StoredBytes) else image

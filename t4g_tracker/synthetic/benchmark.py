@@ -1,4 +1,4 @@
-"""The project's own benchmark, synthetic-val: clips that no training has seen, for ``t4g bench`` to read."""
+"""The project's own benchmark, synthetic-val: held-out synthetic clips for ``t4g bench``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from t4g_tracker.files import atomic_write, prepare_output_folder
 from t4g_tracker.synthetic.clips import TrainingClip, generate_clip, val_generator
 from t4g_tracker.synthetic.settings import ValConfig
 
-JPEG_QUALITY = 97  # high, since the clips have compression losses of their own
+JPEG_QUALITY = 97  # high, since the clips already contain compression losses
 
 log = logging.getLogger(__name__)
 

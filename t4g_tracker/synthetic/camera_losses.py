@@ -1,4 +1,4 @@
-"""What a camera and a codec lose of a clip: resolution, contrast, range, detail."""
+"""The losses of a camera and a codec: resolution, contrast, range, detail."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FULL_COLOUR = 0.3  # share of compressed clips whose colours keep their resoluti
 
 
 def lose_quality(generator: torch.Generator, frames: Tensor) -> Tensor:
-    """Resample, tone and compress a clip, all its frames alike.
+    """Resample, tone and compress a clip, all frames in the same way.
 
-    None of it moves anything: resampling keeps the frame's outer edges in place.
+    No point moves: resampling keeps the frame's outer edges in place.
 
     Args:
         generator: Random numbers, on the device of ``frames``.
@@ -37,7 +37,7 @@ def lose_quality(generator: torch.Generator, frames: Tensor) -> Tensor:
     contrast = uniform(generator, 0.2, 0.7) if faded else 1.0
     black = uniform(generator, 0, 1 - contrast)
     whole = torch.empty(frames.shape, dtype=torch.uint8, device=frames.device)
-    for place, frame in zip(whole, frames, strict=True):  # one by one, so that each fits into a CPU's cache
+    for place, frame in zip(whole, frames, strict=True):  # one by one: a frame fits a CPU's cache
         picture = frame if share == 1 else _resample(frame, share)
         if gamma != 1:
             picture = picture.clamp(0, 1).pow_(gamma).mul_(gain).clamp_(0, 1)
@@ -49,7 +49,7 @@ def lose_quality(generator: torch.Generator, frames: Tensor) -> Tensor:
 
 
 def _resample(frame: Tensor, share: float) -> Tensor:
-    """A frame (3, H, W) shrunk by ``share`` and enlarged again."""
+    """Shrink a frame (3, H, W) to ``share`` of its size, and enlarge it again."""
     size = (frame.shape[-2], frame.shape[-1])
     small = (max(8, round(share * size[0])), max(8, round(share * size[1])))
     less = interpolate(frame[None], size=small, mode="bilinear", align_corners=False, antialias=True)
@@ -57,7 +57,7 @@ def _resample(frame: Tensor, share: float) -> Tensor:
 
 
 def _compress(frames: Tensor, quality: int, full_colour: bool) -> Tensor:
-    """Frames (T, 3, H, W) uint8 encoded as JPEG and decoded again."""
+    """Encode frames (T, 3, H, W) uint8 as JPEG, and decode them again."""
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if full_colour else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     pictures = frames.movedim(1, -1).cpu().numpy()

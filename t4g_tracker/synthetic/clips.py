@@ -1,4 +1,4 @@
-"""Clips and pairs of frames for training: what a network sees, and the exact answer.
+"""Clips and pairs of frames for training, with exact tracks and flow.
 
 Training and validation never share a seed: ``train_generator`` and ``val_generator``
 derive theirs from a hash of the words "train" and "val" and of whole numbers.
@@ -20,12 +20,12 @@ from t4g_tracker.synthetic.scene import Scene, flow, layer_tracks, top_layer
 from t4g_tracker.synthetic.surfaces import SurfaceConfig
 from t4g_tracker.synthetic.textures import choice
 
-CLIPS_VERSION = 2  # raise it when the same seeds give other clips: cached ones are then not used any more
-CANDIDATES = 6  # points sampled for each one that is chosen
-OBJECT_WEIGHT = 3.0  # how much more often a point on an object is chosen than one on the background
-EDGE_WEIGHT = 5.0  # and one near an occlusion
-EDGE_PX = 8.0  # a point is near an occlusion if another layer is seen at this distance from it
-GAPS = (1, 1, 1, 1, 1, 1, 2, 2, 3, 4)  # frames from one of a pair to the other; each entry is equally likely
+CLIPS_VERSION = 2  # raise it when the same seeds give other clips, so that cached ones are no longer used
+CANDIDATES = 6  # points sampled for each point chosen
+OBJECT_WEIGHT = 3.0  # weight of a point on an object, relative to one on the background
+EDGE_WEIGHT = 5.0  # weight of a point near an occlusion
+EDGE_PX = 8.0  # a point is near an occlusion if another layer is visible at this distance from it
+GAPS = (1, 1, 1, 1, 1, 1, 2, 2, 3, 4)  # frames between the two of a pair; each entry is equally likely
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TrainingClip:
 
 @dataclass(frozen=True)
 class FlowPair:
-    """Two frames and the flow of every pixel, both ways."""
+    """Two frames and the flow of every pixel, forward and backward."""
 
     first: Tensor  # (3, H, W) uint8
     second: Tensor  # (3, H, W) uint8
@@ -50,30 +50,30 @@ class FlowPair:
 
 
 def train_generator(seed: int, index: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The generator of training sample ``index`` of a training with ``seed``."""
+    """Make the generator of training sample ``index`` of a training with ``seed``."""
     return generator_for(f"train {seed} {index}", device)
 
 
 def val_generator(index: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The generator of validation sample ``index``; no training uses it."""
+    """Make the generator of validation sample ``index``; no training uses it."""
     return generator_for(f"val {index}", device)
 
 
 def generate_clip(
     generator: torch.Generator, frames: int, size: Size, points: int, surfaces: SurfaceConfig | None = None
 ) -> TrainingClip:
-    """Generate a clip and points all over it, more of them on objects and near occlusions.
+    """Generate a clip and tracks of points all over it, most on objects and near occlusions.
 
     Args:
         generator: Random numbers; the clip lives on its device. The same state gives the
             same clip.
         frames: T, at least 2.
         size: (H, W) in pixels.
-        points: N. Each is visible in some random frame, not only in the first.
+        points: N. Each is visible in a random frame, not only in the first.
         surfaces: Shares of photographs and patterns; None for the default.
 
     Returns:
-        Frames as a camera and a codec leave them, and exact tracks.
+        Frames with the losses of a camera and a codec, and exact tracks.
 
     Raises:
         TrackerError: If photographs are needed and scikit-image is not installed.
@@ -81,12 +81,12 @@ def generate_clip(
     scene = random_scene(generator, frames, size, surfaces)
     pictures = lose_quality(generator, render(scene, generator))
     layer, canonical = sample_points(generator, scene, points)
-    found = layer_tracks(scene, layer, canonical)
-    return TrainingClip(pictures, found.xy, found.visibility)
+    tracks = layer_tracks(scene, layer, canonical)
+    return TrainingClip(pictures, tracks.xy, tracks.visibility)
 
 
 def sample_points(generator: torch.Generator, scene: Scene, points: int) -> tuple[Tensor, Tensor]:
-    """Layer (N,) and canonical position (N, 2) of points, each visible in some frame."""
+    """Sample points that are visible in some frame: layer (N,) and canonical position (N, 2)."""
     device, count = generator.device, CANDIDATES * points
     frame = torch.randint(scene.frame_count, (count,), generator=generator, device=device)
     extent = torch.tensor([scene.size[1], scene.size[0]], device=device)
@@ -111,7 +111,7 @@ def generate_pair(generator: torch.Generator, size: Size, surfaces: SurfaceConfi
         surfaces: Shares of photographs and patterns; None for the default.
 
     Returns:
-        Frames as a camera and a codec leave them, and flow that is exact also where a point
+        Frames with the losses of a camera and a codec, and flow that is exact even where a point
         is hidden in the other frame or outside it.
 
     Raises:
@@ -126,5 +126,5 @@ def generate_pair(generator: torch.Generator, size: Size, surfaces: SurfaceConfi
 
 
 def val_pairs(count: int, size: Size, device: torch.device | str = "cpu") -> list[FlowPair]:
-    """The first ``count`` pairs to measure flow on; the same ones every time."""
+    """Generate the first ``count`` validation pairs, the same in every run."""
     return [generate_pair(val_generator(index, device), size) for index in range(count)]

@@ -1,4 +1,4 @@
-"""Textured layers whose motion is known exactly, both ways.
+"""Textured layers whose motion is known exactly, in both directions.
 
 A layer is a texture with an outline. Its motion has a closed form, from canonical position u
 (texture pixels, the texture's middle at the origin) to frame position p:
@@ -6,10 +6,10 @@ A layer is a texture with an outline. Its motion has a closed form, from canonic
     q = u + sum_k push_k sin(wave_k . u + phase_k)
     p = centre + linear q / (1 + tilt . q),
 
-a smooth bend, then a similarity seen in perspective. Rendering needs the inverse. The inverse of
-the perspective has a closed form too; that of the bend has none, but the bend is a contraction, so
-Newton's method finds it to a thousandth of a pixel. Tracks, visibility, flow and pictures all come
-from these two maps.
+a smooth bend, then a similarity seen in perspective. Rendering needs the inverse. That of the
+perspective has a closed form too; that of the bend has none, but the bend is a contraction, so
+Newton's method finds it to a thousandth of a pixel. Tracks, visibility, flow and pictures are all
+computed by these two maps.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ INVERSE_ERROR_PX = 1e-3  # canonical pixels; the search for the inverse stops be
 
 @dataclass(frozen=True)
 class Pose:
-    """How a layer lies at one time, or at several when the fields have leading dimensions."""
+    """The position and shape of a layer at one time, or at several if the fields have leading dimensions."""
 
-    centre: Tensor  # (..., 2) video pixels, where u = 0 goes without the bend
+    centre: Tensor  # (..., 2) video pixels, position of u = 0 without the bend
     linear: Tensor  # (..., 2, 2) video pixels per canonical pixel
     phase: Tensor  # (..., K) radians, of the bend's waves
-    tilt: Tensor | None = None  # (..., 2) per canonical pixel, growth of distance; None faces the camera
+    tilt: Tensor | None = None  # (..., 2) growth of distance per canonical pixel; None: faces the camera
 
     def select(self, index: Tensor) -> Pose:
         """The pose with its leading dimensions indexed."""
@@ -64,14 +64,14 @@ class Pose:
 
 @dataclass(frozen=True)
 class Layer:
-    """A textured sheet: what it looks like, where it ends, and how it moves."""
+    """A textured sheet: its look, outline and motion."""
 
     texture: Tensor  # (4, h, w) red, green, blue in 0..1, and canonical pixels inside the outline
     pose: Pose  # of T frames
     depth: Tensor  # (T,) no unit; of two layers, the one of smaller depth hides the other
     wave: Tensor  # (K, 2) radians per canonical pixel
     push: Tensor  # (K, 2) canonical pixels
-    shadow: float = 0.0  # share of the light that it takes from the layers behind
+    shadow: float = 0.0  # share of light that the layers behind lose in its shadow
 
     def __post_init__(self) -> None:
         if self._slope > STEEPEST_BEND:
@@ -85,7 +85,7 @@ class Layer:
 
     @cached_property
     def reach(self) -> float:
-        """How far the bend moves a point at most, in canonical pixels."""
+        """Largest distance that the bend moves a point, in canonical pixels."""
         return float(self.push.norm(dim=-1).sum())
 
     @cached_property
@@ -101,11 +101,11 @@ class Layer:
 
     @cached_property
     def inverse_steps(self) -> tuple[int, int]:
-        """How many fixed-point and then Newton steps bring the inverse within ``INVERSE_ERROR_PX``."""
-        factor = self.curvature / (2 * (1 - self._slope))  # a Newton step makes factor * e^2 of an error e
+        """Numbers of fixed-point and then Newton steps that bring the inverse within ``INVERSE_ERROR_PX``."""
+        factor = self.curvature / (2 * (1 - self._slope))  # a Newton step turns an error e into factor * e^2
         error = self.reach
         fixed = newton = 0
-        while factor * error > 0.3:  # too far away for Newton's method
+        while factor * error > 0.3:  # too large for Newton's method
             error *= self._slope
             fixed += 1
         while error > INVERSE_ERROR_PX:
@@ -115,7 +115,7 @@ class Layer:
 
 
 def pose_at(pose: Pose, frame: int | Tensor, offset: float = 0.0) -> Pose:
-    """The pose in a frame, or ``offset`` frames from it at the speed it has there.
+    """Compute the pose in a frame, or ``offset`` frames from it at the speed of that frame.
 
     Args:
         pose: Of T frames.
@@ -138,10 +138,10 @@ def pose_at(pose: Pose, frame: int | Tensor, offset: float = 0.0) -> Pose:
 
 
 def to_frame(layer: Layer, pose: Pose, canonical: Tensor) -> Tensor:
-    """Where a layer's points are in a frame.
+    """Map a layer's points to their positions in a frame.
 
     Args:
-        layer: Supplies the bend.
+        layer: The layer, for its bend.
         pose: The leading dimensions of its fields broadcast with those of ``canonical``.
         canonical: (..., 2) canonical pixels.
 
@@ -154,15 +154,15 @@ def to_frame(layer: Layer, pose: Pose, canonical: Tensor) -> Tensor:
 
 
 def to_canonical(layer: Layer, pose: Pose, xy: Tensor) -> Tensor:
-    """Which of a layer's points is at a position of a frame; the inverse of ``to_frame``.
+    """Map positions in a frame to a layer's points; the inverse of ``to_frame``.
 
     Args:
-        layer: Supplies the bend.
+        layer: The layer, for its bend.
         pose: As in ``to_frame``.
         xy: (..., 2) video pixels.
 
     Returns:
-        (..., 2) canonical pixels; ``to_frame`` brings them back within 0.01 px of ``xy``.
+        (..., 2) canonical pixels; ``to_frame`` maps them back to within 0.01 px of ``xy``.
     """
     bent_x, bent_y = _unproject(pose, xy)
     x, y = bent_x, bent_y
@@ -176,17 +176,17 @@ def to_canonical(layer: Layer, pose: Pose, xy: Tensor) -> Tensor:
 
 
 def project(pose: Pose, bent: Tensor) -> Tensor:
-    """Bent canonical positions q (..., 2) to video pixels (..., 2)."""
+    """Map bent canonical positions q (..., 2) to video pixels (..., 2)."""
     x, y = bent.unbind(-1)
     a, b, c, d = pose.linear.flatten(-2).unbind(-1)
-    seen = torch.stack([a * x + b * y, c * x + d * y], -1)
+    flat = torch.stack([a * x + b * y, c * x + d * y], -1)
     if pose.tilt is not None:
-        seen = seen / (1 + pose.tilt[..., :1] * x[..., None] + pose.tilt[..., 1:] * y[..., None])
-    return pose.centre + seen
+        flat = flat / (1 + pose.tilt[..., :1] * x[..., None] + pose.tilt[..., 1:] * y[..., None])
+    return pose.centre + flat
 
 
 def _unproject(pose: Pose, xy: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse of ``project``: q = r / (1 - tilt . r), where r = linear^-1 (p - centre)."""
+    """Invert ``project``: q = r / (1 - tilt . r), where r = linear^-1 (p - centre)."""
     x, y = (xy - pose.centre).unbind(-1)
     a, b, c, d = pose.linear.flatten(-2).unbind(-1)
     determinant = a * d - b * c
@@ -199,7 +199,7 @@ def _unproject(pose: Pose, xy: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _bend(layer: Layer, pose: Pose, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Displacement in x and in y of the smooth bend, in canonical pixels."""
+    """Compute the displacement of the smooth bend in x and in y, in canonical pixels."""
     move_x, move_y = torch.zeros_like(x), torch.zeros_like(y)
     for k, (wave_x, wave_y, push_x, push_y) in enumerate(layer.waves):
         sine = torch.sin(wave_x * x + wave_y * y + pose.phase[..., k])
@@ -211,40 +211,40 @@ def _bend(layer: Layer, pose: Pose, x: Tensor, y: Tensor) -> tuple[Tensor, Tenso
 def _newton_step(
     layer: Layer, pose: Pose, x: Tensor, y: Tensor, bent_x: Tensor, bent_y: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One step towards the (x, y) whose position plus bend is (bent_x, bent_y)."""
-    # the miss of (x, y), and its Jacobian: xy is the derivative of miss_x by y
-    miss_x, miss_y = x - bent_x, y - bent_y
+    """Take one Newton step towards the (x, y) whose position plus bend is (bent_x, bent_y)."""
+    # the error of (x, y), and its Jacobian: xy is the derivative of error_x by y
+    error_x, error_y = x - bent_x, y - bent_y
     xx, yy = torch.ones_like(x), torch.ones_like(y)
     xy, yx = torch.zeros_like(x), torch.zeros_like(y)
     for k, (wave_x, wave_y, push_x, push_y) in enumerate(layer.waves):
         angle = wave_x * x + wave_y * y + pose.phase[..., k]
         sine = torch.sin(angle)
         cosine = torch.cos(angle)
-        miss_x = miss_x + push_x * sine
-        miss_y = miss_y + push_y * sine
+        error_x = error_x + push_x * sine
+        error_y = error_y + push_y * sine
         xx = xx + (push_x * wave_x) * cosine
         xy = xy + (push_x * wave_y) * cosine
         yx = yx + (push_y * wave_x) * cosine
         yy = yy + (push_y * wave_y) * cosine
-    # subtract the inverse of the Jacobian times the miss
+    # subtract the inverse of the Jacobian times the error
     scale = 1 / (xx * yy - xy * yx)
-    step_x = scale * (yy * miss_x - xy * miss_y)
-    step_y = scale * (xx * miss_y - yx * miss_x)
+    step_x = scale * (yy * error_x - xy * error_y)
+    step_y = scale * (xx * error_y - yx * error_x)
     return x - step_x, y - step_y
 
 
 def bounding_box(layer: Layer, pose: Pose) -> tuple[Tensor, Tensor]:
-    """Upper left and lower right corner (..., 2) of a box, in video pixels, around a whole layer."""
+    """Compute a box around a whole layer: upper left and lower right corner (..., 2), video pixels."""
     height, width = layer.texture.shape[-2:]
     x = width / 2 + layer.reach
     y = height / 2 + layer.reach
     corners = layer.texture.new_tensor([[-x, -y], [x, -y], [-x, y], [x, y]])
-    seen = project(pose.widen(1), corners)
-    return seen.amin(-2), seen.amax(-2)
+    projected = project(pose.widen(1), corners)
+    return projected.amin(-2), projected.amax(-2)
 
 
 def sample(picture: Tensor, canonical: Tensor) -> Tensor:
-    """Read a texture (C, h, w) at canonical positions (..., 2), giving (C, ...)."""
+    """Sample a texture (C, h, w) at canonical positions (..., 2): (C, ...)."""
     size = (picture.shape[-2], picture.shape[-1])
     grid = to_sample_grid(canonical + xy_half(size, picture.device), size).reshape(1, 1, -1, 2)
     values = grid_sample(picture[None], grid, padding_mode="border", align_corners=False)

@@ -13,7 +13,7 @@ from t4g_tracker.coordinates import Size
 from t4g_tracker.errors import TrackerError
 from t4g_tracker.synthetic.textures import choice, mix, noise, paint, random_colours, uniform
 
-LICENCES = {  # photograph: licence and source, as scikit-image's ``skimage/data/_fetchers.py`` states them
+LICENCES = {  # photograph: licence and source, from scikit-image's ``skimage/data/_fetchers.py``
     "astronaut": "public domain; NASA Great Images, flic.kr/p/r9qvLn",
     "brick": "CC0; cc0textures.com, Bricks25",
     "camera": "CC0 by the photographer, Lav Varshney",
@@ -31,12 +31,12 @@ LICENCES = {  # photograph: licence and source, as scikit-image's ``skimage/data
 # not stated (moon, page, motorcycle), the medical slide immunohistochemistry, and drawings.
 NAMES = tuple(LICENCES)
 SMALLEST_SCALE, LARGEST_SCALE = 0.35, 3.5  # texture pixels per pixel of the photograph
-MOST_MIRRORED = 2.0  # largest size of a piece, in sizes of its photograph, which is continued by mirroring
+MOST_MIRRORED = 2.0  # largest size of a piece, in sizes of its photograph, which mirroring continues
 
 
 @lru_cache(maxsize=64)
 def photograph(name: str, device: torch.device) -> Tensor:
-    """One of ``NAMES`` as (3, h, w) float32 in 0..1, cached in memory.
+    """Load one of ``NAMES`` as (3, h, w) float32 in 0..1, cached in memory.
 
     Raises:
         TrackerError: If scikit-image is not installed.
@@ -45,7 +45,7 @@ def photograph(name: str, device: torch.device) -> Tensor:
         from skimage import data
     except ImportError as error:
         raise TrackerError(
-            "photographs for training come with scikit-image, which is missing: pip install -e '.[train]'"
+            "photographs for training come with scikit-image, which is missing; run pip install -e '.[train]'"
         ) from error
     picture = torch.from_numpy(getattr(data, name)().copy())
     planes = picture[..., :3].movedim(-1, 0) if picture.ndim == 3 else picture.expand(3, *picture.shape)
@@ -53,10 +53,10 @@ def photograph(name: str, device: torch.device) -> Tensor:
 
 
 def photo_texture(generator: torch.Generator, size: Size) -> Tensor:
-    """A piece of a photograph: cut, enlarged or shrunk, turned, flipped and recoloured at random.
+    """Cut a piece of a photograph, then scale, turn, flip and recolour it at random.
 
-    Shrunk pieces are full of fine detail and enlarged ones are smooth, as frames of real videos
-    are. One texture in eight is two pieces that meet along a soft border.
+    Shrunk pieces are full of fine detail and enlarged ones are smooth, and real frames are
+    either. One texture in eight is made of two pieces that meet along a soft border.
 
     Args:
         generator: Random numbers; the texture lives on its device.
@@ -77,7 +77,7 @@ def photo_texture(generator: torch.Generator, size: Size) -> Tensor:
 
 
 def _piece(generator: torch.Generator, size: Size) -> Tensor:
-    """(3, h, w) cut from a random photograph at a random scale and orientation."""
+    """Cut (3, h, w) from a random photograph at a random scale and orientation."""
     picture = photograph(NAMES[choice(generator, len(NAMES))], generator.device)
     if uniform(generator, 0, 1) < 0.5:
         picture = picture.flip(-1)
@@ -103,7 +103,7 @@ def _piece(generator: torch.Generator, size: Size) -> Tensor:
 
 
 def _recolour(generator: torch.Generator, picture: Tensor) -> Tensor:
-    """A picture (3, h, w) with random contrast, brightness and colours."""
+    """Change contrast, brightness and colours of a picture (3, h, w) at random."""
     if uniform(generator, 0, 1) < 0.4:
         grey = picture.mean(dim=0)
         if uniform(generator, 0, 1) < 0.5:

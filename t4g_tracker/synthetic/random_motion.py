@@ -1,7 +1,7 @@
-"""Random motions: paths, bends and tilts whose pace is spread evenly on a logarithmic scale.
+"""Random motions: paths, bends and tilts whose speed is spread evenly on a logarithmic scale.
 
-In real video most things move by less than a pixel a frame, or not at all, while some
-cross the frame in a few frames; an even spread on a logarithmic scale teaches both.
+In real video most things move by less than a pixel a frame, or not at all, while some cross
+the frame in a few frames. An even spread on a logarithmic scale covers both.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from t4g_tracker.synthetic.motion import Similarity
 from t4g_tracker.synthetic.textures import uniform
 
 SLOWEST_PX = 0.05  # a frame
-FASTEST = 0.14  # a frame, of the square root of the frame's area: 60 px at 320x576
+FASTEST = 0.14  # a frame, in units of the square root of the frame's area: 60 px at 320x576
 TEMPOS = (1.0, 1.5, 2.3, 3.4, 5.0)  # of the waves, tried in turn until a path stays within its limit
-STEEPEST_TILT = 0.3  # bound on how much nearer or farther a layer's border is than its middle, as a share
+STEEPEST_TILT = 0.3  # largest share by which a layer's border is nearer or farther than its middle
 
 
 def log_uniform(generator: torch.Generator, low: float, high: float) -> float:
-    """One number between ``low`` and ``high``, each octave as likely as any other."""
+    """Sample a number between ``low`` and ``high``; all octaves are equally likely."""
     return math.exp(uniform(generator, math.log(low), math.log(high)))
 
 
 def pace_px(generator: torch.Generator, unit_px: float, slowest_px: float = SLOWEST_PX) -> float:
-    """A random speed in pixels a frame; ``unit_px`` is the square root of the frame's area."""
+    """Sample a speed in pixels a frame; ``unit_px`` is the square root of the frame's area."""
     return log_uniform(generator, slowest_px, FASTEST * unit_px)
 
 
 def smooth_path(
     generator: torch.Generator, frames: int, channels: int, fastest: float, limit: float
 ) -> Tensor:
-    """Smooth curves around zero whose largest step is ``fastest``, unless they would go beyond ``limit``.
+    """Sample smooth curves around zero whose largest step is ``fastest``, as far as ``limit`` allows.
 
     Args:
         generator: Random numbers.
         frames: T.
-        channels: How many curves.
+        channels: Number of curves.
         fastest: Length of the largest step from one frame to the next, all channels together.
-        limit: How far from zero a curve may go. A path that would go farther turns around sooner;
-            if that is not enough, it is made slower.
+        limit: Largest distance of a curve from zero. A path that would go farther turns around sooner;
+            if that is not enough, it is slowed down.
 
     Returns:
         (T, channels), each of mean zero.
@@ -68,15 +68,15 @@ def smooth_path(
 def wander(
     generator: torch.Generator, frames: int, pace: float, unit_px: float, limit: float, turn: float
 ) -> Similarity:
-    """A path with turns and growth that move points ``unit_px`` / 2 from its middle at about the same pace.
+    """Sample a path, with turns and growth that move points ``unit_px`` / 2 from its middle as fast.
 
     Args:
         generator: Random numbers.
         frames: T.
-        pace: Pixels a frame, at most; 0 for no motion at all.
+        pace: Largest speed, pixels a frame; 0 for no motion.
         unit_px: Square root of the frame's area.
-        limit: How far the path may go, in ``unit_px``.
-        turn: How far it may turn, in radians.
+        limit: Largest distance of the path from the origin, in ``unit_px``.
+        turn: Largest turn, in radians.
 
     Returns:
         Similarity of T frames around the origin.
@@ -93,14 +93,14 @@ def wander(
 def random_bend(
     generator: torch.Generator, frames: int, extent_px: float, pace: float, share: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Waves (K, 2), pushes (K, 2) and phases (T, K) of a bend.
+    """Sample the waves (K, 2), pushes (K, 2) and phases (T, K) of a bend.
 
     Args:
         generator: Random numbers.
         frames: T.
-        extent_px: Size of the layer; waves are half as long, or longer.
-        pace: Pixels a frame by which the bend moves points, at most.
-        share: Probability that there is a bend; K is 0 otherwise.
+        extent_px: Size of the layer; waves are at least half as long.
+        pace: Largest speed at which the bend moves points, pixels a frame.
+        share: Probability of a bend; otherwise K is 0.
     """
     device = generator.device
     count = 3 if uniform(generator, 0, 1) < share else 0
@@ -121,7 +121,7 @@ def random_bend(
 def random_tilt(
     generator: torch.Generator, frames: int, half_px: float, pace: float, share: float
 ) -> Tensor | None:
-    """(T, 2) tilts of a layer that extends ``half_px`` from its middle; None if it faces the camera."""
+    """Sample tilts (T, 2) of a layer that extends ``half_px`` from its middle; None: it faces the camera."""
     tilted = uniform(generator, 0, 1) < share
     start = (2 * torch.rand(2, generator=generator, device=generator.device) - 1) * STEEPEST_TILT
     path = smooth_path(generator, frames, 2, min(pace / half_px, 0.1), 0.7 * STEEPEST_TILT)

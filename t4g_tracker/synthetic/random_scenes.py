@@ -1,4 +1,4 @@
-"""Random scenes, no two alike: what trackers and flow are trained on."""
+"""Random scenes, no two alike, to train trackers and flow on."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from t4g_tracker.synthetic.textures import (
     uniform,
 )
 
-OBJECTS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8)  # how many a scene has; each entry is equally likely
-STILL_CAMERA = 0.2  # share of clips whose background does not move at all
+OBJECTS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8)  # objects of a scene; each entry is equally likely
+STILL_CAMERA = 0.2  # share of clips whose background does not move
 CARRIED = 0.3  # share of objects that move with the background, or nearly so
 LACEWORK = 0.25  # share of clips seen through leaves or a fence
-MARGIN_INSIDE_PX = 1e3  # a background has no outline; every point of it lies this far inside
+MARGIN_INSIDE_PX = 1e3  # distance of a background's points to its outline, since it has none
 
 
 def random_scene(
@@ -41,7 +41,7 @@ def random_scene(
 ) -> Scene:
     """Generate a scene: a background and up to eight objects, each with its own texture and motion.
 
-    Paces are spread evenly on a logarithmic scale, from a twentieth of a pixel a frame to
+    Speeds are spread evenly on a logarithmic scale, from a twentieth of a pixel a frame to
     crossing the frame in a few frames; one camera in five does not move. Objects cross,
     hide each other, change size, leave and return; some are thin.
 
@@ -79,7 +79,7 @@ def random_scene(
 def _object(
     generator: torch.Generator, camera: Similarity, size: Size, depth: float, surfaces: SurfaceConfig
 ) -> Layer:
-    """Something with an outline and a texture of its own on a path of its own."""
+    """Generate an object with its own outline, texture and path."""
     frames, unit_px = len(camera.angle), math.sqrt(size[0] * size[1])
     extent: Size = (
         round(log_uniform(generator, 0.08, 0.8) * unit_px) + 8,
@@ -106,7 +106,7 @@ def _object(
 
 
 def _outline(generator: torch.Generator, extent: Size) -> Tensor:
-    """(h, w) distance inside a blob, a ring, a few thin bars or a piece of lace."""
+    """Generate the outline of a blob, a ring, a few thin bars or a piece of lace: (h, w) distance inside."""
     kind = uniform(generator, 0, 1)
     if kind < 0.2:
         return sticks_outline(generator, extent)
@@ -119,7 +119,7 @@ def _outline(generator: torch.Generator, extent: Size) -> Tensor:
 
 
 def _lacework(generator: torch.Generator, camera: Similarity, size: Size, surfaces: SurfaceConfig) -> Layer:
-    """Leaves or a fence in front of everything."""
+    """Generate leaves or a fence in front of everything."""
     frames, unit_px = len(camera.angle), math.sqrt(size[0] * size[1])
     extent: Size = (round(0.8 * size[0]), round(0.9 * size[1]))
     scale_px = uniform(generator, 0.03, 0.2) * unit_px
@@ -134,7 +134,7 @@ def _lacework(generator: torch.Generator, camera: Similarity, size: Size, surfac
 def _background(
     generator: torch.Generator, camera: Similarity, pace: float, size: Size, surfaces: SurfaceConfig
 ) -> Layer:
-    """A texture just large enough that the camera never sees its end."""
+    """Generate a background just large enough that the camera never sees its border."""
     frames = len(camera.angle)
     still = wander(generator, frames, 0.0, 1.0, 0.0, 0.0)
     wave, push, phase = random_bend(generator, frames, 1.5 * max(size), 0.5 * pace, share=0.3)
@@ -151,7 +151,7 @@ def _background(
 
 
 def _farthest_seen(layer: Layer, size: Size) -> list[float]:
-    """How far from a layer's middle a frame's border reaches, in x and in y, canonical pixels."""
+    """Compute how far from a layer's middle a frame's border reaches, in x and in y, canonical pixels."""
     device = layer.depth.device
     steps = torch.linspace(-0.02, 1.02, 33, device=device)
     ends = torch.tensor([-0.02, 1.02], device=device)
@@ -163,7 +163,7 @@ def _farthest_seen(layer: Layer, size: Size) -> list[float]:
 
 
 def _light(generator: torch.Generator, frames: int) -> Tensor:
-    """(T, h, w) exposure: even in half of the clips, else changing slowly, or with soft shade that drifts."""
+    """Generate exposure (T, h, w): even in half of the clips, else slowly changing or with drifting shade."""
     device = generator.device
     kind = uniform(generator, 0, 1)
     change = smooth_path(generator, frames, 2, 0.05, 1.0)[:, :, None, None]

@@ -1,4 +1,4 @@
-"""Pictures of a synthetic scene: layers blurred by their motion, composed by depth and lit, with grain."""
+"""Rendering a synthetic scene: layers blurred by their motion, composed by depth and lit, with grain."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from t4g_tracker.synthetic.layers import Layer, Pose, bounding_box, pose_at, pro
 from t4g_tracker.synthetic.scene import Scene
 from t4g_tracker.synthetic.textures import xy_half
 
-SHADOW_SHIFT_PX = (5.0, 7.0)  # where shadows fall, video pixels
+SHADOW_SHIFT_PX = (5.0, 7.0)  # from a layer to its shadow, video pixels
 SHADOW_SOFTNESS_PX = 5.0
 SHARPEST_BLUR_PX = 0.4  # a layer that moves less while the shutter is open is exposed once
-BLUR_STEP_PX = 3.0  # distance between the exposures of a moving layer, unless that takes more than MOST_PAIRS
+BLUR_STEP_PX = 3.0  # between exposures of a moving layer, unless more than MOST_PAIRS would be needed
 MOST_PAIRS = 4
-WIDEST_SPACING_PX = 16  # between the nodes where a layer's motion is solved
+WIDEST_SPACING_PX = 16  # between the nodes at which a layer's motion is solved
 MAP_ERROR_PX = 0.04  # bound on the error of interpolating positions between nodes; half of it was measured
-PIXELS_AT_ONCE = {"cpu": 250_000, "cuda": 16_000_000}  # frames rendered together have at most this many
+PIXELS_AT_ONCE = {"cpu": 250_000, "cuda": 16_000_000}  # most pixels of the frames rendered together
 
 Region = tuple[slice, slice]  # rows and columns of the frame
 
@@ -34,17 +34,17 @@ def render(
 ) -> Tensor:
     """Render every frame, or some.
 
-    A layer that moves while the shutter is open is the mean of several exposures at times
-    spread evenly over the shutter, more of them the farther it moves. Their times are balanced
-    around the frame's, and so are their sub-pixel shifts (with ``pairs`` above 1), so blur and
+    A layer that moves while the shutter is open is the mean of several exposures, the more the
+    farther it moves, at times spread evenly over the shutter. Their times are balanced around
+    the frame's, and so are their sub-pixel shifts (with ``pairs`` above 1), so blur and
     smoothing never move a point off its exact track.
 
     Args:
         scene: The clip.
         generator: Random numbers for the grain, on the scene's device; None for no grain.
-        pairs: The least number of pairs of exposures, each at its own sub-pixel shift. 1 suffices
+        pairs: Smallest number of pairs of exposures, each at its own sub-pixel shift. 1 is enough
             for training, 4 gives smooth edges too.
-        only: The frames to render, instead of all T.
+        only: The frames to render; None renders all T.
 
     Returns:
         (T, 3, H, W) float32 red, green and blue in 0..1.
@@ -65,7 +65,7 @@ def render(
 
 
 def _blocks(scene: Scene, frames: Tensor) -> Iterator[tuple[int, int, list[int]]]:
-    """Runs (start, stop) of ``frames`` to render at once, and their common order of layers, far to near."""
+    """Split ``frames`` into runs (start, stop) to render at once, each with its layers' order, far to near."""
     depths = torch.stack([layer.depth[frames] for layer in scene.layers])
     orders = depths.argsort(dim=0, descending=True, stable=True).T.tolist()
     at_once = max(1, PIXELS_AT_ONCE.get(scene.light.device.type, 250_000) // (scene.size[0] * scene.size[1]))
@@ -77,7 +77,7 @@ def _blocks(scene: Scene, frames: Tensor) -> Iterator[tuple[int, int, list[int]]
 
 
 def _compose(scene: Scene, frames: Tensor, order: list[int], pairs: int) -> Tensor:
-    """(B, 3, H, W) of the given frames, the layers laid over each other from far to near."""
+    """Render the given frames (B, 3, H, W) by painting layers over each other from far to near."""
     picture = torch.zeros(len(frames), 3, *scene.size, device=scene.light.device)
     for number in order:
         layer = scene.layers[number]
@@ -99,7 +99,7 @@ def _compose(scene: Scene, frames: Tensor, order: list[int], pairs: int) -> Tens
 
 
 def _mean(pictures: list[Tensor]) -> Tensor:
-    """The mean of several pictures, made in place of the first."""
+    """Average several pictures, in place of the first."""
     total = pictures[0]
     for picture in pictures[1:]:
         total += picture
@@ -107,35 +107,35 @@ def _mean(pictures: list[Tensor]) -> Tensor:
 
 
 def _cut(values: Tensor, layer: Layer, frames: Tensor) -> Tensor:
-    """Colour times cover, and cover (B, 4, h, w), from colour and distance to the outline."""
+    """Compute colour times cover, and cover (B, 4, h, w), from colour and distance to the outline."""
     density = torch.linalg.det(layer.pose.linear[frames]).abs().sqrt()[:, None, None]
     cover = (0.5 + values[:, 3] * density).clamp_(0, 1)[:, None]
     return torch.cat([values[:, :3] * cover, cover], dim=1)
 
 
 def _paint(layer: Layer, frames: Tensor, region: Region, time: float, shift: tuple[float, float]) -> Tensor:
-    """(B, 4, h, w) a layer's texture as it looks at one instant."""
+    """Paint a layer's texture at one instant: (B, 4, h, w)."""
     grid = _texture_grid(layer, pose_at(layer.pose, frames, time), region, shift)
     return _read(layer.texture, grid)
 
 
 def _shade(layer: Layer, frames: Tensor, region: Region, time: float, shift: tuple[float, float]) -> Tensor:
-    """(B, 1, h, w) share of light that a layer leaves to what lies behind."""
+    """Compute the share of light (B, 1, h, w) that reaches the layers behind a layer."""
     moved = (shift[0] - SHADOW_SHIFT_PX[0], shift[1] - SHADOW_SHIFT_PX[1])
     grid = _texture_grid(layer, pose_at(layer.pose, frames, time), region, moved)
     return 1 - layer.shadow * torch.sigmoid(_read(layer.texture[3:], grid) * (2 / SHADOW_SOFTNESS_PX))
 
 
 def _read(texture: Tensor, grid: Tensor) -> Tensor:
-    """(B, C, h, w) of a texture (C, ., .) at ``grid_sample``'s positions (B, h, w, 2)."""
+    """Sample a texture (C, ., .) at ``grid_sample``'s positions (B, h, w, 2): (B, C, h, w)."""
     picture = texture[None].expand(len(grid), -1, -1, -1)
     return grid_sample(picture, grid, padding_mode="border", align_corners=False)
 
 
 def _texture_grid(layer: Layer, pose: Pose, region: Region, shift: tuple[float, float]) -> Tensor:
-    """Where to read a layer's texture for each pixel of a region: ``grid_sample``'s (B, h, w, 2).
+    """Compute where each pixel of a region reads a layer's texture: ``grid_sample``'s (B, h, w, 2).
 
-    The map is smooth, so it is solved at nodes and interpolated between them. Nodes lie
+    The map is smooth, so it is solved at nodes and interpolated between them. The nodes are
     where ``interpolate`` expects them with ``align_corners=False``, one beyond each border.
     """
     rows, columns = region
@@ -159,7 +159,7 @@ def _texture_grid(layer: Layer, pose: Pose, region: Region, shift: tuple[float, 
 
 
 def _plane(nodes: Tensor, step: int, height: int, width: int) -> Tensor:
-    """(B, h, w, 2) at pixels, of a function linear in x and y, from its values (B, 2, 3, 3) at nodes."""
+    """Evaluate a function linear in x and y at pixels (B, h, w, 2), from its values (B, 2, 3, 3) at nodes."""
     down = (torch.arange(height, device=nodes.device) + 0.5) / step - 0.5
     across = (torch.arange(width, device=nodes.device) + 0.5) / step - 0.5
     first = nodes[:, :, 1:2, 1:2]
@@ -168,7 +168,7 @@ def _plane(nodes: Tensor, step: int, height: int, width: int) -> Tensor:
 
 
 def _node_spacing(layer: Layer, pose: Pose) -> int:
-    """How far apart the nodes may be, in video pixels, for an error below ``MAP_ERROR_PX``."""
+    """Choose the distance between nodes, in video pixels, for an error below ``MAP_ERROR_PX``."""
     shrink = 1 / float(torch.linalg.matrix_norm(pose.linear, -2).min())
     tilt = 0.0 if pose.tilt is None else float(pose.tilt.norm(dim=-1).max())
     curvature = shrink**2 * (layer.curvature + 4 * tilt)
@@ -178,7 +178,7 @@ def _node_spacing(layer: Layer, pose: Pose) -> int:
 def _exposures(
     layer: Layer, frames: Tensor, shutter: float, pairs: int
 ) -> list[tuple[float, tuple[float, float]]]:
-    """When a layer is exposed, in frames from the frame's own time, and at which shifts in pixels."""
+    """Choose the exposures of a layer: times in frames from the frame's own, and shifts in pixels."""
     height, width = layer.texture.shape[-2:]
     corners = layer.texture.new_tensor(
         [[-width, -height], [width, -height], [-width, height], [width, height]]
@@ -205,7 +205,7 @@ _SPREAD = torch.tensor([0.7548776662, 0.5698402910])  # evenly spread points: th
 
 
 def _region(layer: Layer, pose: Pose, size: Size) -> Region:
-    """Rows and columns of the frame that a layer or its shadow can touch."""
+    """Find the rows and columns of the frame that a layer or its shadow can touch."""
     spare = 2.0 + (max(SHADOW_SHIFT_PX) + SHADOW_SOFTNESS_PX if layer.shadow else 0.0)
     low, high = bounding_box(layer, pose)
     left, top = (low.reshape(-1, 2).amin(0) - spare).tolist()
@@ -214,7 +214,7 @@ def _region(layer: Layer, pose: Pose, size: Size) -> Region:
 
 
 def _pixels_between(low: float, high: float, length: int) -> slice:
-    """The pixels of 0 .. length - 1 that a stretch from ``low`` to ``high`` touches."""
+    """Find the pixels of 0 .. length - 1 that the interval from ``low`` to ``high`` touches."""
     start = max(0, min(length, math.floor(low)))
     stop = max(0, min(length, math.ceil(high) + 1))
     return slice(start, stop)

@@ -1,4 +1,4 @@
-"""Clips made of moving textured layers, with the exact track of any point and the exact flow."""
+"""Scenes of moving textured layers, with the exact track of any point and exact flow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from t4g_tracker.synthetic.layers import Layer, Pose, bounding_box, pose_at, sam
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a synthetic clip shows. Its first layer, the background, must cover every frame."""
+    """The content of a synthetic clip. Its first layer, the background, must cover every frame."""
 
     layers: tuple[Layer, ...]
     light: Tensor  # (T, h, w) factor on brightness over the frame, any h and w
@@ -28,7 +28,7 @@ class Scene:
 
 
 def top_layer(scene: Scene, frame: int | Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
-    """Which layer is seen at positions of a frame, and which of its points.
+    """Find which layer is visible at positions of a frame, and which of its points.
 
     Args:
         scene: The clip.
@@ -43,7 +43,7 @@ def top_layer(scene: Scene, frame: int | Tensor, xy: Tensor) -> tuple[Tensor, Te
     background = scene.layers[0]
     index = torch.zeros(shape, dtype=torch.int64, device=xy.device)
     nearest = background.depth[frame].expand(shape)
-    found = []
+    covers = []
     for number, layer in enumerate(scene.layers[1:], start=1):
         where, hit, point = _hits(layer, pose_at(layer.pose, frame), xy)
         where = where[hit]
@@ -52,15 +52,15 @@ def top_layer(scene: Scene, frame: int | Tensor, xy: Tensor) -> tuple[Tensor, Te
         where = where[nearer]
         index = index.reshape(-1).index_fill(0, where, number).reshape(shape)
         nearest = nearest.reshape(-1).index_copy(0, where, depth[nearer]).reshape(shape)
-        found.append((where, point[hit][nearer]))
+        covers.append((where, point[hit][nearer]))
     canonical = to_canonical(background, pose_at(background.pose, frame), xy).reshape(-1, 2)
-    for where, point in found:  # where two layers are listed, the later one is nearer and replaces the other
+    for where, point in covers:  # of two layers at one position, the later is nearer and replaces the other
         canonical[where] = point
     return index, canonical.reshape(xy.shape)
 
 
 def _hits(layer: Layer, pose: Pose, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Flat indices (M,) of positions that a layer may cover, whether it does, and its points there."""
+    """Find flat indices (M,) of positions that a layer may cover, whether it does, and its points there."""
     low, high = bounding_box(layer, pose)
     near = ((xy >= low) & (xy <= high)).all(dim=-1)
     if pose.centre.ndim > 1:
@@ -70,7 +70,7 @@ def _hits(layer: Layer, pose: Pose, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 def is_seen(scene: Scene, frame: int | Tensor, layer: Tensor, xy: Tensor) -> Tensor:
-    """Whether points of ``layer`` (...) at ``xy`` (..., 2) are inside the frame and no layer hides them.
+    """Test which points of ``layer`` (...) at ``xy`` (..., 2) are inside the frame and hidden by no layer.
 
     ``frame`` is one for all, or a tensor that broadcasts with ``layer``.
     """
@@ -88,7 +88,7 @@ def is_seen(scene: Scene, frame: int | Tensor, layer: Tensor, xy: Tensor) -> Ten
 
 
 def layer_tracks(scene: Scene, layer: Tensor, canonical: Tensor) -> Tracks:
-    """Exact tracks of N points given by ``layer`` (N,) and ``canonical`` (N, 2) pixels."""
+    """Compute the exact tracks of N points given by ``layer`` (N,) and ``canonical`` (N, 2) pixels."""
     xy = canonical.new_zeros(len(layer), scene.frame_count, 2)
     for number, sheet in enumerate(scene.layers):
         own = layer == number
@@ -99,7 +99,7 @@ def layer_tracks(scene: Scene, layer: Tensor, canonical: Tensor) -> Tracks:
 
 
 def tracks(scene: Scene, frame: Tensor, xy: Tensor) -> Tracks:
-    """Exact tracks of the points seen at given positions.
+    """Compute the exact tracks of the points that are visible at given positions.
 
     Args:
         scene: The clip.
@@ -107,31 +107,31 @@ def tracks(scene: Scene, frame: Tensor, xy: Tensor) -> Tracks:
         xy: (N, 2) video pixels.
 
     Returns:
-        ``xy`` (N, T, 2) video pixels, also where hidden or outside; ``visibility`` (N, T)
-        true where the point is inside the frame and no nearer layer covers it; ``confidence`` all 1.
+        ``xy`` (N, T, 2) video pixels, even where hidden or outside; ``visibility`` (N, T), True
+        where the point is inside the frame and no nearer layer covers it; ``confidence`` all 1.
     """
     layer, canonical = top_layer(scene, frame, xy)
     return layer_tracks(scene, layer, canonical)
 
 
 def pixel_grid(size: Size, device: torch.device) -> Tensor:
-    """(H, W, 2) position (x, y) of every pixel centre."""
+    """Make a grid (H, W, 2) of the positions (x, y) of pixel centres."""
     y = torch.arange(size[0], device=device, dtype=torch.float32)
     x = torch.arange(size[1], device=device, dtype=torch.float32)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
 def flow(scene: Scene, source: int, target: int) -> tuple[Tensor, Tensor]:
-    """Exact displacement of every pixel of one frame to any other frame.
+    """Compute the exact displacement of every pixel of one frame to any other frame.
 
     Args:
         scene: The clip.
-        source: Frame whose pixels are followed.
-        target: Frame they are followed to, before or after.
+        source: Frame of the pixels.
+        target: Frame they move to, before or after.
 
     Returns:
-        (2, H, W) displacement (dx, dy) in video pixels, exact also where a point is hidden or outside,
-        and (H, W) bool, true where the point is visible in ``target``.
+        (2, H, W) displacement (dx, dy) in video pixels, exact even where a point is hidden or outside,
+        and (H, W) bool, True where the point is visible in ``target``.
     """
     xy = pixel_grid(scene.size, scene.light.device)
     index, canonical = top_layer(scene, source, xy)

@@ -1,4 +1,4 @@
-"""Settings of the project's own benchmark, apart from its code so that ``--help`` need not load it."""
+"""Settings of the project's own benchmark, apart from its code so that ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from t4g_tracker.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class ValConfig:
-    """Size of the benchmark. Clip 3 is the same however many clips there are."""
+    """Size of the benchmark. A clip does not depend on the number of clips."""
 
     clips: int = 8
     frames: int = 32  # of each clip

@@ -1,4 +1,4 @@
-"""What layers look like: photographs, patterns or nearly one colour; sharp, blurred or faint."""
+"""The look of layers: photographs, patterns or nearly one colour; sharp, blurred or faint."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def random_surface(generator: torch.Generator, size: Size, config: SurfaceConfig
 
 
 def flat_texture(generator: torch.Generator, size: Size) -> Tensor:
-    """Sky or wall: (3, h, w) of nearly one colour, with a slow shade and at most a trace of grain."""
+    """Generate sky or wall: (3, h, w) of nearly one colour, with slow shading and little grain."""
     ramp = noise(generator, size, uniform(generator, 0.6, 2.0) * max(size), 2)
     colours = random_colours(generator, 2)
     texture = colours.mean(dim=0)[:, None, None].expand(3, *size) * (1 + uniform(generator, 0.0, 0.12) * ramp)
@@ -78,7 +78,7 @@ def flat_texture(generator: torch.Generator, size: Size) -> Tensor:
 
 
 def blurred(texture: Tensor, width_px: float) -> Tensor:
-    """A texture (3, h, w) without detail finer than about ``width_px``."""
+    """Remove detail finer than about ``width_px`` from a texture (3, h, w)."""
     size = (texture.shape[-2], texture.shape[-1])
     small = (max(2, round(size[0] / width_px)), max(2, round(size[1] / width_px)))
     coarse = interpolate(texture[None], size=small, mode="bilinear", align_corners=False, antialias=True)

@@ -12,30 +12,30 @@ from t4g_tracker.coordinates import Size
 
 
 def uniform(generator: torch.Generator, low: float, high: float) -> float:
-    """One random number between ``low`` and ``high``."""
+    """Sample a number between ``low`` and ``high``."""
     return low + (high - low) * float(torch.rand((), generator=generator, device=generator.device))
 
 
 def choice(generator: torch.Generator, count: int) -> int:
-    """One random whole number from 0 to ``count - 1``."""
+    """Sample a whole number from 0 to ``count - 1``."""
     return int(torch.randint(count, (), generator=generator, device=generator.device))
 
 
 def canonical_grid(size: Size, device: torch.device) -> Tensor:
-    """(h, w, 2) pixel positions (x, y) of a texture, its middle at the origin."""
+    """Make a grid (h, w, 2) of the pixel positions (x, y) of a texture, its middle at the origin."""
     y = torch.arange(size[0], device=device, dtype=torch.float32) - (size[0] - 1) / 2
     x = torch.arange(size[1], device=device, dtype=torch.float32) - (size[1] - 1) / 2
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
 def noise(generator: torch.Generator, size: Size, scale_px: float, octaves: int = 6) -> Tensor:
-    """Smooth noise whose detail halves in size and nearly in strength with every octave.
+    """Generate smooth noise whose detail halves in size, and nearly in strength, with every octave.
 
     Args:
         generator: Random numbers; the noise lives on its device.
         size: (h, w) in pixels.
         scale_px: Size of the coarsest features.
-        octaves: Number of scales to add; those under a pixel are left out.
+        octaves: Number of scales to add; scales below a pixel are left out.
 
     Returns:
         (h, w), mean 0 and standard deviation 1.
@@ -52,7 +52,7 @@ def noise(generator: torch.Generator, size: Size, scale_px: float, octaves: int 
 
 
 def cells(generator: torch.Generator, size: Size, scale_px: float) -> tuple[Tensor, Tensor]:
-    """Divide a texture into irregular cells, like pebbles, each around a jittered seed.
+    """Divide a texture into irregular cells, like pebbles, each around a random seed.
 
     Args:
         generator: Random numbers.
@@ -65,7 +65,7 @@ def cells(generator: torch.Generator, size: Size, scale_px: float) -> tuple[Tens
     """
     rows = math.ceil(size[0] / scale_px) + 3
     columns = math.ceil(size[1] / scale_px) + 3
-    # of each seed: where in its square of the grid it lies, and the number of its cell
+    # of each seed: its position inside its square of the grid, and the random number of its cell
     seeds = torch.rand(rows, columns, 3, generator=generator, device=generator.device)
     xy = canonical_grid(size, generator.device) + xy_half(size, generator.device)
     home = (xy / scale_px).floor().long() + 1
@@ -86,12 +86,12 @@ def cells(generator: torch.Generator, size: Size, scale_px: float) -> tuple[Tens
 
 
 def xy_half(size: Size, device: torch.device) -> Tensor:
-    """(2,) the middle of a texture as (x, y), counted from its first pixel."""
+    """The middle (2,) of a texture as (x, y), counted from its first pixel."""
     return torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2], device=device)
 
 
 def paint(values: Tensor, colours: Tensor) -> Tensor:
-    """Colour values in 0..1 (h, w) along a ramp of P colours (P, 3), giving (3, h, w)."""
+    """Colour values in 0..1 (h, w) along a ramp of P colours (P, 3): (3, h, w)."""
     place = values.clamp(0, 1) * (len(colours) - 1)
     low = place.floor().long().clamp(max=len(colours) - 2)
     part = (place - low).unsqueeze(-1)
@@ -104,7 +104,7 @@ def mix(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
 
 
 def random_colours(generator: torch.Generator, count: int) -> Tensor:
-    """(count, 3) colours of related hue, from dark to bright."""
+    """Sample colours (count, 3) of related hue, from dark to bright."""
     device = generator.device
     base = torch.rand(3, generator=generator, device=device)
     other = torch.randn(count, 3, generator=generator, device=device) * 0.18
@@ -113,7 +113,7 @@ def random_colours(generator: torch.Generator, count: int) -> Tensor:
 
 
 def random_texture(generator: torch.Generator, size: Size) -> Tensor:
-    """A random pattern of one of several kinds, bent and coloured, with fine grain.
+    """Generate a random pattern of one of several kinds, bent and coloured, with fine grain.
 
     Args:
         generator: Random numbers; the texture lives on its device.
@@ -134,7 +134,7 @@ def random_texture(generator: torch.Generator, size: Size) -> Tensor:
 
 
 def _bent_grid(generator: torch.Generator, size: Size, scale_px: float) -> Tensor:
-    """(h, w, 2) positions in pattern periods, turned and gently bent."""
+    """Make a grid (h, w, 2) of positions in periods of a pattern, turned and gently bent."""
     angle = uniform(generator, 0, math.pi)
     turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     grid = canonical_grid(size, generator.device) @ turn.to(generator.device)
@@ -170,7 +170,7 @@ _PATTERNS = (_stripes, _checks, _spots, _pebbles, _clouds)
 
 
 def blob_outline(generator: torch.Generator, size: Size, roughness: float) -> Tensor:
-    """How far inside a random rounded shape each pixel lies; the shape fits the texture.
+    """Generate the outline of a random rounded shape that fits the texture.
 
     Args:
         generator: Random numbers.
@@ -178,7 +178,7 @@ def blob_outline(generator: torch.Generator, size: Size, roughness: float) -> Te
         roughness: 0 for an ellipse, 0.3 for deep bays.
 
     Returns:
-        (h, w) approximate distance in pixels to the outline, negative outside.
+        (h, w) approximate distance in pixels of each pixel to the outline, negative outside.
     """
     radius_px = torch.tensor([size[1], size[0]], device=generator.device) / 2 - 2
     unit = canonical_grid(size, generator.device) / radius_px
@@ -193,7 +193,7 @@ def blob_outline(generator: torch.Generator, size: Size, roughness: float) -> Te
 
 
 def foliage_outline(generator: torch.Generator, size: Size, scale_px: float, share: float) -> Tensor:
-    """How far inside a random lacework each pixel lies, like leaves or a fence.
+    """Generate the outline of a random lacework, like leaves or a fence.
 
     Args:
         generator: Random numbers.
@@ -210,7 +210,7 @@ def foliage_outline(generator: torch.Generator, size: Size, scale_px: float, sha
 
 
 def sticks_outline(generator: torch.Generator, size: Size) -> Tensor:
-    """How far inside a few thin bars each pixel lies, like poles, wires, legs and branches.
+    """Generate the outline of a few thin bars, like poles, wires, legs and branches.
 
     Args:
         generator: Random numbers.
@@ -236,5 +236,5 @@ def sticks_outline(generator: torch.Generator, size: Size) -> Tensor:
 
 
 def _from_rim(size: Size, device: torch.device) -> Tensor:
-    """(h, w) distance of each pixel to the outermost ones, which rendering repeats beyond the texture."""
+    """Measure the distance (h, w) to the outermost pixels, which rendering repeats beyond the texture."""
     return (xy_half(size, device) - canonical_grid(size, device).abs()).amin(dim=-1)

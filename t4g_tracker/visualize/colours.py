@@ -10,21 +10,21 @@ import torch
 from t4g_tracker.datatypes import QueryPoints
 
 FEW_POINTS = 12
-_GOLDEN_ANGLE = 0.38196601  # of a turn; its multiples stay apart however many are taken
+_GOLDEN_ANGLE = 0.38196601  # of a turn; any number of its multiples are well apart
 
 
 def point_colours(queries: QueryPoints) -> np.ndarray:
     """Choose a bright colour for each query point.
 
-    A few points get hues that are far apart. Many are coloured by where they are, the
-    hue running from left to right and the paleness from top to bottom, so that a cloth
-    of points keeps its pattern as long as it is tracked well, and mistakes stand out.
+    A few points get hues that are far apart. Many points are coloured by position, with
+    the hue changing from left to right and the saturation from top to bottom, so that a
+    grid of points keeps its pattern while it is tracked well, and mistakes stand out.
 
     Args:
         queries: N query points.
 
     Returns:
-        (N, 3) uint8 red, green and blue. Depends on nothing but ``queries``.
+        (N, 3) uint8 red, green and blue. They depend on ``queries`` alone.
     """
     count = len(queries)
     if count <= FEW_POINTS:
@@ -36,6 +36,6 @@ def point_colours(queries: QueryPoints) -> np.ndarray:
 
 
 def _to_rgb(colours: list[tuple[float, float, float]]) -> np.ndarray:
-    """Hue, saturation and value in 0..1 to (N, 3) uint8."""
+    """Convert hue, saturation and value in 0..1 to (N, 3) uint8."""
     rgb = np.array([colorsys.hsv_to_rgb(*colour) for colour in colours]).reshape(-1, 3)
     return (rgb * 255).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The course of the adaptation as a chart: losses, and how well held-out trajectories are tracked."""
+"""A plot of the adaptation's progress: losses, and how well held-out trajectories are matched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from t4g_tracker.files import atomic_write
 
-if TYPE_CHECKING:  # it takes a second to load, and most uses of this package plot nothing
+if TYPE_CHECKING:  # matplotlib takes a second to load, and most uses of this package plot nothing
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -34,12 +34,12 @@ def curve_figure(history: History) -> Figure:
 
     Args:
         history: Rows with ``step``, and any of ``loss``, ``losses`` (by name),
-            ``held_out_2px`` (share in 0..1 of held-out trajectories tracked within
-            2 px) and ``delta_avg`` (percent). An entry that a row lacks, or that is None
-            or not finite, is left out; a measure that no row has is not plotted.
+            ``held_out_2px`` (share in 0..1 of held-out pairs matched within 2 px) and
+            ``delta_avg`` (percent). An entry that a row lacks, or that is None or not
+            finite, is left out; a measure that no row has is not plotted.
 
     Returns:
-        Losses on top and, if there are any, measures below.
+        Losses at the top and, if there are any, measures below.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -65,14 +65,14 @@ Series = tuple[list[float], list[float]]
 
 
 def _series(history: History, value_of: Callable[[Mapping[str, Any]], Any], scale: float = 1) -> Series:
-    """Steps and scaled values of the rows that have a finite value."""
+    """Collect steps and scaled values of the rows that have a finite value."""
     pairs = [(float(row["step"]), value_of(row)) for row in history]
     known = [(step, scale * value) for step, value in pairs if value is not None and math.isfinite(value)]
     return [step for step, _ in known], [value for _, value in known]
 
 
 def _loss_series(history: History) -> dict[str, Series]:
-    """The total loss and, if there is more than one, each part of it; values above zero only."""
+    """Collect the total loss and, if it has several parts, each part; values above zero only."""
     names = list(dict.fromkeys(name for row in history for name in (row.get("losses") or {})))
 
     def positive(value: float | None) -> float | None:

@@ -17,14 +17,14 @@ from t4g_tracker.files import atomic_write
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, quality: int = 20) -> None:
-    """Encode frames as H.264 in a form that every player shows.
+    """Encode frames as H.264 in a form that every player can show.
 
-    Odd sides are padded by one row or column, since the format halves the colours'
-    resolution. The file appears only when it is whole.
+    Odd sides are padded by one row or column, since the format halves the resolution of
+    colours. The file appears only once it is whole.
 
     Args:
         path: The mp4 file.
-        frames: (H, W, 3) uint8 RGB, all of one size; taken one at a time.
+        frames: (H, W, 3) uint8 RGB, all of one size; consumed one at a time.
         fps: Frames a second, any positive number; 29.97 becomes 30000/1001.
         quality: H.264's CRF; lower is better and larger, 18 to 28 is usual.
 
@@ -34,8 +34,8 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, qual
     source = iter(frames)
     first = next(source, None)
     if first is None:
-        raise OutputError(f"{path}: there are no frames to write")
-    # PyAV itself, since imageio's writer sets neither the quality nor the number of threads.
+        raise OutputError(f"{path}: cannot be written, there are no frames; give at least one")
+    # PyAV is used directly, since imageio's writer sets neither the quality nor the number of threads.
     with atomic_write(path) as temporary:
         try:
             with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
@@ -44,7 +44,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, qual
                 stream = container.add_stream("libx264", rate=rate, options=options)
                 stream.height, stream.width = (side + side % 2 for side in first.shape[:2])
                 stream.pix_fmt = "yuv420p"
-                stream.thread_count = torch.get_num_threads()  # no more than the rest of the program takes
+                stream.thread_count = torch.get_num_threads()  # as many as the rest of the program uses
                 for frame in chain([first], source):
                     picture = av.VideoFrame.from_ndarray(_even(frame), format="rgb24")
                     container.mux(stream.encode(picture))
@@ -54,13 +54,13 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, qual
 
 
 def _even(frame: np.ndarray) -> np.ndarray:
-    """A frame with the last row or column repeated where a side is odd."""
+    """Repeat the last row or column of a frame if a side is odd."""
     height, width = frame.shape[:2]
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Write a picture (H, W, 3) uint8 as png or jpg, after the suffix of ``path``.
+    """Write a picture (H, W, 3) uint8 as png or jpg, by the extension of ``path``.
 
     Raises:
         OutputError: If the file cannot be written.

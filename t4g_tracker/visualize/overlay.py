@@ -1,4 +1,4 @@
-"""The video with its tracks painted in: dots where points are seen, rings where they are hidden."""
+"""Tracks painted on the video: dots where points are visible, rings where they are hidden."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_SIDE_PX, SHORTEST_SIDE_PX = 1920, 1080  # larger videos are painted at n
 
 
 def overlay_size(size: Size) -> Size:
-    """The (H, W) an overlay of a video of ``size`` has: the same, or shrunk to fit 1080p."""
+    """The (H, W) of the overlay of a video of ``size``: the same, or shrunk to fit 1080p."""
     share = min(1.0, LONGEST_SIDE_PX / max(size), SHORTEST_SIDE_PX / min(size))
     return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
@@ -24,16 +24,16 @@ def overlay_size(size: Size) -> Size:
 def paint_overlay(
     video: Video, tracks: Tracks, queries: QueryPoints, trail_frames: int, dim: float
 ) -> Iterator[np.ndarray]:
-    """Paint every point, and where it came from, on the dimmed video.
+    """Paint every point and its trail on the dimmed video.
 
-    A point that is seen is a filled dot, a hidden one a hollow ring. Trails fade with
-    age and are painted only between frames that both see the point, for in between
-    nothing was measured.
+    A visible point is a filled dot, a hidden one a hollow ring. Trails fade with age. They
+    are painted only between two frames that both show the point, since positions of hidden
+    points are guesses.
 
     Args:
         video: T frames.
         tracks: N points in the same T frames, original pixels.
-        queries: The N query points; they decide the colours.
+        queries: The N query points, which decide the colours.
         trail_frames: Length of the trails in frames; 0 for none.
         dim: Brightness of the video behind, 0..1.
 
@@ -63,7 +63,7 @@ def with_trails(
     radius: float,
     trail_frames: int,
 ) -> np.ndarray:
-    """Lay trails over a frame, the newest end of (N, frames, 2) strongest and widest."""
+    """Paint trails on a frame, the newest end of (N, frames, 2) strongest and widest."""
     colour = canvas.copy()
     strength = np.zeros(canvas.shape[:2], np.uint8)
     painted = visible[:, :-1] & visible[:, 1:] & np.isfinite(xy[:, :-1] + xy[:, 1:]).all(axis=-1)

@@ -1,4 +1,4 @@
-"""Dots, rings, lines and text, painted to a fraction of a pixel on uint8 pictures."""
+"""Dots, rings, lines and text, painted with sub-pixel accuracy on uint8 pictures."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SOFT_INK = (154, 160, 168)
 
 
 def dimmed(frame: np.ndarray, brightness: float) -> np.ndarray:
-    """A frame (H, W, 3) uint8 made darker and half grey, so that bright marks stand out.
+    """Make a frame (H, W, 3) uint8 darker and half grey, so that bright marks stand out.
 
     Args:
-        frame: RGB.
+        frame: The frame, RGB.
         brightness: Factor in 0..1.
 
     Returns:
@@ -34,7 +34,7 @@ def dimmed(frame: np.ndarray, brightness: float) -> np.ndarray:
 
 
 def resized(frame: np.ndarray, size: Size) -> np.ndarray:
-    """A frame at another size (H, W), outer edges in place."""
+    """Resize a frame to (H, W), outer edges in place."""
     if frame.shape[:2] == size:
         return frame
     method = cv2.INTER_AREA if size[0] <= frame.shape[0] else cv2.INTER_CUBIC
@@ -43,12 +43,12 @@ def resized(frame: np.ndarray, size: Size) -> np.ndarray:
 
 
 def positions(xy: torch.Tensor, source: Size, target: Size) -> np.ndarray:
-    """Positions (..., 2) of a frame of one size, in pixels of its picture at another; float64."""
+    """Convert positions (..., 2) from one frame size to another, as float64."""
     return rescale(xy.detach().cpu().double(), source, target).numpy()
 
 
 def dot_radius(size: Size, count: int) -> float:
-    """Radius in pixels of a dot: larger in larger pictures, smaller when there are many."""
+    """Choose the radius of dots in pixels: larger in larger pictures, smaller for many points."""
     base = 1.2 + 0.0075 * min(size)
     room = 0.2 * float(np.sqrt(size[0] * size[1] / max(count, 1)))
     return max(1.2, min(base, room))
@@ -60,11 +60,11 @@ def paint_points(
     """Paint points in place: a filled dot with a dark rim where visible, a hollow ring where hidden.
 
     Args:
-        picture: (H, W, 3) uint8, painted on.
-        xy: (N, 2) pixels of ``picture``; what is outside or not finite is left out.
+        picture: (H, W, 3) uint8, changed in place.
+        xy: (N, 2) pixels of ``picture``; points outside or not finite are left out.
         visible: (N,) bool.
         colours: (N, 3) uint8.
-        radius: Of the dots, in pixels.
+        radius: Radius of the dots, in pixels.
     """
     height, width = picture.shape[:2]
     near = np.isfinite(xy).all(axis=1)
@@ -86,7 +86,7 @@ def _circle(
 
 
 def fixed(xy: np.ndarray) -> tuple[int, int]:
-    """A position in the whole numbers that OpenCV wants with ``SHIFT``."""
+    """Convert a position to OpenCV's fixed-point numbers with ``SHIFT`` fractional bits."""
     x, y = np.clip(np.rint(np.asarray(xy) * 2**SHIFT), -(2**24), 2**24).astype(int).tolist()
     return x, y
 
@@ -116,13 +116,13 @@ def write_text(
     """Write one line of text in place, smaller if it would be wider than ``width_px``.
 
     Args:
-        picture: (H, W, 3) uint8, painted on.
-        text: What to write.
-        xy: Where the anchor goes, in pixels.
-        height_px: Size of the letters.
+        picture: (H, W, 3) uint8, changed in place.
+        text: The line of text.
+        xy: Position of the anchor, in pixels.
+        height_px: Height of the letters.
         colour: Red, green, blue.
         anchor: Pillow's two letters; "lm" is left middle, "mm" the middle.
-        width_px: Room for the text; None for any.
+        width_px: Largest width; None for any.
     """
     if width_px is not None:
         height_px = fitting_height(text, height_px, width_px)
@@ -132,10 +132,10 @@ def write_text(
 
 
 def text_width(text: str, height_px: int) -> float:
-    """Pixels that a line of text in letters of this height takes."""
+    """Measure the width of a line of text in letters of this height, in pixels."""
     return float(_font(height_px).getlength(text))
 
 
 def fitting_height(text: str, height_px: int, width_px: float) -> int:
-    """The height of letters, at most ``height_px``, at which a line of text is no wider than ``width_px``."""
+    """Find the height of letters, at most ``height_px``, at which a line of text fits ``width_px``."""
     return next((height for height in range(height_px, 7, -1) if text_width(text, height) <= width_px), 7)

@@ -1,7 +1,7 @@
-"""The same query points found in several ways, side by side: a picture of rows of frames, and a film.
+"""Sheets: several results for the same query points side by side, as a picture and as a film.
 
-After Figures 6, 7 and 9 of Track4Gen's supplement, arXiv:2412.06016: the query points on their
-frames, then a row for each tracker, or for each state of the optimisation, whose columns are frames.
+The picture follows Figures 6, 7 and 9 of Track4Gen's supplement, arXiv:2412.06016: the query points on
+their frames, then a row for each tracker, or for each snapshot of the optimisation, with frames as columns.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from t4g_tracker.tables import rounded
 from t4g_tracker.visualize.painting import INK, PAPER, SOFT_INK, fitting_height, text_width, write_text
 from t4g_tracker.visualize.tiles import GAP_PX, Painter, columns_across, tile_size, write_legend
 
-PICTURE_PX = 2400  # at most so wide, for print
+PICTURE_PX = 2400  # largest width of the picture, enough for print
 NAME_PX, CAPTION_PX = 30, 24  # heights of the picture's letters
-LABEL_PX = 250  # room for them, left of the tiles
-HEADER_PX = CAPTION_PX + 2 * GAP_PX  # room for the frame's number, above a tile
-LEGEND_PX = 600  # the narrowest that a legend fits in
+LABEL_PX = 250  # width of names and captions, left of the tiles
+HEADER_PX = CAPTION_PX + 2 * GAP_PX  # height of the frame's number, above a tile
+LEGEND_PX = 600  # smallest width that a legend fits in
 
-SCREEN_PX = (1080, 1600)  # a film is at most so high and wide
+SCREEN_PX = (1080, 1600)  # largest height and width of the film
 FILM_NAME_PX, FILM_CAPTION_PX = 20, 16
 _STEP = 1.25  # between lines of text, in heights of their letters
 _SPACE = "     "  # between captions on a line
 
-Captions = Sequence[tuple[str, bool]]  # as ("AJ 43.1", True); true for the best of all results
+Captions = Sequence[tuple[str, bool]]  # such as ("AJ 43.1", True); True for the best of all results
 
 
 def shown_frames(video: Video, queries: QueryPoints, columns: int) -> list[int]:
     """Choose at most ``columns`` frames, evenly spaced, to show results in.
 
-    A frame that all points are queried in is left out if there are others: every tracker has
-    them right there.
+    A frame in which all points are queried is left out if there are others, since every tracker
+    is right there.
     """
     frames = [frame for frame in range(video.frame_count) if not bool((queries.frame == frame).all())]
     frames = frames or list(range(video.frame_count))
@@ -56,13 +56,13 @@ def sheet_picture(
     """Paint the query points on their frames, then a row of frames for each result.
 
     Args:
-        results: In the order of reading, with names and measures for beside the rows.
+        results: In the order of rows, with names and measures to write beside them.
         video: T frames.
-        queries: N query points; they decide the colours. Where they are in more frames than
-            there are columns, those with most points are shown.
+        queries: N query points, which decide the colours. If they are in more frames than
+            there are columns, the frames with most points are shown.
         frame_indices: Frames to show, 0-based.
-        truth: True tracks, if known: a white line then leads from each dot to where the
-            point truly is, in frames that see it.
+        truth: True tracks, if known: a white line then leads from each dot to the true
+            position, in frames where the point is visible.
         dim: Brightness of the video behind, 0..1.
 
     Returns:
@@ -96,12 +96,12 @@ def _paper(height: int, width: int) -> np.ndarray:
 
 
 def _left_edges(count: int, size: Size) -> list[int]:
-    """Where the tiles of a row begin."""
+    """The left edges of the tiles of a row."""
     return [LABEL_PX + column * (size[1] + GAP_PX) for column in range(count)]
 
 
 def _frame_numbers(frames: Sequence[int], size: Size, width: int) -> np.ndarray:
-    """A strip (H, width, 3) that goes above tiles and names their frames."""
+    """Paint a strip (H, width, 3) with the frame numbers of the tiles below it."""
     strip = _paper(HEADER_PX, width)
     for frame, left in zip(frames, _left_edges(len(frames), size), strict=True):
         middle = (left + size[1] / 2, HEADER_PX / 2 + 1)
@@ -112,7 +112,7 @@ def _frame_numbers(frames: Sequence[int], size: Size, width: int) -> np.ndarray:
 def _row(
     result: Result, captions: Captions, frames: Sequence[int], painter: Painter, width: int
 ) -> np.ndarray:
-    """A strip (H, width, 3) of tiles, with name and captions on their left in the middle of its height."""
+    """Paint a strip (H, width, 3) of tiles, with name and captions to their left, vertically centred."""
     (height, tile_px), step, room = painter.size, _STEP * CAPTION_PX, LABEL_PX - 2 * GAP_PX
     strip = _paper(max(height, round(NAME_PX + step * len(captions))) + GAP_PX, width)
     y = max(NAME_PX / 2, height / 2 - step * len(captions) / 2)
@@ -134,7 +134,7 @@ def sheet_video(
     dim: float,
     trail_frames: int = 0,
 ) -> Iterator[np.ndarray]:
-    """Play the results beside each other, each below its name and measures.
+    """Play the results side by side, each below its name and measures.
 
     Args:
         results, video, queries, truth, dim: As in ``sheet_picture``.
@@ -143,6 +143,7 @@ def sheet_video(
     Yields:
         T frames (H, W, 3) uint8 of one size, at most 1600 pixels wide and about 1080 high.
     """
+    # Lay out the tiles.
     across = columns_across(len(results), video.size)
     down = math.ceil(len(results) / across)
     captions = _captions(results)
@@ -157,11 +158,13 @@ def sheet_video(
         (label_px + GAP_PX + index // across * step[0], GAP_PX + index % across * step[1])
         for index in range(len(results))
     ]
+    # Write names, measures and legend once.
     for result, texts, (y, x) in zip(results, captions, corners, strict=True):
         write_text(sheet, result.name, (x + 1, y - label_px + 15), FILM_NAME_PX, INK, "lm", size[1])
-        _write_beside(sheet, texts, (x + 1, y - 14), size[1])
+        _write_captions(sheet, texts, (x + 1, y - 14), size[1])
     painter = Painter.make(video, queries, size, truth, dim)
     write_legend(sheet, painter, (GAP_PX, sheet.shape[0] - below_px / 2 - GAP_PX / 2), FILM_CAPTION_PX)
+    # Paint the tiles of each frame.
     for frame in range(video.frame_count):
         picture, background = sheet.copy(), painter.background(frame)
         for result, (y, x) in zip(results, corners, strict=True):
@@ -171,7 +174,7 @@ def sheet_video(
 
 
 def _captions(results: Sequence[Result]) -> list[Captions]:
-    """Measures as short texts, the best of each marked."""
+    """Write measures as short texts, and mark the best of each."""
     best = best_measures(results)
     return [
         [(f"{name} {rounded(value)}", value == best.get(name)) for name, value in result.measures.items()]
@@ -180,21 +183,21 @@ def _captions(results: Sequence[Result]) -> list[Captions]:
 
 
 def _as_tracks(queries: QueryPoints, video: Video) -> Tracks:
-    """Tracks that are where each point is queried, in that frame, and nowhere else."""
+    """Make tracks that have each point in its query frame and nowhere else."""
     shape = (len(queries), video.frame_count)
     xy = torch.full((*shape, 2), float("nan"))
     xy[torch.arange(len(queries)), queries.frame] = queries.xy
     return Tracks.known(xy, torch.ones(shape, dtype=torch.bool))
 
 
-def _query_frames(queries: QueryPoints, most: int) -> list[int]:
-    """The frames that points are queried in, in order; if there are many, those with most points."""
+def _query_frames(queries: QueryPoints, limit: int) -> list[int]:
+    """List the query frames in order; above ``limit``, those with most points."""
     frames, counts = queries.frame.unique(return_counts=True)
-    return sorted(frames[counts.argsort(descending=True, stable=True)[:most]].tolist())
+    return sorted(frames[counts.argsort(descending=True, stable=True)[:limit]].tolist())
 
 
-def _write_beside(picture: np.ndarray, captions: Captions, xy: tuple[float, float], room: float) -> None:
-    """Captions on one line, in letters small enough for it."""
+def _write_captions(picture: np.ndarray, captions: Captions, xy: tuple[float, float], room: float) -> None:
+    """Write captions on one line, in letters small enough for it."""
     height_px = fitting_height(_SPACE.join(text for text, _ in captions), FILM_CAPTION_PX, room)
     x, y = xy
     for text, best in captions:

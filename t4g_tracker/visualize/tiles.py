@@ -1,4 +1,4 @@
-"""Tiles: one video painted small, many times beside itself, each time with other tracks."""
+"""Tiles: small pictures of one video, side by side, each with other tracks."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from t4g_tracker.visualize.painting import (
 )
 
 GAP_PX = 8  # between tiles
-_LEGEND = ("seen", "hidden", "to where the point truly is")
+_LEGEND = ("visible", "hidden", "to the true position")
 _ERROR_COLOUR = (255, 255, 255)
-_ERROR_STRENGTH = 0.45  # frozen features miss by much: the lines to the truth must not bury the points
+_ERROR_STRENGTH = 0.45  # errors of frozen features are large: their lines must not cover the points
 
 
 def tile_size(size: Size, widest_px: float) -> Size:
-    """(H, W) of a tile with the video's aspect, which is neither huge nor tiny."""
+    """Choose the (H, W) of a tile with the video's aspect, neither huge nor tiny."""
     width = max(24.0, min(widest_px, 640.0 if size[1] >= size[0] else 360.0, 2.0 * size[1]))
     return max(16, round(width * size[0] / size[1])), int(width)
 
 
 def columns_across(count: int, size: Size) -> int:
-    """How many of ``count`` tiles go side by side so that the grid comes nearest to 16:9, rather wider."""
+    """Choose how many of ``count`` tiles go side by side, so that the grid is nearest to 16:9."""
 
     def misfit(across: int) -> float:
         down = math.ceil(count / across)
@@ -55,14 +55,14 @@ class Painter:
     size: Size  # (H, W) of a tile
     colours: np.ndarray  # (N, 3) uint8
     radius: float  # pixels of a tile
-    truth: np.ndarray | None  # (N, T, 2) pixels of a tile, not a number where hidden
+    truth: np.ndarray | None  # (N, T, 2) pixels of a tile, NaN where hidden
     dim: float  # brightness of the video, 0..1
 
     @classmethod
     def make(
         cls, video: Video, queries: QueryPoints, size: Size, truth: Tracks | None, dim: float
     ) -> Painter:
-        """A painter whose lines lead to the true tracks, where they are known."""
+        """Make a painter; if true tracks are known, its lines lead to them."""
         true_xy = None
         if truth is not None:
             true_xy = positions(truth.xy, video.size, size)
@@ -72,7 +72,7 @@ class Painter:
 
     @property
     def legend(self) -> tuple[str, ...]:
-        """What there are marks for: seen, hidden, and the line to the truth where that is known."""
+        """The meanings of the marks: visible, hidden and, if the truth is known, the line to it."""
         return _LEGEND if self.truth is not None else _LEGEND[:2]
 
     def background(self, frame: int) -> np.ndarray:
@@ -80,7 +80,7 @@ class Painter:
         return dimmed(resized(self.video.frames[frame], self.size), self.dim)
 
     def tile(self, background: np.ndarray, tracks: Tracks, frame: int, trail_frames: int = 0) -> np.ndarray:
-        """One frame with the points where ``tracks`` have them, and where they came from."""
+        """Paint the points of ``tracks``, with trails, on one frame."""
         first = max(0, frame - trail_frames)
         xy = positions(tracks.xy[:, first : frame + 1], self.video.size, self.size)
         visible = tracks.visibility[:, first : frame + 1].cpu().numpy()
@@ -88,10 +88,10 @@ class Painter:
         if first < frame:
             picture = with_trails(picture, xy, visible, self.colours, self.radius, trail_frames)
         if self.truth is not None:
-            lined = picture.copy()
-            for found, true in zip(xy[:, -1], self.truth[:, frame], strict=True):
-                paint_line(lined, found, true, _ERROR_COLOUR, 1)
-            picture = cv2.addWeighted(lined, _ERROR_STRENGTH, picture, 1 - _ERROR_STRENGTH, 0)
+            lines = picture.copy()
+            for tracked, true in zip(xy[:, -1], self.truth[:, frame], strict=True):
+                paint_line(lines, tracked, true, _ERROR_COLOUR, 1)
+            picture = cv2.addWeighted(lines, _ERROR_STRENGTH, picture, 1 - _ERROR_STRENGTH, 0)
         paint_points(picture, xy[:, -1], visible[:, -1], self.colours, self.radius)
         return picture
 
@@ -99,13 +99,13 @@ class Painter:
 def write_legend(
     picture: np.ndarray, painter: Painter, left_middle: tuple[float, float], height_px: int
 ) -> None:
-    """Write what the marks of tiles mean, on one line, as much of it as there is room for.
+    """Write the meanings of the tiles' marks on one line, as many as fit.
 
     Args:
-        picture: (H, W, 3) uint8, painted on.
-        painter: Of the tiles.
+        picture: (H, W, 3) uint8, changed in place.
+        painter: The painter of the tiles.
         left_middle: Left end of the line and the middle of its height, (x, y) in pixels.
-        height_px: Of the letters.
+        height_px: Height of the letters.
     """
     x, y = left_middle
     radius = min(max(0.3 * height_px, painter.radius), 0.5 * height_px)
