@@ -29,7 +29,7 @@ RAFT_MINI = WEIGHTS / "raft-mini.safetensors"
 def file_identity(path: Path) -> str:
     """What distinguishes a model file from another of the same name, for cache keys.
 
-    Bundled files are small and told by their content, since installing gives them any time; others by size
+    Bundled files are small and identified by content, since installing gives them any time; others by size
     and time.
     """
     if path.is_relative_to(WEIGHTS):

@@ -172,6 +172,8 @@ def _plan_flow(
     key = make_key(flow=asdict(settings), weights=stamp)
 
     def load() -> FlowEstimator:
+        if settings.method == "dis":  # there is nothing to load
+            return FlowEstimator(settings, device)
         with stages.run.log.stage("flow"):
             return FlowEstimator(settings, device)
 

@@ -31,7 +31,7 @@ from t4g_tracker.training.loop.data_workers import AHEAD, default_workers, gener
 from t4g_tracker.training.loop.trainer import HISTORY
 
 DEADLINE_S = 120  # for what takes a moment: reached only where it never happens
-LOST = r"a data worker was killed \(exit code -9\), .*the same command resumes.*lower trainer\.workers"
+LOST = r"a data worker was killed \(exit code -9\), .*run the same command to resume.*lower trainer\.workers"
 ORDER = ItemOrder(count=16, batch=2, processes=1, process=0, seed=0)
 
 
