@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-for _name in (__name__, "adaptation"):  # a library says nothing unless its caller configures logging
+for _name in (__name__, "adaptation"):  # a library is silent unless its caller configures logging
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 _HOMES = {

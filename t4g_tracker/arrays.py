@@ -33,7 +33,7 @@ def as_video(frames: ArrayLike, fps: float = 24.0, name: str = "frames") -> Vide
         name: For messages and output folders.
 
     Returns:
-        The video, with a copy of the frames: what is cached of them must not change with the caller's array.
+        The video, with a copy of the frames, so that changes of the caller's array have no effect.
 
     Raises:
         VideoError: If shape, number type or range is wrong; the message gives the remedy.
@@ -111,27 +111,27 @@ def as_masks(masks: ArrayLike, video: Video, size: Size) -> Tensor:
 
 
 def _array(values: ArrayLike, name: str, error: type[TrackerError], remedy: str) -> np.ndarray:
-    """Convert what a program may hold to an array of numbers; whatever cannot be that raises ``error``."""
+    """Convert the arrays, tensors and lists of a program to an array of numbers, or raise ``error``."""
     try:
         if isinstance(values, Tensor):
             plain = values.detach().cpu()
             half = plain.is_floating_point() and plain.dtype not in (torch.float32, torch.float64)
-            found = (plain.float() if half else plain).numpy()
+            array = (plain.float() if half else plain).numpy()
         else:
-            found = np.asarray(values)
-    except Exception as problem:  # arrays of other libraries raise what they like
+            array = np.asarray(values)
+    except Exception as problem:  # other libraries' arrays may raise anything
         raise error(f"{name}: cannot be read as an array ({one_line(problem)}); {remedy}") from None
-    if found.dtype.kind not in "biuf":
-        raise error(f"{name}: must hold numbers, got {found.dtype}; {remedy}")
+    if array.dtype.kind not in "biuf":
+        raise error(f"{name}: must hold numbers, got {array.dtype}; {remedy}")
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise error(f"{name}: has masked values; {remedy}")
-    if found.dtype.kind == "f" and not np.isfinite(found).all():
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise error(f"{name}: holds values that are not finite; {remedy}")
-    return found
+    return array
 
 
 def _channels_last(frames: np.ndarray, name: str) -> np.ndarray:
-    """Bring what was a tensor of frames to (T, H, W, 3)."""
+    """Bring the frames of a tensor to (T, H, W, 3)."""
     if frames.ndim == 5 and frames.shape[0] != 1:
         raise VideoError(f"{name}: holds {frames.shape[0]} videos; give them one at a time")
     video = frames[0] if frames.ndim == 5 else frames

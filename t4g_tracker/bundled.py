@@ -27,10 +27,10 @@ RAFT_MINI = WEIGHTS / "raft-mini.safetensors"
 
 
 def file_identity(path: Path) -> str:
-    """What distinguishes a model file from another of the same name, for cache keys.
+    """Identify a model file beyond its name, for cache keys.
 
-    Bundled files are small and identified by content, since installing gives them any time; others by size
-    and time.
+    Bundled files are small and identified by content, since their time depends on the installation;
+    others are identified by size and time.
     """
     if path.is_relative_to(WEIGHTS):
         return hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()

@@ -113,7 +113,7 @@ def save_torch(path: Path, payload: Any, place: str) -> None:
     Args:
         path: The file; its folder must exist.
         payload: Plain containers and tensors.
-        place: What an error advises to choose another one of.
+        place: Name of what the user can change, for error messages.
 
     Raises:
         OutputError: If it cannot be written.

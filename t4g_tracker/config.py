@@ -77,7 +77,9 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"{where}:{line} is not valid YAML ({getattr(error, 'problem', error)})") from error
+        raise ConfigError(
+            f"{where}:{line} is not valid YAML ({getattr(error, 'problem', error)}); correct it there"
+        ) from error
     if parsed is None:
         return {}
     if not isinstance(parsed, dict):
@@ -100,12 +102,14 @@ def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         try:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {assignment}: the value is not valid YAML") from error
+            raise ConfigError(f"--set {assignment}: the value is not valid YAML; quote it") from error
         level = nested
         for part in parts[:-1]:
             level = level.setdefault(part, {})
             if not isinstance(level, dict):
-                raise ConfigError(f"--set {assignment}: {part} was given a value before, but is a group")
+                raise ConfigError(
+                    f"--set {assignment}: {part} was given a value before, but is a group of settings"
+                )
         level[parts[-1]] = parsed
     return nested
 

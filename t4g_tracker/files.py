@@ -27,7 +27,7 @@ _REMEDIES = {
 }
 
 
-OUTPUT_FOLDER = "output folder"  # errors advise to choose another one
+OUTPUT_FOLDER = "output folder"  # in error messages
 
 
 def default_cache_folder() -> Path:
@@ -46,7 +46,7 @@ def atomic_write(path: str | Path, place: str = OUTPUT_FOLDER) -> Iterator[Path]
 
     Args:
         path: The file to write; its folder must exist.
-        place: What an error advises to choose another one of.
+        place: Name of what the user can change, for error messages.
 
     Yields:
         An empty file in the same folder and with the same suffix, to write to or replace.
@@ -174,7 +174,7 @@ def prepare_output_folder(path: str | Path, needed_mb: float = 100.0, place: str
     Args:
         path: The folder; those above it are created as well.
         needed_mb: Space that must be free, in units of 10^6 bytes.
-        place: What an error advises to choose another one of.
+        place: Name of what the user can change, for error messages.
 
     Returns:
         The folder as a ``Path``.

@@ -42,7 +42,7 @@ def fit(
     """Fit an adapter to a video, once for any number of query points.
 
     Args:
-        video: From ``read_video``; or a path, an array or a tensor, as ``track_points`` takes them.
+        video: From ``read_video``; or a path, an array or a tensor, as in ``track_points``.
         config: Every setting; None takes the defaults.
         device: ``auto`` takes CUDA, then MPS, then the CPU.
         seed: The same seed on the same machine gives the same tracks.
@@ -77,21 +77,21 @@ def fit(
 
 
 def opened(video: Video | str | Path | ArrayLike) -> Video:
-    """Read a video from a path, or take it from an array; one that is open already stays as it is."""
+    """Read a video from a path, or make it from an array; an open video is returned unchanged."""
     if isinstance(video, Video):
         return video
     return read_video(video) if isinstance(video, str | Path) else as_video(video)
 
 
-def _cache(wanted: str | Path | bool | None) -> Cache | None:
-    """The cache that a caller wants, its folder made and found writable."""
-    if wanted is None or wanted is False:
+def _cache(choice: str | Path | bool | None) -> Cache | None:
+    """Open the cache of a caller's choice; its folder is created and must be writable."""
+    if choice is None or choice is False:
         return None
-    return Cache.open(default_cache_folder() if wanted is True else Path(wanted), fresh=False)
+    return Cache.open(default_cache_folder() if choice is True else Path(choice), fresh=False)
 
 
 def whole_number(name: str, value: Any, most: int) -> int:
-    """A whole number from 0 to ``most``, whatever type holds it; raise ConfigError if it is another."""
+    """Convert a value of any integer type; raise ConfigError if it is not a whole number up to ``most``."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -119,7 +119,7 @@ def fit_clip(clip: Clip, config: Config, run: Run) -> Fitted:
 class Fitted:
     """A video with an adapter fitted to it, ready to track points.
 
-    It stays in its process: another one calls ``fit`` with the same cache, which takes seconds.
+    It cannot be sent to another process, which calls ``fit`` with the same cache instead, in seconds.
     """
 
     clip: Clip

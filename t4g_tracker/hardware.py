@@ -10,33 +10,31 @@ from t4g_tracker.choices import Precision
 from t4g_tracker.errors import ConfigError
 
 
-def pick_device(wanted: str) -> torch.device:
+def pick_device(name: str) -> torch.device:
     """Choose the device to compute on; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
         ConfigError: If this machine does not have the device.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if wanted == "auto":
+    if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     try:
-        device = torch.device(wanted)
+        device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(
-            f"--device {wanted}: is not a device; write auto, cpu, cuda, cuda:1 or mps"
-        ) from None
+        raise ConfigError(f"--device {name}: is not a device; write auto, cpu, cuda, cuda:1 or mps") from None
     available = {"cpu": True, "cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps}
     if not available.get(device.type, False):
-        others = ", ".join(name for name, ok in (("cpu", True), ("cuda", cuda), ("mps", mps)) if ok)
-        raise ConfigError(f"--device {wanted}: is not on this machine; it has {others}")
+        others = ", ".join(kind for kind, ok in (("cpu", True), ("cuda", cuda), ("mps", mps)) if ok)
+        raise ConfigError(f"--device {name}: is not on this machine; it has {others}")
     return device
 
 
-def pick_precision(wanted: Precision, device: torch.device) -> torch.dtype:
+def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """Choose the autocast type for a device: bfloat16 where it is faster than float32."""
-    if wanted == "float32":
+    if precision == "float32":
         return torch.float32
-    if wanted == "bfloat16" or device.type == "cuda":
+    if precision == "bfloat16" or device.type == "cuda":
         return torch.bfloat16
     fast = device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bf16()
     return torch.bfloat16 if fast else torch.float32

@@ -51,7 +51,7 @@ class Node(Generic[Value]):
         return self._value  # type: ignore[return-value]
 
     def ensure(self) -> None:
-        """Compute or read the value now, so that it costs nothing later."""
+        """Compute or read the value now, so that a later use takes no time."""
         _ = self.value
 
 
@@ -160,14 +160,14 @@ class Stages:
         return Node(key, value, self.cache is not None and self.cache.has(name, key))
 
     def derived(self, name: str, compute: Callable[..., Value], node: Node[Any], **facts: Any) -> Node[Value]:
-        """A value so cheap to compute that it is not cached; its seconds count as the stage's of ``name``."""
+        """Make a value that is too cheap to cache; its time counts for the stage ``name``."""
         plain = {fact: _plain(value) for fact, value in facts.items()}
         key = make_key(derived=compute.__name__, input=node.key, facts=plain)
 
         def value() -> Value:
-            given = node.value
+            source = node.value
             with self.run.log.stage(name):
-                return compute(given, **facts)
+                return compute(source, **facts)
 
         return Node(key, value)
 

@@ -80,7 +80,7 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     except IsADirectoryError as error:
         raise QueryError(f"{path}: is a folder; give the tracks.npz in it") from error
     except DAMAGED_ARRAYS as error:
-        raise QueryError(f"{path}: is not a readable npz of plain arrays; write it anew") from error
+        raise QueryError(f"{path}: is not a readable npz of plain arrays; write it again") from error
     missing = [name for name in ARRAYS if name not in arrays]
     if missing:
         raise QueryError(

@@ -98,7 +98,10 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise OutputError(f"{self.folder / JOURNAL}: cannot be written ({error.strerror})") from error
+            raise OutputError(
+                f"{self.folder / JOURNAL}: cannot be written ({error.strerror}); free some space or choose "
+                "another --out"
+            ) from error
         self.write_tables()
 
     def write_tables(self) -> None:

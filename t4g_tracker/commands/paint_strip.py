@@ -75,7 +75,9 @@ def _paint(request: argparse.Namespace) -> None:
     count = int(pipeline.unet.config.num_frames)
     frames = working_frames(read_video(request.video), tuple(request.size))[:count]
     if len(frames) < count:
-        raise VideoError(f"{request.video}: has {len(frames)} frames, but the model takes {count} at once")
+        raise VideoError(
+            f"{request.video}: has {len(frames)} frames, but the model takes {count}; give a longer video"
+        )
     strip = paint_strip(pipeline, frames, read_linearly=request.read_linearly)
     index = torch.linspace(0, count - 1, min(request.shown, count)).round().long()
     picture = labelled({name: row[index] for name, row in strip.items()})

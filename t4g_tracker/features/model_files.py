@@ -114,7 +114,9 @@ def read_configs(folder: Path, layout: Layout) -> dict[str, dict[str, Any]]:
     for part in layout.weighted:
         files = weight_files(folder / part)
         if not files:
-            raise WeightsError(f"{layout.setting}: {folder / part} holds no weights (.safetensors or .bin)")
+            raise WeightsError(
+                f"{layout.setting}: {folder / part} holds no .safetensors or .bin; give {layout.kind}"
+            )
         fault = _fault(files)
         if fault:
             raise WeightsError(
@@ -184,19 +186,21 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
     if part != ".":
         options["subfolder"] = part
     try:
-        with _no_bars():  # of a moment each, in the middle of the program's own
+        with _no_bars():  # they would flash up between the program's own bars
             model, report = kind.from_pretrained(
                 folder, local_files_only=True, output_loading_info=True, **options
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"{setting}: {folder / part} cannot be loaded ({one_line(error)})") from error
+        raise WeightsError(
+            f"{setting}: {folder / part} cannot be loaded ({one_line(error)}); download it again"
+        ) from error
     for fault in ("missing", "unexpected", "mismatched"):
         # older CLIP checkpoints contain their constant position_ids
         names = sorted(str(key) for key in report[f"{fault}_keys"] if "position_ids" not in str(key))
         if names:
             raise WeightsError(
                 f"{setting}: {folder / part} does not fit its config.json: {len(names)} {fault} weights,"
-                f" the first is {names[0]}"
+                f" the first is {names[0]}; download both again"
             )
     return model.eval().requires_grad_(False)
 
@@ -252,7 +256,7 @@ def _read_json(path: Path, layout: Layout) -> dict[str, Any]:
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
-    """Without the progress bars of transformers and the hub, which are switched for the whole program."""
+    """Hide the progress bars of transformers and the hub, whose switches are global, and restore them."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging
 

@@ -23,7 +23,7 @@ from t4g_tracker.tracking.visibility import VisibilityConfig, judge
 class TrackingConfig:
     """How a query point is found in a frame."""
 
-    path: bool = True  # with flow at hand: choose among candidates by their path through all frames
+    path: bool = True  # choose among candidates by their path along the flow; false: the best match
     candidates: int = 5  # peaks of a cost map that a path may go through
     jump_cost: float = 1.0  # cost of a step that leaves the flow, in units of cosine similarity
     jump_px: float = 12.0  # a step this far off the flow costs jump_cost, a shorter one less; working pixels
