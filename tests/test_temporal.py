@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from t4g_tracker.training.loop.settings import TrainerConfig
 from t4g_tracker.training.loop.temporal import TimeConvolution, flatten_time_convolutions
-from t4g_tracker.training.loop.trainer import TrainerConfig, TrainingRun, train
+from t4g_tracker.training.loop.trainer import TrainingRun, train
 
 
 def _convolution(channels=8, kernel=(3, 1, 1), padding=(1, 0, 0), **options):

@@ -20,7 +20,8 @@ from t4g_tracker.errors import CacheError, ConfigError, TrainingError
 from t4g_tracker.training.loop import trainer
 from t4g_tracker.training.loop.batches import ItemOrder
 from t4g_tracker.training.loop.optimisation import one_cycle
-from t4g_tracker.training.loop.trainer import CHECKPOINT, HISTORY, TrainerConfig
+from t4g_tracker.training.loop.settings import TrainerConfig
+from t4g_tracker.training.loop.trainer import CHECKPOINT, HISTORY
 
 
 def stop_after(steps: int):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from t4g_tracker.training.loop.trainer import CHECKPOINT, TrainerConfig, TrainingRun, train
+from t4g_tracker.training.loop.settings import TrainerConfig
+from t4g_tracker.training.loop.trainer import CHECKPOINT, TrainingRun, train
 
 CONFIG = TrainerConfig(
     steps=40, batch=2, learning_rate=0.05, weight_decay=0, averaging=0.5, validate_every=10, workers=0

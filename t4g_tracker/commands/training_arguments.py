@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.data import Dataset
 
-    from t4g_tracker.training.loop.trainer import TrainerConfig
+    from t4g_tracker.training.loop.settings import TrainerConfig
 
 
 def seconds(text: str) -> float:

@@ -1,1 +1,1 @@
-"""Training models of our own: the loop, Track4Gen, optical flow."""
+"""Training the project's own models: the loop, Track4Gen, optical flow."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from t4g_tracker.training.track4gen.denoising import best_answer, denoised, denoising_loss, network_time
+from t4g_tracker.training.track4gen.denoising import denoised, denoising_loss, ideal_output, network_time
 from t4g_tracker.training.track4gen.mini import svd_scheduler
 
 
@@ -29,9 +29,9 @@ def test_an_answer_of_zero_costs_about_one_at_any_noise():
     torch.testing.assert_close(loss, torch.ones(3), atol=0.1, rtol=0)
 
 
-def test_the_best_answer_is_the_one_that_denoises_without_error():
+def test_the_ideal_output_is_the_one_that_denoises_without_error():
     generator = torch.Generator().manual_seed(0)
     latents, noise = torch.randn(2, 3, 2, 4, 4, 4, generator=generator)
     sigma = torch.tensor([0.1, 1.0, 30.0])
     noisy = latents + sigma.view(-1, 1, 1, 1, 1) * noise
-    torch.testing.assert_close(denoised(noisy, best_answer(noisy, latents, sigma), sigma), latents)
+    torch.testing.assert_close(denoised(noisy, ideal_output(noisy, latents, sigma), sigma), latents)

@@ -52,7 +52,7 @@ def test_a_folder_of_videos_becomes_clips_once(tmp_path):
     assert torch.equal(before.xy, clips.clip(1).xy)
     whole = clips.files[1].read_bytes()
     clips.files[1].write_bytes(whole[:-200])
-    with pytest.raises(DatasetError, match="is damaged; the same command makes it anew"):
+    with pytest.raises(DatasetError, match="is damaged; run the same command again"):
         clips.clip(1)
     once_more = RealClips(videos, 4, (96, 144), 20, tmp_path / "cache")
     assert once_more.files == clips.files
@@ -72,5 +72,5 @@ def test_a_video_that_cannot_be_read_is_left_out_and_a_new_one_of_its_name_is_ta
 
 
 def test_a_folder_without_videos_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match="no video files"):
+    with pytest.raises(DatasetError, match="holds no videos"):
         RealClips(tmp_path, 4, (96, 144), 20, tmp_path / "cache")

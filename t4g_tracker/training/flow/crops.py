@@ -1,4 +1,4 @@
-"""Random crops of pairs of frames with exact flow: resized, mirrored, relit."""
+"""Random crops of pairs of frames with exact flow: resized, mirrored, recoloured."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from t4g_tracker.synthetic.random_motion import log_uniform
 from t4g_tracker.synthetic.textures import choice, uniform
 from t4g_tracker.training.loop.batches import TensorBatch
 
-LARGEST_FLOW_PX = 400.0  # faster motion is not trained on, as in RAFT's own training
-UPSIDE_DOWN = 0.2  # share of crops
+LARGEST_FLOW_PX = 400.0  # larger flow is not trained on, as in RAFT's own training
+UPSIDE_DOWN = 0.2  # share of crops that are turned upside down
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairsConfig:
-    """The pairs of frames to train on, and how much of each a crop shows."""
+    """The pairs of frames to train on, and the crops taken of them."""
 
     count: int = 6000  # different pairs
-    height: int = 320  # of each, pixels
+    height: int = 320  # of the frames, pixels
     width: int = 480
-    crop_height: int = 128  # of what the network sees, a multiple of 8, at least 128
+    crop_height: int = 128  # of the network's input, a multiple of 8, at least 128
     crop_width: int = 160
-    smallest_scale: float = 0.35  # of a crop, where the frame is large enough for it
+    smallest_scale: float = 0.35  # of a crop, if the frame is large enough for it
     largest_scale: float = 1.2
-    views: int = 2  # crops of a pair per reading, since generating one takes longer than training on one
-    relit: float = 0.4  # share of crops whose second frame has other light and colours than the first
+    views: int = 2  # crops each time a pair is read: generating a pair takes longer than training on one
+    relit: float = 0.4  # share of crops whose second frame differs in light and colours from the first
     erased: float = 0.2  # share of crops in which a patch of the second frame is hidden
 
     def __post_init__(self) -> None:
@@ -45,8 +45,8 @@ class PairsConfig:
                 raise ConfigError(f"pairs.{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.smallest_scale <= self.largest_scale:
             raise ConfigError("pairs: smallest_scale must be positive and not above largest_scale")
-        need = (self.crop_height / self.largest_scale, self.crop_width / self.largest_scale)
-        if need[0] > self.height or need[1] > self.width:
+        smallest = (self.crop_height / self.largest_scale, self.crop_width / self.largest_scale)
+        if smallest[0] > self.height or smallest[1] > self.width:
             raise ConfigError(
                 "pairs: crop_height and crop_width must fit into height and width at largest_scale"
             )
@@ -62,7 +62,7 @@ class PairsConfig:
 
 @dataclass(frozen=True)
 class FlowBatch(TensorBatch):
-    """B pairs of frames with the flow both ways; index 0 of the second dimension is the first frame."""
+    """B pairs of frames with flow both ways; index 0 of the second dimension is the first frame."""
 
     images: Tensor  # (B, 2, 3, h, w) uint8
     flow: Tensor  # (B, 2, 2, h, w) float32 pixels, from each frame to the other
@@ -80,7 +80,7 @@ def crop_pair(pair: FlowPair, config: PairsConfig, generator: torch.Generator) -
 
     Returns:
         A batch of one pair: cut out, resized, mirrored or turned upside down, recoloured. The flow is
-        changed to match, and points that leave the crop count as not seen.
+        changed accordingly, and points that leave the crop count as hidden.
     """
     images, flow, seen = _cut_out(pair, config, generator)
     if uniform(generator, 0, 1) < 0.5:
@@ -101,7 +101,7 @@ def crop_pair(pair: FlowPair, config: PairsConfig, generator: torch.Generator) -
 def _cut_out(
     pair: FlowPair, config: PairsConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (2, 3, h, w) in 0..1, flow (2, 2, h, w) and seen (2, h, w) at a random place and scale."""
+    """Cut out images (2, 3, h, w) in 0..1, flow (2, 2, h, w) and visibility (2, h, w), resized at random."""
     images = torch.stack([pair.first, pair.second])
     flow = torch.stack([pair.forward, pair.backward])
     seen = torch.stack([pair.forward_valid, pair.backward_valid])
@@ -122,14 +122,14 @@ def _cut_out(
 
 
 def _mirror(images: Tensor, flow: Tensor, seen: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mirror frames and masks along ``axis``, -1 for x and -2 for y, and turn the flow around along it."""
+    """Mirror frames and masks along ``axis``, -1 for x and -2 for y, and reverse the flow along it."""
     flow = flow.flip(axis).clone()
     flow[:, -1 - axis] *= -1
     return images.flip(axis), flow, seen.flip(axis)
 
 
 def _stays(flow: Tensor) -> Tensor:
-    """(2, h, w) whether the flow (2, 2, h, w) of a pixel ends inside the picture."""
+    """Test which pixels' flow (2, 2, h, w) ends inside the picture: (2, h, w)."""
     height, width = flow.shape[-2:]
     x = flow[:, 0] + torch.arange(width)
     y = flow[:, 1] + torch.arange(height)[:, None]
@@ -137,7 +137,7 @@ def _stays(flow: Tensor) -> Tensor:
 
 
 def _recolour(images: Tensor, config: PairsConfig, generator: torch.Generator) -> Tensor:
-    """Frames (2, 3, h, w) in other colours and light, some with a patch of the second hidden."""
+    """Change colours and light of frames (2, 3, h, w), and hide a patch of the second in some."""
     if uniform(generator, 0, 1) < 0.3:
         images = images[:, torch.randperm(3, generator=generator)]
     alike = uniform(generator, 0, 1) >= config.relit
@@ -158,7 +158,7 @@ def _recolour(images: Tensor, config: PairsConfig, generator: torch.Generator) -
 
 
 def _jitter(generator: torch.Generator, width: float, alike: bool) -> Tensor:
-    """(2, 1, 1, 1) random numbers for two frames: the same for both if ``alike``, else related."""
+    """Sample numbers (2, 1, 1, 1) for two frames: the same for both if ``alike``, else correlated."""
     common = width * torch.randn(1, 1, 1, 1, generator=generator)
     own = width * torch.randn(2, 1, 1, 1, generator=generator)
     return common.expand(2, 1, 1, 1) if alike else common + 0.6 * own

@@ -1,4 +1,4 @@
-"""Training items for optical flow: pairs cached on disk, cropped anew each time, batched."""
+"""Training items for optical flow: pairs cached on disk, cropped differently each time, batched."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from t4g_tracker.synthetic.clips import CLIPS_VERSION, FlowPair, generate_pair, 
 from t4g_tracker.training.flow.crops import FlowBatch, PairsConfig, crop_pair
 from t4g_tracker.training.loop.items import cached_or_generated
 
-LARGEST_HALF_PX = 60_000.0  # what half precision holds; flow that large is not trained on
+LARGEST_HALF_PX = 60_000.0  # in the range of half precision; flow that large is not trained on
 
 
 class PairCrops(Dataset[FlowBatch]):
@@ -22,7 +22,7 @@ class PairCrops(Dataset[FlowBatch]):
 
     Args:
         config: Pairs and crops.
-        seed: Of both; other seeds give other pairs, and none gives those of validation.
+        seed: Seed of pairs and crops; no seed gives the pairs of validation.
         folder: Cache of generated pairs; None generates them every time.
     """
 
@@ -33,13 +33,13 @@ class PairCrops(Dataset[FlowBatch]):
         return self.config.count
 
     def __getitem__(self, item: tuple[int, int]) -> FlowBatch:
-        """``config.views`` crops of pair ``item[0]``, as a batch; every ``item[1]`` gives other ones."""
+        """Take ``config.views`` crops of pair ``item[0]``, as a batch; ``item[1]`` decides which."""
         generator = generator_for(f"view {self.seed} {item[1]}")  # another word would give other crops
         pair = self.pair(item[0])
         return collate_pairs([crop_pair(pair, self.config, generator) for _ in range(self.config.views)])
 
     def pair(self, index: int) -> FlowPair:
-        """Pair ``index``, the same every time, up to the half precision of cached flow."""
+        """Read or generate pair ``index``, the same every time, up to the half precision of cached flow."""
         size = (self.config.height, self.config.width)
         if self.folder is None:
             return generate_pair(train_generator(self.seed, index), size)
@@ -53,14 +53,14 @@ class PairCrops(Dataset[FlowBatch]):
 
 
 def collate_pairs(items: list[FlowBatch]) -> FlowBatch:
-    """Put batches of crops of the same size into one."""
+    """Join batches of crops of the same size into one."""
     return FlowBatch(
         *(torch.cat([getattr(item, entry.name) for item in items]) for entry in fields(FlowBatch))
     )
 
 
 def _with_flow(pair: FlowPair, dtype: torch.dtype) -> FlowPair:
-    """A pair with its flow in another precision; half precision is exact to one part in 2000."""
+    """Convert a pair's flow to another precision; half precision is exact to one part in 2000."""
     return replace(
         pair,
         forward=pair.forward.clamp(-LARGEST_HALF_PX, LARGEST_HALF_PX).to(dtype),

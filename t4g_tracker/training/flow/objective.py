@@ -1,4 +1,4 @@
-"""The training objective of RAFT: flow both ways between two frames, compared with the exact flow."""
+"""The training objective of RAFT: flow both ways between two frames, compared with exact flow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FlowObjectiveConfig:
 
     updates: int = 4  # recurrent updates in training
     decay: float = 0.8  # weight of an update's error, relative to that of the next
-    power: float = 0.7  # of the error; below 1 small errors count more, for sub-pixel precision
+    power: float = 0.7  # of the error; below 1 small errors count more, for sub-pixel accuracy
     hidden: float = 0.3  # weight of pixels whose point is hidden in the other frame
 
     def __post_init__(self) -> None:
@@ -41,23 +41,23 @@ class FlowObjective(nn.Module):
         self.raft, self.config = model, config
 
     def forward(self, batch: FlowBatch) -> dict[str, Tensor]:
-        """ "loss", and "epe": the last update's mean end-point error in pixels, over visible points."""
+        """Compute "loss", and "epe": the last update's mean end-point error in pixels, of visible points."""
         pixels = batch.images.transpose(0, 1).float() / 127.5 - 1
         flow = batch.flow.transpose(0, 1).flatten(0, 1)
         seen = batch.seen.transpose(0, 1).flatten(0, 1)
         known = batch.known.transpose(0, 1).flatten(0, 1)
-        found = flow_both_ways(self.raft, pixels[0], pixels[1], self.config.updates)
+        flows = flow_both_ways(self.raft, pixels[0], pixels[1], self.config.updates)
         weight = torch.where(seen, 1.0, self.config.hidden) * known
-        loss = sequence_loss(found, flow, weight, self.config.decay, self.config.power)
+        loss = sequence_loss(flows, flow, weight, self.config.decay, self.config.power)
         with torch.no_grad():
-            error = (found[-1].float() - flow).norm(dim=1)
+            error = (flows[-1].float() - flow).norm(dim=1)
             counted = seen & known
             epe = (error * counted).sum() / counted.sum().clamp(min=1)
         return {"loss": loss, "epe": epe}
 
 
 def new_raft(weights: str, seed: int) -> RAFT:
-    """``raft_small`` with new random weights, or with those of the file ``weights``; all trainable.
+    """Make a trainable ``raft_small`` with random weights, or with those of the file ``weights``.
 
     Raises:
         WeightsError: If the file cannot be read or does not fit.
@@ -80,12 +80,12 @@ def save_raft(model: RAFT, path: Path) -> None:
         name: value.detach().to("cpu", torch.float16).contiguous()
         for name, value in model.state_dict().items()
     }
-    with atomic_write(path) as passing:
-        save_file(state, passing)
+    with atomic_write(path) as temporary:
+        save_file(state, temporary)
 
 
 def flow_both_ways(model: RAFT, first: Tensor, second: Tensor, updates: int) -> list[Tensor]:
-    """Flow from the first frames to the second ones and back, each frame encoded once.
+    """Compute the flow from the first frames to the second ones and back, encoding each frame once.
 
     Args:
         model: torchvision's RAFT.
@@ -109,15 +109,15 @@ def flow_both_ways(model: RAFT, first: Tensor, second: Tensor, updates: int) -> 
     return flows
 
 
-def sequence_loss(found: list[Tensor], flow: Tensor, weight: Tensor, decay: float, power: float) -> Tensor:
-    """Error of every update's flow; later updates count more.
+def sequence_loss(flows: list[Tensor], truth: Tensor, weight: Tensor, decay: float, power: float) -> Tensor:
+    """Compute the error of every update's flow; later updates count more.
 
     Args:
-        found: U flows (B, 2, h, w), pixels, in the order of the updates.
-        flow: (B, 2, h, w) the truth.
-        weight: (B, h, w) of each pixel, 0 or more.
-        decay: Update u of U counts ``decay ** (U - 1 - u)``.
-        power: Of the distance, in 0..1. Distances below 0.01 px hardly count.
+        flows: U flows (B, 2, h, w), pixels, in the order of the updates.
+        truth: (B, 2, h, w) exact flow, pixels.
+        weight: (B, h, w) weight of each pixel, 0 or more.
+        decay: Update u of U has the weight ``decay ** (U - 1 - u)``.
+        power: Exponent of the distance, in 0..1. Distances below 0.01 px hardly count.
 
     Returns:
         The weighted mean over pixels of distance to that power, summed over updates; a scalar.
@@ -125,11 +125,11 @@ def sequence_loss(found: list[Tensor], flow: Tensor, weight: Tensor, decay: floa
     Source: the sequence loss of RAFT, arXiv:2003.12039, with the robust distance of PWC-Net's
     fine-tuning, arXiv:1709.02371.
     """
-    total = flow.new_zeros(())
-    for update, guess in enumerate(found):
-        distance = ((guess.float() - flow).square().sum(dim=1) + 0.01**2) ** (power / 2)
+    total = truth.new_zeros(())
+    for update, flow in enumerate(flows):
+        distance = ((flow.float() - truth).square().sum(dim=1) + 0.01**2) ** (power / 2)
         mean = (distance * weight).sum() / weight.sum().clamp(min=1)
-        total = total + decay ** (len(found) - 1 - update) * mean
+        total = total + decay ** (len(flows) - 1 - update) * mean
     return total
 
 
@@ -142,13 +142,13 @@ class FlowValidation:
 
     @torch.no_grad()
     def __call__(self, objective: FlowObjective) -> dict[str, float]:
-        """ "val_epe" and "val_median": mean and median over all pixels of all pairs, in pixels."""
+        """Measure "val_epe" and "val_median": mean and median over all pixels of all pairs, in pixels."""
         errors = []
         device = next(objective.parameters()).device
         for pair in self.pairs:
             frames = torch.stack([pair.first, pair.second]).to(device).float() / 127.5 - 1
-            found = flow_both_ways(objective.raft, frames[:1], frames[1:], self.updates)[-1].float()
+            flow = flow_both_ways(objective.raft, frames[:1], frames[1:], self.updates)[-1].float()
             truth = torch.stack([pair.forward, pair.backward]).to(device)
-            errors.append((found - truth).norm(dim=1).flatten())
+            errors.append((flow - truth).norm(dim=1).flatten())
         error = torch.cat(errors)
         return {"val_epe": float(error.mean()), "val_median": float(error.median())}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.training.flow.crops import PairsConfig
 from t4g_tracker.training.flow.objective import FlowObjectiveConfig
-from t4g_tracker.training.loop.trainer import TrainerConfig
+from t4g_tracker.training.loop.settings import TrainerConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""The training loop that every model here shares."""
+"""The training loop that all models of the project share."""

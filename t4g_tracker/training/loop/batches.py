@@ -1,4 +1,4 @@
-"""Batches, and which items each step takes: the same whether a training was interrupted or not."""
+"""Batches, and the items of each step: the same whether a training was interrupted or not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TensorBatch:
     """A dataclass of tensors that can be moved to a device."""
 
     def to(self, device: torch.device) -> Self:
-        """The same tensors on a device."""
+        """Move the tensors to a device."""
         moved = {
             entry.name: getattr(self, entry.name).to(device, non_blocking=True)
             for entry in fields(self)  # type: ignore[arg-type]
@@ -30,16 +30,16 @@ class TensorBatch:
 
 @dataclass(frozen=True)
 class ItemOrder:
-    """Which items a process takes in each step: shuffled anew in every epoch, none of them twice in one."""
+    """The items that a process takes in each step: shuffled for every epoch, each once per epoch."""
 
-    count: int  # different items
-    batch: int  # items a step and process
+    count: int  # number of different items
+    batch: int  # items per step and process
     processes: int
-    process: int  # number of this one
+    process: int  # number of this process
     seed: int
 
     def at_step(self, step: int) -> list[tuple[int, int]]:
-        """(index of the item, number of items taken before it) for each item of a step's batch."""
+        """List (index, number of items taken before it) for each item of a step's batch."""
         first = (step * self.processes + self.process) * self.batch
         items = []
         for place in range(first, first + self.batch):
@@ -64,16 +64,16 @@ def batches_from(
     """Yield the batch of every step from ``first`` on, without end; close it to end its workers.
 
     Args:
-        items: Indexed by what ``ItemOrder.at_step`` returns.
+        items: Indexed by the pairs of ``ItemOrder.at_step``.
         collate: Makes a batch from a list of items.
-        order: Which items each step takes.
+        order: Chooses the items of each step.
         first: First step.
         workers: Processes that generate batches ahead; with 0, this process generates each when it is taken.
-        context: As ``generate_ahead`` takes it.
+        context: As in ``generate_ahead``.
 
     Raises:
         TrainingError: If a worker was killed.
-        Exception: What generating an item raised, whichever process generated it.
+        Exception: Any exception of generating an item, in whichever process.
     """
     generate = _BatchOfStep(items, collate, order)
     if workers:

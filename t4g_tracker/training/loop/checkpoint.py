@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainingState:
-    """How far a training has come."""
+    """The progress of a training."""
 
     step: int = 0
     seconds: float = 0.0
@@ -32,7 +32,7 @@ class Checkpoint:
     """A file, and the parts of the training whose state it holds."""
 
     path: Path
-    identity: dict[str, Any]  # what the training is: settings and seed, plain JSON values
+    identity: dict[str, Any]  # settings and seed of the training, plain JSON values
     model: nn.Module
     averaged: AveragedModel
     optimiser: Any
@@ -54,10 +54,10 @@ class Checkpoint:
         save_torch(self.path, payload, "--out")
 
     def resume(self) -> TrainingState:
-        """Load the state in the file; without a file, nothing changes.
+        """Load the state from the file; without a file, nothing changes.
 
         Raises:
-            CacheError: If the file is damaged, or belongs to a training with other settings, which are named.
+            CacheError: If the file is damaged, or belongs to a training with other settings; names them.
         """
         if not self.path.exists():
             return TrainingState()
@@ -69,7 +69,7 @@ class Checkpoint:
         except Exception as error:
             raise CacheError(f"{self.path}: is damaged; delete it, or give another --out") from error
         refuse(
-            self.path, identity, self.identity, "give the same again, or another --out, or delete the file"
+            self.path, identity, self.identity, "use the same settings, or another --out, or delete the file"
         )
         try:
             self.model.load_state_dict(saved["model"])

@@ -1,14 +1,14 @@
 """Data workers: processes that generate batches ahead of the training.
 
-A worker can be killed at any moment, most often because memory runs out. Its loss surfaces in one place only,
-where the next batch that it owes is taken, and always as a TrainingError. To that end each worker has a pipe
-of its own, which ends when the worker ends, even in the middle of a message, and no two workers share a lock
-or a queue. Batches travel as plain bytes, so a dead worker leaves nothing behind in shared memory.
+A worker can be killed at any moment, most often because memory runs out. Its loss must surface in one place
+only, where its next batch is taken, and always as a TrainingError. So each worker has a pipe of its own,
+which ends when the worker ends, even in the middle of a message, and no two workers share a lock or a queue.
+Batches are sent as plain bytes, so a dead worker leaves nothing in shared memory.
 
-The usual pools do not offer this. The DataLoader of torch handles SIGCHLD in the training process, and then
-raises wherever the main thread happens to be, even in the middle of writing a checkpoint; and the tensors of
-a dead worker can no longer be fetched. The processes of concurrent.futures write to one pipe, which their
-parent holds open as well: if one is killed in the middle of a message, the parent waits for the rest forever.
+The usual pools do not offer this. torch's DataLoader handles SIGCHLD in the training process, and then raises
+wherever the main thread happens to be, even in the middle of writing a checkpoint; and the tensors of a dead
+worker can no longer be read. The processes of concurrent.futures write to one pipe, which their parent holds
+open as well: if one is killed in the middle of a message, the parent waits for the rest forever.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ import torch
 from t4g_tracker.errors import TrainingError
 from t4g_tracker.hardware import cores
 
-AHEAD = 4  # batches of each worker that are generated before they are taken
-GRACE_S = 5.0  # for a worker to end by itself before it is killed
+AHEAD = 4  # batches that each worker generates before they are taken
+GRACE_S = 5.0  # time for a worker to end by itself before it is killed
 
-Generate = Callable[[int], Any]  # from the number of a step to its batch
+Generate = Callable[[int], Any]  # takes the number of a step, returns its batch
 
 
 def default_workers(device: torch.device, processes: int) -> int:
-    """How many data workers each process of a training has where ``trainer.workers`` leaves it open.
+    """Choose the number of data workers of each training process if ``trainer.workers`` is null.
 
-    One where the model trains on the CPU, which the model keeps busy; beside a GPU, this process's share of
-    the cores but one, at least one and at most eight, because each worker holds several batches in memory.
+    On a CPU it is one, since the model uses the cores. With a GPU it is this process's share of the cores
+    minus one, at least one, and at most eight because each worker holds several batches in memory.
     """
     if device.type == "cpu":
         return 1
@@ -62,19 +62,19 @@ def generate_ahead(
         generate: Returns the same batch for the same step in any process. Batches and exceptions are pickled.
         first: First step.
         count: Number of workers, at least 1.
-        context: From ``multiprocessing.get_context``; None takes the default start method. Where it is not
+        context: From ``multiprocessing.get_context``; None takes the default start method. Unless that is
             "fork", ``generate`` is pickled too.
 
     Raises:
-        TrainingError: If a worker was killed, in the turn of the first batch that is missing.
-        Exception: What ``generate`` raised, in the turn of its batch, with the worker's traceback as a note.
+        TrainingError: If a worker was killed, in the turn of the first missing batch.
+        Exception: Any exception of ``generate``, in the turn of its batch, with the worker's traceback noted.
     """
     context = context or multiprocessing.get_context()
     workers: list[_Worker] = []
     try:
         for number in range(count):
             workers.append(_Worker(context, generate, range(first + number, sys.maxsize, count)))
-        for worker in workers:  # after the last fork, because forking beside threads is unsafe
+        for worker in workers:  # starts threads, so only after the last fork, which is unsafe with threads
             worker.start_receiving()
         for worker in itertools.cycle(workers):
             yield worker.take()
@@ -86,7 +86,7 @@ def generate_ahead(
 
 
 class _Worker:
-    """The training's side of one worker: its process, the pipe to it, and the batches received from it."""
+    """The training's end of one worker: its process, the pipe to it, and the batches received from it."""
 
     def __init__(self, context: Any, generate: Generate, steps: range) -> None:
         self.pipe, other_end = context.Pipe()
@@ -94,7 +94,7 @@ class _Worker:
             target=_work, args=(other_end, generate, steps), name="data worker", daemon=True
         )
         self.process.start()
-        other_end.close()  # now only the worker holds it open, so the pipe ends with the worker
+        other_end.close()  # only the worker still holds it open, so the pipe ends with the worker
         self.received: SimpleQueue[Any] = SimpleQueue()
         self.receiver = Thread(target=self._receive, name="batches of a data worker", daemon=True)
 
@@ -104,14 +104,13 @@ class _Worker:
             self._request()
 
     def take(self) -> Any:
-        """Wait for the next batch, and have another one generated for it."""
+        """Wait for the next batch, and request another one."""
         batch = self.received.get()
         if batch is None:
             self.process.join(GRACE_S)
             raise TrainingError(
-                f"a data worker was killed (exit code {self.process.exitcode}), perhaps because memory ran"
-                " out; the same command resumes the training; if it happens again, lower trainer.workers or"
-                " use smaller clips"
+                f"a data worker was killed (exit code {self.process.exitcode}), probably out of memory; run"
+                " the same command to resume; if it happens again, lower trainer.workers or use smaller clips"
             )
         self._request()
         if isinstance(batch, Exception):
@@ -119,7 +118,7 @@ class _Worker:
         return batch
 
     def close(self) -> None:
-        """Wait for the process to end, then release what belongs to it."""
+        """Wait for the process to end, then release its thread and pipe."""
         if not wait([self.process.sentinel], GRACE_S):
             self.process.kill()
         self.process.join()
@@ -132,7 +131,7 @@ class _Worker:
             self.pipe.send_bytes(b"another")
 
     def _receive(self) -> None:
-        """Read batches while the model trains: a pipe holds only a small part of one. None marks the end."""
+        """Receive batches while the model trains, since a pipe holds only part of one; None marks the end."""
         try:
             with suppress(EOFError, OSError):
                 while True:
@@ -142,26 +141,26 @@ class _Worker:
 
 
 def _work(pipe: Connection, generate: Generate, steps: range) -> None:
-    """What a worker does: one batch for each request."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training, which ends its workers itself
+    """Run a worker: send one batch for each request."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training, which ends its workers
     signal.signal(signal.SIGTERM, _leave)
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # the other cores belong to the other workers; also, OpenMP hangs after a fork
-    with suppress(EOFError, OSError):  # the training is gone
+    with suppress(EOFError, OSError):  # raised once the training is gone
         for step in steps:
             pipe.recv_bytes()
             pipe.send_bytes(_batch_or_error(generate, step))
 
 
 def _leave(number: int, frame: object) -> None:
-    """End by an exception, so that a cached file that is being written is cleaned up."""
+    """End by an exception, so that a half-written cached file is removed."""
     sys.exit(128 + number)
 
 
 def _end_with_parent() -> None:
     """End this worker when the training process dies, however it dies.
 
-    The parent's id is compared too, because a sibling may hold open the pipe by which its end is noticed.
+    The parent's id is compared too, because a sibling may hold open the pipe that shows its end.
     """
     parent, adopter = multiprocessing.parent_process(), os.getppid()
     assert parent is not None
@@ -173,7 +172,7 @@ def _end_with_parent() -> None:
 
 
 def _batch_or_error(generate: Generate, step: int) -> bytes:
-    """A batch, or the exception instead of it, as bytes."""
+    """Pickle a batch, or the exception raised instead."""
     try:
         return pickle.dumps(generate(step), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
@@ -182,13 +181,13 @@ def _batch_or_error(generate: Generate, step: int) -> bytes:
         try:
             content = pickle.dumps(error)
             pickle.loads(content)
-        except Exception:  # an exception that cannot be pickled, or not be made from its pickle
+        except Exception:  # an exception that cannot be pickled or unpickled
             return pickle.dumps(RuntimeError(text))
         return content
 
 
 def _unpickled(content: bytes) -> Any:
-    """A batch, or the exception instead of it, from the bytes."""
+    """Unpickle a batch, or the exception raised instead."""
     try:
         return pickle.loads(content)
     except Exception as error:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FRAMES_AT_ONCE = 4  # encoded on a CPU: 16 frames of 192x320 take 1.5 to 2 times as long as four times 4
+FRAMES_AT_ONCE = 4  # on a CPU: encoding 16 frames of 192x320 takes 1.5 to 2 times as long as four times 4
 
 
 class FrozenModels:
@@ -18,20 +18,21 @@ class FrozenModels:
         self.vae, self.image_encoder = vae, image_encoder
 
     def __deepcopy__(self, memo: Any) -> FrozenModels:
-        """The moving average of the weights shares what never moves."""
+        """Return the same object: the moving average of the weights shares models that never change."""
         return self
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
-        """Latents (N, c, h, w) of frames (N, 3, H, W) in -1..1, not scaled."""
+        """Encode frames (N, 3, H, W) in -1..1 to unscaled latents (N, c, h, w)."""
         self.vae.to(frames.device)
         frames = frames.to(self.vae.dtype).contiguous(memory_format=torch.channels_last)
         at_once = FRAMES_AT_ONCE if frames.device.type == "cpu" else len(frames)
-        return torch.cat([self.vae.encode(some).latent_dist.mode() for some in frames.split(at_once)]).float()
+        parts = [self.vae.encode(part).latent_dist.mode() for part in frames.split(at_once)]
+        return torch.cat(parts).float()
 
 
 def weights_digest(*modules: nn.Module) -> str:
-    """A short digest of the weights of modules, to tell one training's starting point from another's."""
+    """Digest the weights of modules, to identify the starting point of a training."""
     content = hashlib.blake2b(digest_size=12)
     for module in modules:
         for name, value in sorted(module.state_dict().items()):

@@ -1,4 +1,4 @@
-"""The figures of a training, step by step, in a file of one JSON object a line."""
+"""The figures of a training, step by step, in a file with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class History:
     path: Path
 
     def forget_after(self, step: int) -> None:
-        """Drop the lines of later steps: a training that was killed takes them again after its checkpoint."""
+        """Drop the lines of later steps, which a training that resumes from its checkpoint repeats."""
         if not self.path.exists():
             return
         lines = self.path.read_text(encoding="utf-8").splitlines()
-        known = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        if known != lines:
-            with atomic_write(self.path) as passing:
-                passing.write_text("".join(f"{line}\n" for line in known), encoding="utf-8")
+        valid = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        if valid != lines:
+            with atomic_write(self.path) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in valid), encoding="utf-8")
 
     def add(self, step: int, seconds: float, rate: float, figures: dict[str, float]) -> None:
         """Append a line: step, seconds of training so far, learning rate, and losses or measures by name."""

@@ -1,4 +1,4 @@
-"""Training items that are generated once and cached: dataclasses of tensors as .npz files."""
+"""Training items, generated once and cached: dataclasses of tensors in .npz files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Item = TypeVar("Item")
 
 
 def check_room(folder: Path, count: int, bytes_each: int, setting: str) -> None:
-    """Make sure, before any work, that the disk can take all items of a training.
+    """Check, before any work, that the disk has room for all items of a training.
 
     Args:
-        folder: Where they are cached; created if need be. Files in it count as items already cached.
+        folder: Folder of the cache; created if missing. Files in it count as cached items.
         count: Items of the training.
-        bytes_each: Of one of them.
-        setting: The setting that makes them fewer, for the message.
+        bytes_each: Size of one item.
+        setting: The setting that reduces their number, for the message.
 
     Raises:
         OutputError: If the folder cannot be written, or too little space is free.
@@ -33,13 +33,13 @@ def check_room(folder: Path, count: int, bytes_each: int, setting: str) -> None:
     free = shutil.disk_usage(folder).free
     if missing * bytes_each > free:
         raise OutputError(
-            f"{folder}: {missing} items of {bytes_each / 1e6:.1f} MB may be cached there, and"
+            f"{folder}: {missing} items of {bytes_each / 1e6:.1f} MB may be cached there, but only"
             f" {free / 1e9:.0f} GB are free; set {setting} lower, or leave --keep-clips out"
         )
 
 
 def cached_or_generated(path: Path, kind: type[Item], generate: Callable[[], Item]) -> Item:
-    """The item in the file; if there is none, or only part of one, a new one, which is cached there."""
+    """Read the item in the file, or generate and cache it if the file is missing or damaged."""
     item = read_cached(path, kind)
     if item is None:
         item = generate()
@@ -48,7 +48,7 @@ def cached_or_generated(path: Path, kind: type[Item], generate: Callable[[], Ite
 
 
 def read_cached(path: Path, kind: type[Item]) -> Item | None:
-    """An item written by ``write_cached``; None if there is none, or only part of one."""
+    """Read an item of ``write_cached``; None if the file is missing or damaged."""
     names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -60,5 +60,5 @@ def read_cached(path: Path, kind: type[Item]) -> Item | None:
 def write_cached(path: Path, item: Any) -> None:
     """Write a dataclass of tensors, whole or not at all."""
     arrays = {entry.name: getattr(item, entry.name).numpy() for entry in fields(item)}
-    with atomic_write(path) as passing:
-        np.savez(passing, **arrays)
+    with atomic_write(path) as temporary:
+        np.savez(temporary, **arrays)

@@ -1,4 +1,4 @@
-"""What one step does to the weights: learning rate, gradient, moving average."""
+"""One optimisation step: learning rate, gradient, moving average."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 
 def one_cycle(progress: float, warm_up: float) -> float:
-    """Factor on the learning rate: up along a line, down along half a cosine.
+    """Compute the factor on the learning rate: a linear rise, then half a cosine down to 0.
 
     Args:
         progress: Share of the training that is done, 0..1.
-        warm_up: Share in which it rises, from a twenty-fifth.
+        warm_up: Share of the training in which the factor rises, from 1/25.
 
     Returns:
         Factor in 0..1.
@@ -31,20 +31,20 @@ def one_cycle(progress: float, warm_up: float) -> float:
 def optimise(
     accelerator: Accelerator, model: nn.Module, optimiser: Any, batch: Any, clip_norm: float
 ) -> tuple[dict[str, float], bool]:
-    """Take one step of the optimiser, unless the gradient is not finite; then nothing changes.
+    """Take one step of the optimiser; if the gradient is not finite, change nothing.
 
     Args:
-        accelerator: Prepared the model and the optimiser.
+        accelerator: The accelerator that prepared model and optimiser.
         model: Returns a dict of scalar losses for a batch; "loss" is minimised.
-        optimiser: Of the model's weights.
-        batch: On the model's device.
+        optimiser: Optimiser of the model's weights.
+        batch: A batch on the model's device.
         clip_norm: Largest norm of the gradient over all weights.
 
     Returns:
         The losses, and whether the gradient was finite.
     """
     model.train()
-    statistics = [buffer.clone() for buffer in model.buffers()]  # of batch norms, which a forward pass moves
+    statistics = [buffer.clone() for buffer in model.buffers()]  # of batch norms; a forward pass changes them
     with accelerator.autocast():
         losses: dict[str, Tensor] = model(batch)
     accelerator.backward(losses["loss"])
@@ -59,7 +59,7 @@ def optimise(
 
 
 def moving_average(decay: float) -> Callable[..., None]:
-    """A moving average for ``AveragedModel`` that follows closely at first and slowly later."""
+    """Make a moving average for ``AveragedModel`` that follows the weights closely at first, slowly later."""
 
     @torch.no_grad()
     def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:

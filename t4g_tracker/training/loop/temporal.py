@@ -1,8 +1,8 @@
 """Convolutions over time alone, computed in two dimensions: frames and pixels.
 
-A kernel of (k, 1, 1) never looks at a neighbouring pixel, so the rows of a frame may lie in one line. CPUs
-come to the same numbers faster that way in float32; in bfloat16 the weight gradient of the three-dimensional
-way is not finite for some shapes (torch 2.14: 128 channels on an Intel CPU with AMX).
+A kernel of (k, 1, 1) never sees a neighbouring pixel, so a frame may be flattened to one row. In float32,
+CPUs compute the same numbers faster that way. In bfloat16, the weight gradient of the three-dimensional
+convolution is not finite for some shapes (torch 2.14: 128 channels on an Intel CPU with AMX).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class TimeConvolution(nn.Conv3d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         height, width = input.shape[-2:]
         padding = (cast(int, self.padding[0]), 0)
-        answer = conv2d(input.flatten(3), weight.squeeze(4), bias, padding=padding)
-        return answer.unflatten(3, (height, width))
+        output = conv2d(input.flatten(3), weight.squeeze(4), bias, padding=padding)
+        return output.unflatten(3, (height, width))
 
 
 def flatten_time_convolutions(model: nn.Module) -> None:
-    """Compute a model's convolutions over time alone in two dimensions; its weights stay as they are."""
+    """Make a model compute its convolutions over time alone in two dimensions, with the same weights."""
     for module in model.modules():
         if type(module) is nn.Conv3d and _over_time_alone(module):
             module.__class__ = TimeConvolution

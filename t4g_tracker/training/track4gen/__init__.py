@@ -1,1 +1,1 @@
-"""Training Track4Gen: objective, data, validation, and the model folder that it leaves."""
+"""Training Track4Gen: objective, data, validation, and the model folder that it writes."""

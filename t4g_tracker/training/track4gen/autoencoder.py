@@ -1,7 +1,7 @@
-"""The first half of a small Stable Video Diffusion of our own: its temporal autoencoder.
+"""The temporal autoencoder of the mini model, a small Stable Video Diffusion.
 
 The UNet works on latents at an eighth of the frame's size. Published weights come with an
-autoencoder; the mini model trains its own, here.
+autoencoder; the mini model's own is trained here.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from t4g_tracker.training.loop.frozen import FrozenModels
 from t4g_tracker.training.track4gen.dataset import ClipBatch
 
-LATENT_CHANNELS = 16  # four times SVD's: a small encoder packs less into each
-FIRST_LOG_VARIANCE = -6.0  # little noise from the start, so that the decoder has something to learn from
-KL_WEIGHT = 1e-4  # holds latents near unit scale without blurring what they carry
+LATENT_CHANNELS = 16  # four times SVD's: a small encoder puts less into each
+FIRST_LOG_VARIANCE = -6.0  # little noise at first, so that the decoder can learn from the latents
+KL_WEIGHT = 1e-4  # holds latents near unit scale without losing detail
 
 
 def mini_autoencoder() -> AutoencoderKLTemporalDecoder:
-    """An untrained autoencoder of SVD's class with about 1.9 million weights, at 1/8 of the frame."""
+    """Make an untrained autoencoder of SVD's class with about 1.9 million weights, at 1/8 of the frame."""
     vae = AutoencoderKLTemporalDecoder(
         down_block_types=("DownEncoderBlock2D",) * 4,
         block_out_channels=(32, 32, 64, 96),
@@ -33,10 +33,10 @@ def mini_autoencoder() -> AutoencoderKLTemporalDecoder:
 
 
 class EncoderObjective(nn.Module):
-    """Trains the encoder together with a small auxiliary decoder, which is thrown away afterwards.
+    """Trains the encoder together with a small auxiliary decoder, which is discarded afterwards.
 
-    SVD's own decoder, as narrow as the mini's, normalises each channel by itself, which makes it slow to
-    learn; the encoder would have to wait for it.
+    SVD's own decoder, at the mini model's width, normalises each channel alone and therefore learns
+    slowly; the encoder would have to wait for it.
     """
 
     def __init__(self, vae: AutoencoderKLTemporalDecoder) -> None:
@@ -53,7 +53,7 @@ class EncoderObjective(nn.Module):
         )
 
     def forward(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """Losses of a batch: "loss", and its parts "pixels", "edges" and "kl" before weighting."""
+        """Compute the losses of a batch: "loss", and its parts "pixels", "edges" and "kl" unweighted."""
         frames = _pixels(batch)
         moments = self.quant_conv(self.encoder(frames.contiguous(memory_format=torch.channels_last)))
         posterior = DiagonalGaussianDistribution(moments.float())
@@ -71,30 +71,30 @@ class DecoderObjective(nn.Module):
         self._frozen = FrozenModels(vae)
 
     def forward(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """Losses of a batch: "loss", and its parts "pixels" and "edges" before weighting."""
+        """Compute the losses of a batch: "loss", and its parts "pixels" and "edges" unweighted."""
         frames = _pixels(batch)
         clips, count = batch.frames.shape[:2]
         only_pictures = torch.zeros(clips, count, dtype=torch.bool, device=frames.device)
-        shown = self.decoder(
+        decoded = self.decoder(
             self._frozen.encode(frames), image_only_indicator=only_pictures, num_frames=count
         )
-        return _reconstruction(shown.float(), frames)
+        return _reconstruction(decoded.float(), frames)
 
 
 def _pixels(batch: ClipBatch) -> Tensor:
     return batch.frames.flatten(0, 1).float() / 127.5 - 1
 
 
-def _reconstruction(shown: Tensor, frames: Tensor) -> dict[str, Tensor]:
-    """Absolute error of pixels and of the differences between neighbours."""
-    wrong = shown - frames
-    pixels = wrong.abs().mean()
-    edges = wrong.diff(dim=-1).abs().mean() + wrong.diff(dim=-2).abs().mean()
+def _reconstruction(decoded: Tensor, frames: Tensor) -> dict[str, Tensor]:
+    """Compute the absolute error of pixels and of the differences between neighbours."""
+    error = decoded - frames
+    pixels = error.abs().mean()
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     return {"loss": pixels + 0.5 * edges, "pixels": pixels, "edges": edges}
 
 
 @torch.no_grad()
 def latent_scale(vae: AutoencoderKLTemporalDecoder, frames: Tensor) -> float:
-    """Factor that gives the latents of ``frames`` (N, 3, H, W) uint8 a standard deviation of 1."""
+    """Compute the factor that scales the latents of ``frames`` (N, 3, H, W) uint8 to unit deviation."""
     latents = vae.encode(frames.to(vae.device).float() / 127.5 - 1).latent_dist.mode()
     return float(1 / latents.std())

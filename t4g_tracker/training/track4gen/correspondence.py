@@ -1,4 +1,4 @@
-"""The correspondence half of the objective: a point's feature in one frame must match it in another."""
+"""The correspondence half of the objective: a point's feature must match the point in other frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from t4g_tracker.training.track4gen.dataset import ClipBatch
 
 @dataclass(frozen=True)
 class Pairs:
-    """Points visible in two frames of a batch, in equal number for every target frame.
+    """Points visible in two frames of a batch, the same number for every target frame.
 
     Frames are numbered through the batch: frame f of clip b is ``b * F + f``.
     """
@@ -24,7 +24,7 @@ class Pairs:
     source: Tensor  # (B * F * P,) frame whose feature is the query
     source_xy: Tensor  # (B * F * P, 2) pixels
     target_xy: Tensor  # (B * F * P, 2) pixels; pairs are grouped by target frame, in order
-    known: Tensor  # (B * F * P,) bool; false for the filling of frames that show too few points
+    known: Tensor  # (B * F * P,) bool; false for padding in frames that show too few points
 
 
 def sample_pairs(batch: ClipBatch, per_frame: int) -> Pairs:
@@ -49,13 +49,13 @@ def sample_pairs(batch: ClipBatch, per_frame: int) -> Pairs:
 
 
 def correspondence_loss(features: Tensor, pairs: Pairs, size: Size, temperature: float) -> Tensor:
-    """Cross-entropy of where matching finds each point, over all cells of its target frame.
+    """Compute the cross-entropy of matching each point, over all cells of its target frame.
 
     Args:
-        features: (B * F, C, h, w), cells tiling frames of ``size``.
+        features: (B * F, C, h, w), with cells that tile frames of ``size``.
         pairs: B * F * P pairs.
         size: (H, W) pixels.
-        temperature: Of the softmax over cosine similarities.
+        temperature: Temperature of the softmax over cosine similarities.
 
     Returns:
         (B * F * P,) loss in nats; 0 for unknown pairs.
@@ -65,7 +65,7 @@ def correspondence_loss(features: Tensor, pairs: Pairs, size: Size, temperature:
     offset_px = centred_offset(stride_px)
     source = pixels_to_cells(pairs.source_xy, stride_px, offset_px)
     target = pixels_to_cells(pairs.target_xy, stride_px, offset_px)
-    with torch.autocast(features.device.type, enabled=False):  # bfloat16 has 3 digits, the softmax needs more
+    with torch.autocast(features.device.type, enabled=False):  # the softmax needs more than bfloat16's digits
         cells = features.float().permute(0, 2, 3, 1).contiguous()
         queries = sample_vectors(cells, pairs.source, source).view(frames, -1, channels)
         similarity = frame_similarity(cells.flatten(1, 2), queries).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Random crops of clips with known tracks: part of the frames, part of each frame, turned and tinted."""
+"""Random crops of clips with known tracks: some of the frames, part of each frame, turned and tinted."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from t4g_tracker.synthetic.scene import pixel_grid
 
 @dataclass(frozen=True)
 class Crop:
-    """How much of a clip a random crop takes, and how much its stretches may differ from each other."""
+    """The size of a random crop, and how much its stretches may differ from each other."""
 
-    segments: int  # stretches of consecutive frames, anywhere in the clip
-    frames: int  # of each stretch
+    segments: int  # number of stretches of consecutive frames, anywhere in the clip
+    frames: int  # in each stretch
     size: Size  # (H, W) pixels, at most the clip's
     turn: float = 0.0  # largest rotation of a stretch, radians
-    zoom: float = 1.0  # largest enlargement of a stretch, and largest reduction where the clip is larger
+    zoom: float = 1.0  # largest enlargement of a stretch, and largest reduction if the clip is larger
     tint: float = 0.0  # largest change of a colour channel's contrast and brightness, as a share
 
 
 def crop_clip(clip: TrainingClip, crop: Crop, generator: torch.Generator) -> TrainingClip:
     """Take one random crop of a clip: some stretches, each cut out, turned and tinted in its own way.
 
-    All of them together may be mirrored, played backwards or have their colour channels swapped.
+    The crop as a whole may be mirrored, played backwards, or have its colour channels swapped.
 
     Args:
-        clip: T frames, at least as many as a stretch has.
-        crop: What to take.
+        clip: T frames, at least the length of a stretch.
+        crop: Size and changes of the crop.
         generator: Random numbers.
 
     Returns:
@@ -55,7 +55,7 @@ def crop_clip(clip: TrainingClip, crop: Crop, generator: torch.Generator) -> Tra
 
 
 def _stretch(clip: TrainingClip, crop: Crop, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Frames (F, 3, h, w) uint8, xy (N, F, 2) and visibility (N, F) of one stretch."""
+    """Cut one stretch: frames (F, 3, h, w) uint8, xy (N, F, 2) and visibility (N, F)."""
 
     def between(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(shape, generator=generator)
@@ -87,8 +87,8 @@ def _turn(
 ) -> tuple[Tensor, Tensor]:
     """Turn and scale frames (F, 3, H, W) and positions about the crop's middle, and crop to ``size``.
 
-    ``place`` (2,) in -1..1 is where in the frame the crop's middle lies: 0 is the middle, 1
-    as far as an upright crop of that scale can go.
+    ``place`` (2,) in -1..1 is the position of the crop's middle in the frame: 0 is the frame's
+    middle, 1 is as far as an upright crop of that scale can go.
     """
     full = torch.tensor([frames.shape[-1], frames.shape[-2]], dtype=torch.float32)
     cropped = torch.tensor([size[1], size[0]], dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Training items from clips with known tracks: clips cached on disk, cropped anew each time, batched."""
+"""Training items from clips with known tracks: cached on disk, cropped differently each time, batched."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Clips(Protocol):
     def __len__(self) -> int: ...
 
     def clip(self, index: int) -> TrainingClip:
-        """Clip ``index``, the same every time."""
+        """Read or generate clip ``index``, the same every time."""
         ...
 
 
 @dataclass(frozen=True)
 class SyntheticClips:
-    """Generated clips. Generating one takes longer than reading it, so they can be cached.
+    """Synthetic clips. Generating a clip takes longer than reading it, so they can be cached.
 
     Args:
         count: Number of different clips.
-        frames: T of each.
+        frames: T frames in each.
         size: (H, W) pixels.
-        points: N tracks of each.
-        seed: Other seeds give other clips; none gives those of ``synthetic-val``.
+        points: N tracks in each.
+        seed: Seed of the clips; no seed gives those of ``synthetic-val``.
         folder: Cache of generated clips; None generates them every time.
     """
 
@@ -64,7 +64,7 @@ class SyntheticClips:
 
 
 class ClipCrops(Dataset[TrainingClip]):
-    """Random crops of clips, a new one each time."""
+    """Random crops of clips, another one each time."""
 
     def __init__(self, clips: Clips, crop: Crop, seed: int) -> None:
         self.clips, self.crop, self.seed = clips, crop, seed
@@ -73,7 +73,7 @@ class ClipCrops(Dataset[TrainingClip]):
         return len(self.clips)
 
     def __getitem__(self, item: tuple[int, int]) -> TrainingClip:
-        """Crop number ``item[1]``, of clip ``item[0]``."""
+        """Take crop number ``item[1]`` of clip ``item[0]``."""
         generator = generator_for(f"view {self.seed} {item[1]}")  # another word would give other crops
         return crop_clip(self.clips.clip(item[0]), self.crop, generator)
 
@@ -88,7 +88,7 @@ class ClipBatch(TensorBatch):
 
 
 def collate_clips(clips: list[TrainingClip]) -> ClipBatch:
-    """Put clips of the same sizes into a batch."""
+    """Stack clips of equal sizes to a batch."""
     return ClipBatch(
         torch.stack([clip.frames for clip in clips]),
         torch.stack([clip.xy for clip in clips]),

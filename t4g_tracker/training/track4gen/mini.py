@@ -1,7 +1,7 @@
-"""The mini configuration: a Stable Video Diffusion of the same classes, small enough to ship.
+"""The mini configuration: a Stable Video Diffusion of the same classes, small enough to bundle.
 
-The UNet has three levels instead of four, so that ``up_blocks[2]`` is the last and its cells are as
-fine as the latents. Attention is at the coarsest level only, where it is cheap on a CPU.
+The UNet has three levels instead of four, so ``up_blocks[2]`` is the last and its cells are as fine
+as the latents. Attention is at the coarsest level only, where it is cheap on a CPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EMBEDDING_CHANNELS = 64  # of CLIP's embedding of the first frame, which conditi
 
 
 def svd_scheduler() -> EulerDiscreteScheduler:
-    """The noise schedule that Stable Video Diffusion is published with."""
+    """Make the noise schedule of the published Stable Video Diffusion."""
     return EulerDiscreteScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -37,7 +37,7 @@ def svd_scheduler() -> EulerDiscreteScheduler:
 
 
 def mini_unet(latent_channels: int) -> UNetSpatioTemporalConditionModel:
-    """An untrained UNet of about 8.3 million weights."""
+    """Make an untrained UNet of about 8.3 million weights."""
     widths = (FEATURE_CHANNELS, 96, 96)
     return UNetSpatioTemporalConditionModel(
         in_channels=2 * latent_channels,  # the noisy latents, and those of the first frame
@@ -59,7 +59,7 @@ def mini_unet(latent_channels: int) -> UNetSpatioTemporalConditionModel:
 
 
 def mini_image_encoder() -> CLIPVisionModelWithProjection:
-    """An untrained image encoder of CLIP's class with about 0.3 million weights."""
+    """Make an untrained image encoder of CLIP's class with about 0.3 million weights."""
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=64,
@@ -74,7 +74,7 @@ def mini_image_encoder() -> CLIPVisionModelWithProjection:
 
 
 def mini_pipeline(vae: AutoencoderKLTemporalDecoder, seed: int) -> StableVideoDiffusionPipeline:
-    """A pipeline around a trained autoencoder, all else as ``seed`` initialises it."""
+    """Make a pipeline around a trained autoencoder, with all other parts initialised by ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return StableVideoDiffusionPipeline(

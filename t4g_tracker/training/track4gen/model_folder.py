@@ -1,4 +1,4 @@
-"""The model that a training of Track4Gen starts from, and the folder that it writes for the extractor."""
+"""The model that a training of Track4Gen starts from, and the model folder that it writes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def is_autoencoder(folder: Path) -> bool:
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKLTemporalDecoder:
-    """The autoencoder that ``t4g train-autoencoder`` wrote to ``folder``, in single precision, trainable.
+    """Load the autoencoder that ``t4g train-autoencoder`` wrote, in single precision, trainable.
 
     Raises:
-        WeightsError: If there is none, or it is damaged.
+        WeightsError: If it is missing or damaged.
     """
     if not (folder / "vae" / "config.json").is_file():
         raise WeightsError(
@@ -44,13 +44,13 @@ def load_autoencoder(folder: Path) -> AutoencoderKLTemporalDecoder:
 def starting_point(
     source: str, config: ObjectiveConfig, seed: int, option: str = "--from"
 ) -> tuple[StableVideoDiffusionPipeline, Refiner]:
-    """The pipeline that ``source`` names, and a refiner that fits it: its own, or a new one.
+    """Load the pipeline that ``source`` names, and its refiner, or a new one that fits.
 
     Args:
         source: A Stable Video Diffusion folder or hub name, or a folder of ``t4g train-autoencoder``.
-        config: Which block's features are refined.
-        seed: Of new weights.
-        option: The option that named the source, for error messages.
+        config: Names the block whose features are refined.
+        seed: Seed of new weights.
+        option: The option that names the source, for error messages.
 
     Raises:
         WeightsError: If the folder is neither a pipeline nor one of ``t4g train-autoencoder``, or its
@@ -79,10 +79,10 @@ def starting_point(
 def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVideoDiffusionPipeline) -> bool:
     """Write the trained parts in half precision, in the layout that the extractor reads.
 
-    An earlier model in the folder is replaced only when the new one is whole; other files stay.
+    An earlier model in the folder is replaced only once the new one is whole; other files stay.
 
     Returns:
-        Whether a refiner is among them.
+        Whether a refiner was written.
 
     Raises:
         OutputError: If it cannot be written.
@@ -92,10 +92,10 @@ def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVide
     objective.unet.register_to_config(num_frames=objective.segment_frames)
     pipeline.register_modules(unet=objective.unet)
     refined = objective.config.refiner and objective.config.correspondence > 0
-    with replace_folder(folder) as passing:
-        save_half(pipeline, passing)
+    with replace_folder(folder) as temporary:
+        save_half(pipeline, temporary)
         if refined:
-            save_half(objective.refiner, passing / "refiner")
+            save_half(objective.refiner, temporary / "refiner")
     return refined
 
 
@@ -112,7 +112,7 @@ def save_half(model: Any, folder: Path) -> None:
 
 
 def extractor_settings(model: Path, trained: ObjectiveConfig, refined: bool) -> list[str]:
-    """The settings that extract the features that were trained, without those that are defaults."""
+    """List the settings that extract the trained features, except those at their defaults."""
     config = DiffusionConfig(
         model=str(model),
         refiner=refined,

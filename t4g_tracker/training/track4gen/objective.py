@@ -1,7 +1,7 @@
-"""Track4Gen's joint objective: denoise the video, and match its points by inner features.
+"""Track4Gen's joint objective: denoise a video, and match its points by features of the UNet.
 
-The features are taken where the extractor takes them, and refined; their correspondence loss is added
-to the diffusion loss.
+The features come from the same block as in the extractor, and are refined; their correspondence loss
+is added to the diffusion loss.
 
 Source: Track4Gen, arXiv:2412.06016.
 """
@@ -36,22 +36,22 @@ from t4g_tracker.training.track4gen.denoising import (
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """What the UNet and the refiner are trained for, and under which noise."""
+    """The losses that train UNet and refiner, and the noise."""
 
     correspondence: float = 1.0  # weight of the correspondence loss: lambda; 0 is "finetuned SVD"
-    refiner: bool = True  # false puts the correspondence loss on the raw features
+    refiner: bool = True  # false applies the correspondence loss to the raw features
     block: int = DiffusionConfig.block  # UNet up-block whose output, upsampled, is refined
     temperature: float = 0.05  # of the softmax over cosine similarities
     pairs_per_frame: int = 64  # points to match in each frame
-    sigma_mean: float = 0.7  # of the logarithm of the noise level, as SVD is trained
+    sigma_mean: float = 0.7  # of the logarithm of the noise level, as in SVD's training
     sigma_spread: float = 1.6  # its standard deviation
-    low_noise_share: float = 0.5  # of the clips, which get low_noise_sigma instead
+    low_noise_share: float = 0.5  # share of clips that get low_noise_sigma instead
     low_noise_sigma: float = DiffusionConfig.noise_sigma  # the noise level at which features are taken
     drop_image: float = 0.1  # share of segments that are not conditioned on their first frame
-    noise_aug_strength: float = DiffusionConfig.noise_aug_strength  # noise on that frame, of range -1..1
+    noise_aug_strength: float = DiffusionConfig.noise_aug_strength  # noise on that frame, in -1..1
     fps: int = DiffusionConfig.fps
     motion_bucket_id: int = DiffusionConfig.motion_bucket_id
-    train_image_encoder: bool = False  # for the mini: no CLIP of its size is published
+    train_image_encoder: bool = False  # for the mini model: no CLIP of its size is published
     gradient_checkpointing: bool = False  # the UNet recomputes activations: less memory, more time
 
     def __post_init__(self) -> None:
@@ -60,17 +60,19 @@ class ObjectiveConfig:
                 "objective: correspondence must be 0 or more, temperature and low_noise_sigma positive"
             )
         if not 0 <= self.low_noise_share <= 1 or not 0 <= self.drop_image < 1:
-            raise ConfigError("objective: low_noise_share and drop_image must be shares of 1")
+            raise ConfigError(
+                "objective: low_noise_share must be in 0..1, and drop_image at least 0 and below 1"
+            )
         if self.pairs_per_frame < 1 or self.block < 0:
             raise ConfigError("objective: pairs_per_frame must be at least 1, and block at least 0")
 
 
 class Track4GenObjective(nn.Module):
-    """A pipeline's UNet and a refiner, trained together; the rest of the pipeline stays as it is.
+    """A pipeline's UNet and a refiner, trained together; the rest of the pipeline does not change.
 
     Args:
-        pipeline: In Stable Video Diffusion's layout.
-        refiner: With as many channels as the UNet's block.
+        pipeline: A pipeline in Stable Video Diffusion's layout.
+        refiner: A refiner with the channels of the UNet's block.
         config: Losses and noise.
         segment_frames: N frames that the UNet sees at once.
     """
@@ -96,11 +98,11 @@ class Track4GenObjective(nn.Module):
         self._mean, self._std = tuple(processor.image_mean), tuple(processor.image_std)
 
     def forward(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """Losses of a batch: "loss", and its parts "denoising" and "correspondence" before weighting.
+        """Compute the losses of a batch: "loss", and its parts "denoising" and "correspondence" unweighted.
 
         Args:
-            batch: F frames a clip, a multiple of ``segment_frames``; each stretch of that many goes
-                through the UNet by itself, and points are matched within and across stretches.
+            batch: F frames in each clip, a multiple of ``segment_frames``. Each stretch of that length
+                goes through the UNet alone; points are matched within and across stretches.
         """
         clips, count = batch.frames.shape[:2]
         frames = (batch.frames.float() / 127.5 - 1).view(-1, self.segment_frames, *batch.frames.shape[2:])
@@ -108,8 +110,8 @@ class Track4GenObjective(nn.Module):
         sigma = self._sample_sigma(clips).repeat_interleave(count // self.segment_frames)
         noisy = latents + sigma.view(-1, 1, 1, 1, 1) * torch.randn_like(latents)
         keep = (torch.rand(len(frames), device=frames.device) >= self.config.drop_image).float()
-        answer, raw = self.run_unet(frames, noisy, sigma, keep)
-        denoising = denoising_loss(denoised(noisy, answer.float(), sigma), latents, sigma).mean()
+        output, raw = self.run_unet(frames, noisy, sigma, keep)
+        denoising = denoising_loss(denoised(noisy, output.float(), sigma), latents, sigma).mean()
         if not self.config.correspondence:
             return {"loss": denoising, "denoising": denoising}
         correspondence = self._correspondence(batch, raw, sigma)
@@ -117,30 +119,30 @@ class Track4GenObjective(nn.Module):
         return {"loss": loss, "denoising": denoising, "correspondence": correspondence}
 
     def _correspondence(self, batch: ClipBatch, raw: Tensor, sigma: Tensor) -> Tensor:
-        """Mean correspondence loss of random pairs under features ``raw`` taken at noise levels ``sigma``."""
+        """Compute the mean correspondence loss of random pairs, from features ``raw`` at noise ``sigma``."""
         size: Size = (batch.frames.shape[-2], batch.frames.shape[-1])
         features = self.refiner(raw) if self.config.refiner else raw
         pairs = sample_pairs(batch, self.config.pairs_per_frame)
         per_pair = correspondence_loss(features, pairs, size, self.config.temperature)
-        # noise hides what is to be matched, so each frame's share of signal weighs its pairs
+        # noise hides the points, so a pair is weighted by the share of signal in its frames
         signal = (1 / (1 + sigma.square())).repeat_interleave(self.segment_frames)
         weight = signal[pairs.source] * signal.repeat_interleave(self.config.pairs_per_frame)
         return (per_pair * weight).sum() / pairs.known.sum().clamp_min(1)
 
     def run_unet(self, frames: Tensor, noisy: Tensor, sigma: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """One pass: the network's answer, and the features of the configured block on the way.
+        """Run the UNet once, for its output and the features of the configured block.
 
         Args:
             frames: (B, N, 3, H, W) in -1..1; only the first of each segment matters.
             noisy: (B, N, c, h, w) noisy latents.
             sigma: (B,) noise levels.
-            keep: (B,) 1 where the segment is conditioned on its first frame, else 0.
+            keep: (B,) 1 if the segment is conditioned on its first frame, else 0.
 
         Returns:
-            (B, N, c, h, w) answer, and (B * N, C, h', w') features.
+            (B, N, c, h, w) output, and (B * N, C, h', w') features.
         """
         first = frames[:, 0]
-        # the first frame conditions every frame by its latents, and the attention by its embedding
+        # The first frame conditions every frame by its latents, and the attention by its embedding.
         noisy_first = first + self.config.noise_aug_strength * torch.randn_like(first)
         image_latents = self._frozen.encode(noisy_first) * keep.view(-1, 1, 1, 1)
         image_latents = image_latents[:, None].expand(-1, noisy.shape[1], -1, -1, -1)
@@ -150,21 +152,22 @@ class Track4GenObjective(nn.Module):
             [self.config.fps - 1, self.config.motion_bucket_id, self.config.noise_aug_strength],
             device=frames.device,
         ).expand(len(frames), -1)
-        caught: list[Tensor] = []
+        # A hook reads the features.
+        features: list[Tensor] = []
         hook = self.unet.up_blocks[self.config.block].register_forward_hook(
-            lambda module, inputs, output: caught.append(output)
+            lambda module, inputs, output: features.append(output)
         )
         try:
-            answer: Tensor = self.unet(inputs, network_time(sigma), embedding[:, None], added).sample
+            output: Tensor = self.unet(inputs, network_time(sigma), embedding[:, None], added).sample
         finally:
             hook.remove()
-        return answer, caught[0]
+        return output, features[0]
 
     @torch.no_grad()
     def features(self, frames: Tensor, generator: torch.Generator) -> FeatureGrid:
-        """Features of a whole clip, taken nearly as the extractor takes them, from the weights in training.
+        """Extract the features of a whole clip with the weights in training, nearly as the extractor does.
 
-        The one difference: CLIP's own processor resizes the first frame in another way.
+        There is one difference: CLIP's own processor resizes the first frame in another way.
 
         Args:
             frames: (T, 3, H, W) uint8.
@@ -190,19 +193,19 @@ class Track4GenObjective(nn.Module):
         return FeatureGrid(values, stride_px, centred_offset(stride_px), size)
 
     def _sample_sigma(self, clips: int) -> Tensor:
-        """(B,) noise levels: random as in the diffusion loss, or the extractor's for a share of the clips."""
+        """Sample noise levels (B,) as in the diffusion loss, or the extractor's for a share of the clips."""
         device = next(self.unet.parameters()).device
         sigma = sample_sigma(clips, self.config.sigma_mean, self.config.sigma_spread).to(device)
         low = torch.rand(clips, device=device) < self.config.low_noise_share
         return torch.where(low, torch.full_like(sigma, self.config.low_noise_sigma), sigma)
 
     def encode(self, frames: Tensor) -> Tensor:
-        """Scaled latents (B, N, c, h, w) of frames (B, N, 3, H, W)."""
+        """Encode frames (B, N, 3, H, W) to scaled latents (B, N, c, h, w)."""
         latents = self._frozen.encode(frames.flatten(0, 1)) * self._frozen.vae.config.scaling_factor
         return latents.view(*frames.shape[:2], *latents.shape[1:])
 
     def _embed(self, first: Tensor) -> Tensor:
-        """CLIP's embedding (B, E) of frames (B, 3, H, W) in -1..1."""
+        """Compute CLIP's embedding (B, E) of frames (B, 3, H, W) in -1..1."""
         trained = self.config.train_image_encoder
         encoder: Any = self.image_encoder if trained else self._frozen.image_encoder.to(first.device)
         side = encoder.config.image_size

@@ -1,4 +1,4 @@
-"""Real videos as training clips, with tracks chained from optical flow, like Track4Gen's training data.
+"""Real videos as training clips, with tracks chained from optical flow as in Track4Gen's training data.
 
 Source: supplement 1.1 of Track4Gen, arXiv:2412.06016.
 """
@@ -40,11 +40,11 @@ class RealClips:
         size: (H, W) of the clips: the middle of the frame, cut to this aspect and resized.
         points: N tracks of each clip.
         folder: Cache of the clips.
-        flow: Which optical flow.
+        flow: Settings of optical flow.
         device: Where the flow runs.
 
     Raises:
-        DatasetError: If no video gives a clip.
+        DatasetError: If no clip can be made of any video.
         OutputError: If ``folder`` cannot be written.
     """
 
@@ -75,7 +75,7 @@ class RealClips:
         return len(self.files)
 
     def clip(self, index: int) -> TrainingClip:
-        """Clip ``index``, the same every time.
+        """Read clip ``index``.
 
         Raises:
             DatasetError: If its file is damaged.
@@ -84,11 +84,11 @@ class RealClips:
         if clip is None:
             video = self.files[index].stem.rpartition("-")[0]
             (self.folder / f"{video}.done").unlink(missing_ok=True)
-            raise DatasetError(f"{self.files[index]}: is damaged; the same command makes it anew")
+            raise DatasetError(f"{self.files[index]}: is damaged; run the same command again to replace it")
         return clip
 
     def _prepare(self, source: Path, estimator: FlowEstimator) -> list[Path]:
-        """The files of one video's clips, made first if they are not cached."""
+        """List the files of one video's clips, after making them if they are not cached."""
         name = f"{source.name}-{self._key(source)}"
         done = self.folder / f"{name}.done"
         if not done.exists():
@@ -107,7 +107,7 @@ class RealClips:
         return sorted(self.folder.glob(f"{glob.escape(name)}-[0-9][0-9][0-9][0-9][0-9][0-9].npz"))
 
     def _key(self, source: Path) -> str:
-        """Distinguishes clips of another video of the same name, or made with other settings."""
+        """Digest video and settings, to distinguish clips of another video of the same name."""
         flow = resolve_flow(self.flow)
         files = image_files(source) if source.is_dir() else [source]
         return make_key(
@@ -121,25 +121,26 @@ class RealClips:
 
 
 def find_videos(folder: Path) -> list[Path]:
-    """Video files and frame folders directly below ``folder``, sorted.
+    """List the video files and frame folders directly below ``folder``, sorted.
 
     Raises:
         DatasetError: If there are none.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: is no folder; give one with video files in it")
-    found = [
+        raise DatasetError(f"{folder}: is not a folder; give one with video files")
+    videos = [
         path
         for path in sorted(folder.iterdir())
         if path.suffix.lower() in VIDEO_SUFFIXES or (path.is_dir() and image_files(path))
     ]
-    if not found:
-        raise DatasetError(f"{folder}: holds no video files ({', '.join(sorted(VIDEO_SUFFIXES))})")
-    return found
+    if not videos:
+        suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise DatasetError(f"{folder}: holds no videos; give a folder of video files ({suffixes})")
+    return videos
 
 
 def cut_to_aspect(video: Video, size: Size) -> Video:
-    """The middle of every frame, in the aspect of ``size``."""
+    """Cut the middle out of every frame, in the aspect of ``size``."""
     height, width = video.size
     high = min(height, round(width * size[0] / size[1]))
     wide = min(width, round(height * size[1] / size[0]))
@@ -149,7 +150,7 @@ def cut_to_aspect(video: Video, size: Size) -> Video:
 
 
 def flow_clip(video: Video, size: Size, points: int, estimator: FlowEstimator) -> TrainingClip:
-    """Resize a stretch of video and follow points through it by chained flow.
+    """Resize a stretch of video and chain flow into tracks through it.
 
     A point counts as visible while its trajectory lasts.
 
@@ -164,11 +165,11 @@ def flow_clip(video: Video, size: Size, points: int, estimator: FlowEstimator) -
         size,
         lambda pairs: estimator.pairs(large, pairs),
     )
-    return TrainingClip(frames, *some_tracks(trajectories, len(frames), points))
+    return TrainingClip(frames, *sample_tracks(trajectories, len(frames), points))
 
 
-def some_tracks(trajectories: Trajectories, frames: int, points: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """``points`` trajectories, long ones preferred, as xy (N, T, 2) and visibility (N, T)."""
+def sample_tracks(trajectories: Trajectories, frames: int, points: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sample trajectories, long ones more often, as xy (N, T, 2) and visibility (N, T)."""
     chosen = torch.multinomial(
         trajectories.length.float(),
         points,

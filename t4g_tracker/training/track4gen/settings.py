@@ -10,7 +10,7 @@ from t4g_tracker.errors import ConfigError
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.synthetic.clips import CLIPS_VERSION, TrainingClip, generate_clip, val_generator
 from t4g_tracker.training.loop.items import check_room
-from t4g_tracker.training.loop.trainer import TrainerConfig
+from t4g_tracker.training.loop.settings import TrainerConfig
 from t4g_tracker.training.track4gen.crops import Crop
 from t4g_tracker.training.track4gen.dataset import SyntheticClips
 from t4g_tracker.training.track4gen.objective import ObjectiveConfig
@@ -18,16 +18,16 @@ from t4g_tracker.training.track4gen.objective import ObjectiveConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ClipsConfig:
-    """The clips to train on, and how much of each an item shows."""
+    """The clips to train on, and the crops taken of them."""
 
     count: int = 20_000  # different synthetic clips
-    frames: int = 24  # of each
-    height: int = 288  # of each, pixels
+    frames: int = 24  # of each clip
+    height: int = 288  # of the frames, pixels
     width: int = 512
-    crop_height: int = 256  # of what the network sees, a multiple of 32
+    crop_height: int = 256  # of the network's input, a multiple of 32
     crop_width: int = 448
     segments: int = 2  # stretches of frames in a crop, anywhere in the clip
-    segment_frames: int = 0  # frames of each stretch; 0: as many as the UNet takes at once
+    segment_frames: int = 0  # frames of each stretch; 0: the number that the UNet sees at once
     turn: float = 0.3  # largest rotation of a stretch, radians
     zoom: float = 1.35  # largest enlargement and reduction of a stretch
     tint: float = 0.2  # largest change of a stretch's contrast and brightness
@@ -36,7 +36,7 @@ class ClipsConfig:
 
     def __post_init__(self) -> None:
         if self.crop_height > self.height or self.crop_width > self.width:
-            raise ConfigError("clips: crop_height and crop_width may not be larger than height and width")
+            raise ConfigError("clips: crop_height and crop_width must be at most height and width")
         if self.crop_height % 32 or self.crop_width % 32:
             raise ConfigError("clips: crop_height and crop_width must be multiples of 32")
         if self.segment_frames > self.frames:
@@ -50,12 +50,12 @@ class ClipsConfig:
                 raise ConfigError(f"clips.{name} must be at least {least}, got {getattr(self, name)}")
 
     def crop(self, frames: int) -> Crop:
-        """Random crops of these clips, with stretches of ``frames`` frames."""
+        """Describe random crops of these clips, with stretches of ``frames`` frames."""
         size = (self.crop_height, self.crop_width)
         return Crop(self.segments, frames, size, self.turn, self.zoom, self.tint)
 
     def synthetic(self, seed: int, folder: Path | None) -> SyntheticClips:
-        """The generated clips to train on, cached in ``folder``.
+        """Make the synthetic clips to train on, cached in ``folder``.
 
         Raises:
             OutputError: If the disk has too little room for all of them.
@@ -67,12 +67,12 @@ class ClipsConfig:
         return SyntheticClips(self.count, self.frames, size, self.points, seed, folder)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result of a training: all but those that only measure it."""
+        """The settings that decide the result of a training: all except those that only measure it."""
         decisive = {name: value for name, value in asdict(self).items() if name != "validation"}
         return {**decisive, "version": CLIPS_VERSION}
 
     def validation_clips(self) -> list[TrainingClip]:
-        """The clips to measure progress on, from seeds that no training uses."""
+        """Generate the clips to measure progress on, from seeds that no training uses."""
         return [
             generate_clip(val_generator(number), self.frames, (self.height, self.width), 256)
             for number in range(self.validation)

@@ -1,4 +1,4 @@
-"""What a video diffusion model makes of a video, as rows of pictures for its model card."""
+"""Rows of pictures that show what a video diffusion model makes of a video, for its model card."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ NOISE = 1.0
 STEPS = 25
 LABEL_PX = 22
 
-Decode = Callable[[Tensor], Tensor]  # from scaled latents (N, c, h, w) to pictures (N, 3, H, W) uint8
+Decode = Callable[[Tensor], Tensor]  # takes scaled latents (N, c, h, w), returns pictures (N, 3, H, W) uint8
 
 
 class LinearReading:
-    """Pictures from latents by linear regression: the pixels of a cell from it and its eight neighbours.
+    """A decoder by linear regression: a cell's pixels from its latents and those of its eight neighbours.
 
-    It shows what a decoder could start from, without training one. Brightness and colour of a frame as a
-    whole are those of the frames it is fitted to.
+    It shows what the latents hold, without training a decoder. Overall brightness and colour are those of
+    the frames that it is fitted to.
 
     Args:
         latents: (N, c, h, w).
-        frames: (N, 3, H, W) uint8 that were encoded, H and W the same multiple of h and w.
+        frames: (N, 3, H, W) uint8, the encoded frames; H and W are the same multiple of h and w.
     """
 
     def __init__(self, latents: Tensor, frames: Tensor) -> None:
         self.block = frames.shape[-1] // latents.shape[-1]
         pixels = rows(pixel_unshuffle(frames.float(), self.block).flatten(2))
-        seen = neighbourhoods(latents)
-        self.weights = ridge_regression(seen.mT @ seen, seen.mT @ pixels, 1e-3 * len(seen))
+        patches = neighbourhoods(latents)
+        self.weights = ridge_regression(patches.mT @ patches, patches.mT @ pixels, 1e-3 * len(patches))
 
     def __call__(self, latents: Tensor) -> Tensor:
         count, _, height, width = latents.shape
@@ -52,13 +52,13 @@ class LinearReading:
 def paint_strip(
     pipeline: StableVideoDiffusionPipeline, frames: Tensor, seed: int = 0, read_linearly: bool = False
 ) -> dict[str, Tensor]:
-    """Rows of pictures (N, 3, H, W) uint8, by what they show.
+    """Make rows of pictures (N, 3, H, W) uint8, by their names.
 
     Args:
-        pipeline: In Stable Video Diffusion's layout, float32.
-        frames: (N, 3, H, W) uint8, as many as the UNet takes at once.
-        seed: Of the noise.
-        read_linearly: Show latents by ``LinearReading`` instead of the model's decoder.
+        pipeline: A pipeline in Stable Video Diffusion's layout, float32.
+        frames: (N, 3, H, W) uint8, N being the number that the UNet sees at once.
+        seed: Seed of the noise.
+        read_linearly: Decode latents by ``LinearReading`` instead of the model's decoder.
     """
     generator = torch.Generator().manual_seed(seed)
     latents, noisy, clean = _denoise(pipeline, frames, generator, seed)
@@ -81,7 +81,7 @@ def paint_strip(
 def _denoise(
     pipeline: StableVideoDiffusionPipeline, frames: Tensor, generator: torch.Generator, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scaled latents (N, c, h, w) of the frames: clean, with noise of level ``NOISE``, and denoised again."""
+    """Compute scaled latents (N, c, h, w) of the frames: clean, with noise ``NOISE``, and denoised."""
     pixels = (frames.float() / 127.5 - 1)[None]
     objective = Track4GenObjective(pipeline, Refiner(1), ObjectiveConfig(correspondence=0), len(frames))
     latents = objective.encode(pixels)
@@ -89,12 +89,12 @@ def _denoise(
     sigma = torch.tensor([NOISE])
     with torch.random.fork_rng(devices=[]):  # noise on the first frame comes from PyTorch's global generator
         torch.manual_seed(seed)
-        answer, _ = objective.run_unet(pixels, noisy, sigma, torch.ones(1))
-    return latents[0], noisy[0], denoised(noisy, answer, sigma)[0]
+        output, _ = objective.run_unet(pixels, noisy, sigma, torch.ones(1))
+    return latents[0], noisy[0], denoised(noisy, output, sigma)[0]
 
 
 def _generate(pipeline: StableVideoDiffusionPipeline, frames: Tensor, generator: torch.Generator) -> Tensor:
-    """Scaled latents (N, c, h, w) of a video that the model generates from the first frame."""
+    """Generate a video from the first frame: scaled latents (N, c, h, w)."""
     pipeline.set_progress_bar_config(disable=True)
     latents: Tensor = pipeline(
         image=Image.fromarray(frames[0].permute(1, 2, 0).numpy()),
@@ -110,7 +110,7 @@ def _generate(pipeline: StableVideoDiffusionPipeline, frames: Tensor, generator:
 
 
 def _decoder(pipeline: StableVideoDiffusionPipeline, count: int) -> Decode:
-    """The model's own decoder, for ``count`` frames."""
+    """Make a function of the model's own decoder, for ``count`` frames."""
     vae, scale = pipeline.vae, pipeline.vae.config.scaling_factor
 
     def decode(latents: Tensor) -> Tensor:
@@ -121,11 +121,11 @@ def _decoder(pipeline: StableVideoDiffusionPipeline, count: int) -> Decode:
 
 
 def labelled(rows: dict[str, Tensor]) -> np.ndarray:
-    """Rows of pictures (N, 3, H, W) uint8 under each other, each below its name."""
+    """Stack rows of pictures (N, 3, H, W) uint8, each below its name."""
     parts = []
     for name, row in rows.items():
-        beside = np.concatenate(list(row.permute(0, 2, 3, 1).numpy()), axis=1)
-        caption = np.full((LABEL_PX, beside.shape[1], 3), PAPER, np.uint8)
+        pictures = np.concatenate(list(row.permute(0, 2, 3, 1).numpy()), axis=1)
+        caption = np.full((LABEL_PX, pictures.shape[1], 3), PAPER, np.uint8)
         write_text(caption, name, (4, LABEL_PX / 2), LABEL_PX - 6, INK)
-        parts += [caption, beside]
+        parts += [caption, pictures]
     return np.concatenate(parts, axis=0)

@@ -1,4 +1,4 @@
-"""How good a model in training is: it denoises and tracks through clips that no training sees."""
+"""Validation of a model in training: denoising, and tracking through held-out clips."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ MOST_QUERIES = 128
 
 @dataclass(frozen=True)
 class Track4GenValidation:
-    """Figures that are recorded during training, measured on held-out clips."""
+    """The figures recorded during training, measured on held-out clips."""
 
     clips: list[TrainingClip]
 
     def __call__(self, objective: Track4GenObjective) -> dict[str, float]:
-        """Mean figures of an objective whose weights are averaged.
+        """Compute the mean figures of an objective with averaged weights.
 
         "denoise@s" is the squared error of the denoised latents at noise level s, as a share
         of their variance about each channel's mean, which is the error of predicting that mean.
-        "delta_avg" is TAP-Vid's, of zero-shot matching at the clips' own size, without sub-pixel refinement.
+        "delta_avg" is TAP-Vid's, of zero-shot matching at the clips' size, without sub-pixel refinement.
         """
         figures: dict[str, list[float]] = {"delta_avg": []}
-        with torch.random.fork_rng():  # the same noise every time; training's random numbers stay as they are
+        with torch.random.fork_rng():  # the same noise every time, without changing training's random numbers
             torch.manual_seed(0)
             for number, clip in enumerate(self.clips):
                 for sigma in SIGMAS:
@@ -48,13 +48,13 @@ class Track4GenValidation:
 
 @torch.no_grad()
 def denoising_error(objective: Track4GenObjective, frames: Tensor, sigma: float, seed: int) -> float:
-    """Squared error of one segment's denoised latents over that of their channels' means.
+    """Compute the squared error of one segment's denoised latents, over that of their channels' means.
 
     Args:
-        objective: Denoises.
-        frames: (T, 3, H, W) uint8; only the first segment counts.
+        objective: The objective whose UNet denoises.
+        frames: (T, 3, H, W) uint8; only the first segment is used.
         sigma: Noise level, in standard deviations of the latents.
-        seed: Of the noise.
+        seed: Seed of the noise.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(objective.unet.parameters()).device
@@ -62,19 +62,19 @@ def denoising_error(objective: Track4GenObjective, frames: Tensor, sigma: float,
     latents = objective.encode(pixels)
     noisy = latents + sigma * torch.randn(latents.shape, generator=generator).to(device)
     level = torch.full((1,), sigma, device=device)
-    answer, _ = objective.run_unet(pixels, noisy, level, torch.ones(1, device=device))
-    wrong = denoised(noisy, answer.float(), level) - latents
+    output, _ = objective.run_unet(pixels, noisy, level, torch.ones(1, device=device))
+    error = denoised(noisy, output.float(), level) - latents
     spread = latents - latents.mean(dim=(0, 1, 3, 4), keepdim=True)
-    return float(wrong.square().mean() / spread.square().mean())
+    return float(error.square().mean() / spread.square().mean())
 
 
 def zero_shot(objective: Track4GenObjective, clip: TrainingClip) -> float:
-    """delta_avg of matching the features without adaptation, strided queries."""
+    """Compute delta_avg of matching the features without adaptation, with strided queries."""
     features = objective.features(clip.frames, torch.Generator().manual_seed(0))
     truth = Tracks.known(clip.xy, clip.visibility)
     queries, which = sample_queries(truth, "strided", stride=8)
-    some = torch.randperm(len(queries), generator=torch.Generator().manual_seed(0))[:MOST_QUERIES]
-    queries, which = queries.subset(some), which[some]
+    chosen = torch.randperm(len(queries), generator=torch.Generator().manual_seed(0))[:MOST_QUERIES]
+    queries, which = queries.subset(chosen), which[chosen]
     video = Video(clip.frames.permute(0, 2, 3, 1).numpy(), 24.0, "validation", "validation")
     tracks = track(
         queries, features, video, MatchingConfig(), TrackingConfig(subpixel=False), VisibilityConfig()
@@ -90,7 +90,7 @@ class AutoencoderValidation:
 
     @torch.no_grad()
     def __call__(self, objective: nn.Module) -> dict[str, float]:
-        """ "error": mean absolute error of the pixels, whose range is -1..1."""
+        """Measure "error": the mean absolute error of pixels in -1..1."""
         device = next(objective.parameters()).device
         errors = [
             float(objective(collate_clips([_middle(clip)]).to(device))["pixels"]) for clip in self.clips
@@ -99,7 +99,7 @@ class AutoencoderValidation:
 
 
 def _middle(clip: TrainingClip) -> TrainingClip:
-    """The middle 128 x 128 pixels of the first four frames, or as many as there are."""
+    """Cut out the middle 128 x 128 pixels of the first four frames; less of a smaller clip."""
     height, width = clip.frames.shape[-2:]
     top, left = max(0, (height - 128) // 2), max(0, (width - 128) // 2)
     return TrainingClip(clip.frames[:4, :, top : top + 128, left : left + 128], clip.xy, clip.visibility)
