@@ -145,8 +145,9 @@ class Fitted:
         Raises:
             QueryError: If the points cannot be used.
         """
+        queries = as_queries(points, self.clip.video)  # checked before flow may have to be computed
         flow = self.stages.flow.value if self.config.tracking.path else None
-        return self._track(self.adapted, points, flow, progress)
+        return self._track(self.adapted, queries, flow, progress)
 
     def match(
         self, points: QueryPoints | ArrayLike, step: int | None = None, progress: Progress | None = None
@@ -158,12 +159,9 @@ class Fitted:
             step: Number of steps after which to take the adapter; 0: frozen features, None: the last.
             progress: Called with (frames done, frames in all).
         """
-        adapted = (
-            self.adapted
-            if step in (None, self.stages.adaptation.value.last_step)
-            else self.adapted_features(step)
-        )
-        return self._track(adapted, points, None, progress)
+        queries, last = as_queries(points, self.clip.video), self.stages.adaptation.value.last_step
+        adapted = self.adapted if step in (None, last) else self.adapted_features(step)
+        return self._track(adapted, queries, None, progress)
 
     def chain(self, points: QueryPoints | ArrayLike) -> Tracks:
         """Track query points by chained flow alone: the baseline without any features."""
@@ -185,13 +183,13 @@ class Fitted:
     def _track(
         self,
         features: FeatureGrid,
-        points: QueryPoints | ArrayLike,
+        queries: QueryPoints,
         flow: FlowSequence | None,
         progress: Progress | None,
     ) -> Tracks:
         config, video = self.config, self.clip.video
         return track(
-            as_queries(points, video),
+            queries,
             features,
             video,
             config.matching,

@@ -126,7 +126,7 @@ def test_a_stride_that_does_not_divide_the_frame_is_refused(model, frames):
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
 def test_missing_files_are_named_before_anything_is_loaded(own_model, missing):
     (own_model / missing).unlink()
-    with pytest.raises(WeightsError, match=r"features\.dinov2\.model: .*(is missing|holds no weights)"):
+    with pytest.raises(WeightsError, match=r"features\.dinov2\.model: .*(is missing|holds no .safetensors)"):
         dinov2.check(Dinov2Config(model=str(own_model)))
 
 

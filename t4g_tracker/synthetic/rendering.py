@@ -65,7 +65,7 @@ def render(
 
 
 def _blocks(scene: Scene, frames: Tensor) -> Iterator[tuple[int, int, list[int]]]:
-    """Split ``frames`` into runs (start, stop) to render at once, each with its order of layers."""
+    """Split ``frames`` into runs (start, stop) to render at once, each with its layers from far to near."""
     depths = torch.stack([layer.depth[frames] for layer in scene.layers])
     orders = depths.argsort(dim=0, descending=True, stable=True).T.tolist()
     at_once = max(1, PIXELS_AT_ONCE.get(scene.light.device.type, 250_000) // (scene.size[0] * scene.size[1]))
