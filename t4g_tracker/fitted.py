@@ -65,7 +65,7 @@ def fit(
     video = opened(video)
     size = working_size(video.size, config.working_size)
     foreground = None if masks is None else as_masks(masks, video, size)
-    device = pick_device(device) if isinstance(device, str) else device
+    device = pick_device(str(device))
     run = Run(
         device=device,
         seed=whole_number("seed", seed, 2**63 - 1),

@@ -104,6 +104,8 @@ def test_masks_guide_the_training(clip, config, monkeypatch):
         ({"masks": np.ones((2, 64, 96))}, "masks: must be"),
         ({"device": "cuda:77"}, "cuda:77: is not on this machine"),
         ({"steps": -1}, "steps must be from 0 to"),
+        ({"device": 3}, "--device 3: is not a device"),
+        ({"device": torch.device("cuda:77")}, "cuda:77: is not on this machine"),
         ({"steps": 2.0}, "steps must be a whole number, got 2.0"),
         ({"seed": 2**70}, "seed must be from 0 to"),
         ({"cache": __file__}, "a file is in the way of this folder"),
