@@ -12,7 +12,7 @@ import numpy as np
 
 from t4g_tracker.arrays import ArrayLike, as_queries
 from t4g_tracker.datatypes import Video
-from t4g_tracker.fitted import fit, opened, whole_number
+from t4g_tracker.fitted import fit, opened, settings_of, whole_number
 from t4g_tracker.masks import read_foreground
 from t4g_tracker.pipeline import Config
 
@@ -68,7 +68,7 @@ def track_points(
         tracks = track_points("x.mp4", [[0, 120, 80], [12, 40, 96]])
         tracks.xy[0, 5], tracks.visibility[0, 5]  # the first point in frame 5
     """
-    config = config or Config()
+    config = settings_of(config)
     steps = whole_number("steps", steps, sys.maxsize)
     config = replace(config, adaptation=replace(config.adaptation, steps=steps))
     video = opened(frames)

@@ -61,7 +61,7 @@ def fit(
         fitted = fit(read_video("x.mp4"))
         tracks = fitted.track([[0, 120, 80], [12, 40, 96]])  # frame, x, y
     """
-    config = config or Config()
+    config = settings_of(config)
     video = opened(video)
     size = working_size(video.size, config.working_size)
     foreground = None if masks is None else as_masks(masks, video, size)
@@ -74,6 +74,15 @@ def fit(
         log=StageLog(device=device),
     )
     return fit_clip(open_clip(video, config, foreground), config, run)
+
+
+def settings_of(config: Config | None) -> Config:
+    """The settings given, or the defaults; raise ConfigError for anything else, such as a file's name."""
+    if config is None or isinstance(config, Config):
+        return config or Config()
+    raise ConfigError(
+        f"config must be a Config, got {config!r}; read a file by read_settings(Config(), FILE)"
+    )
 
 
 def opened(video: Video | str | Path | ArrayLike) -> Video:

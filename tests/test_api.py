@@ -104,6 +104,7 @@ def test_masks_guide_the_training(clip, config, monkeypatch):
         ({"masks": np.ones((2, 64, 96))}, "masks: must be"),
         ({"device": "cuda:77"}, "cuda:77: is not on this machine"),
         ({"steps": -1}, "steps must be from 0 to"),
+        ({"config": "fast"}, "config must be a Config, got 'fast'; read a file by read_settings"),
         ({"device": 3}, "--device 3: is not a device"),
         ({"device": torch.device("cuda:77")}, "cuda:77: is not on this machine"),
         ({"steps": 2.0}, "steps must be a whole number, got 2.0"),

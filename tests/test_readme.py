@@ -33,8 +33,8 @@ def test_a_snippet_runs_as_printed(page, number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("T4G_CACHE", str(tmp_path / "cache"))
     small = read_settings(Config(), "configs/fast.yaml")
-    for module in (api, fitted):  # where no settings are given
-        monkeypatch.setattr(module, "Config", lambda: small)
+    for module in (api, fitted):
+        monkeypatch.setattr(module, "settings_of", lambda config: config or small)
     code = re.sub(r"steps=\d\d+", "steps=2", snippets(page)[number])
     found = {}
     exec(compile(code, f"{page}, snippet {number}", "exec"), found)
