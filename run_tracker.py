@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Track points through a video: python run_tracker.py --video x.mp4 --queries q.json
 
-The table of contents: read, fit, track, write. ``fit_clip`` runs the stages in the order of ``plan`` in
-t4g_tracker/pipeline.py. The mathematics is one call further: frozen features in
-t4g_tracker/features/, trajectories in t4g_tracker/trajectories.py, the optimisation in adaptation/loop.py,
-matching in t4g_tracker/tracking/tracker.py.
+The table of contents: read, fit, track, write. ``fit_clip`` runs the stages that ``plan`` in
+t4g_tracker/pipeline.py lays out in order; read on there. The mathematics is in t4g_tracker/features/
+(frozen features), t4g_tracker/flow/, t4g_tracker/trajectories.py, adaptation/loop.py (the optimisation) and
+t4g_tracker/tracking/tracker.py (matching).
 """
 
 from __future__ import annotations
