@@ -22,6 +22,9 @@ class Video:
     fps: float  # frames a second, for files that are written; 24 for a folder of frames
     name: str  # file stem or folder name; names the output folder
     source: str  # path as the user gave it, for error messages
+    times: np.ndarray | None = None  # (T,) float64 seconds since the first frame; None: evenly at fps
+    pixel_aspect: float = 1.0  # width of a pixel over its height, as a player shows it
+    start_frame: int = 0  # the number that the user's files and points give to the first frame
 
     @property
     def frame_count(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -49,6 +50,18 @@ class NothingToFollowError(TrackerError):
 
 class TrainingError(TrackerError):
     """A training cannot continue."""
+
+
+class TrackerWarning(UserWarning):
+    """Something outside the program is doubtful, and the program goes on; one line says what and what to do.
+
+    The command line prints it as ``warning: ...`` on standard error.
+    """
+
+
+def warn(message: str) -> None:
+    """Warn of doubtful input that is used all the same: one line that names it and the remedy."""
+    warnings.warn(message, TrackerWarning, stacklevel=2)
 
 
 DAMAGED_ARRAYS = (  # raised by NumPy on a damaged .npy or .npz

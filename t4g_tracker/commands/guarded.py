@@ -10,8 +10,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
-from t4g_tracker.errors import TrackerError
+from t4g_tracker.errors import TrackerError, TrackerWarning
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -22,6 +23,7 @@ def guarded(command: Callable[[list[str] | None], int], argv: list[str] | None) 
     """Run a command; bad input becomes one line on standard error and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    show_warnings_as_lines()
     for noisy in ("httpx", "huggingface_hub", "diffusers", "transformers", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     for library in (
@@ -41,6 +43,27 @@ def guarded(command: Callable[[list[str] | None], int], argv: list[str] | None) 
         again = "the same command, without --fresh," if "--fresh" in arguments else "the same command"
         print(f"\n{str(interrupt) or 'interrupted'}; {again} resumes", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def show_warnings_as_lines() -> None:
+    """Print every ``TrackerWarning`` of this process as one line, without the place in the code."""
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, TrackerWarning):
+            print(f"warning: {message}", file=file or sys.stderr)
+        else:
+            before(message, category, filename, lineno, file, line)
+
+    warnings.simplefilter("always", TrackerWarning)
+    warnings.showwarning = show
 
 
 def _request_large_pages() -> None:
