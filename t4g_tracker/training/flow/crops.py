@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from t4g_tracker.coordinates import resize_frames
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.synthetic.clips import FlowPair
+from t4g_tracker.synthetic.clips import GAPS, FlowPair
 from t4g_tracker.synthetic.random_motion import log_uniform
 from t4g_tracker.synthetic.textures import choice, uniform
 from t4g_tracker.training.loop.batches import TensorBatch
@@ -26,6 +26,8 @@ class PairsConfig:
     count: int = 6000  # different pairs
     height: int = 320  # of the frames, pixels
     width: int = 480
+    gaps: tuple[int, ...] = GAPS  # frames between the two of a pair; each entry is equally likely
+    largest_motion: float = 1.0  # half of a pair's pixels move by at most this share of the diagonal
     crop_height: int = 128  # of the network's input, a multiple of 8, at least 128
     crop_width: int = 160
     smallest_scale: float = 0.35  # of a crop, if the frame is large enough for it
@@ -43,6 +45,10 @@ class PairsConfig:
         for name in ("count", "views"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"pairs.{name} must be at least 1, got {getattr(self, name)}")
+        if not self.gaps or min(self.gaps) < 1:
+            raise ConfigError(f"pairs.gaps must be a list of whole numbers from 1, got {list(self.gaps)}")
+        if self.largest_motion <= 0:
+            raise ConfigError(f"pairs.largest_motion must be positive, got {self.largest_motion}")
         if not 0 < self.smallest_scale <= self.largest_scale:
             raise ConfigError("pairs: smallest_scale must be positive and not above largest_scale")
         smallest = (self.crop_height / self.largest_scale, self.crop_width / self.largest_scale)
