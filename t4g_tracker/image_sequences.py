@@ -41,15 +41,21 @@ def _natural_order(file: Path) -> tuple[list[str | int], str]:
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], file.name
 
 
-def read_folder(folder: Path, first_frames: int = 0) -> list[np.ndarray]:
-    """Read a folder of images, or its first ones, as frames (H, W, 3) uint8 RGB of one size.
+def read_folder(folder: Path, first_frames: int = 0, skip: int = 0) -> list[np.ndarray]:
+    """Read a folder of images, or some of them, as frames (H, W, 3) uint8 RGB of one size.
+
+    Args:
+        folder: The folder that holds the images directly.
+        first_frames: How many to read after those that are skipped; 0 for all.
+        skip: How many to leave out before.
 
     Raises:
         VideoError: If there are no images, one cannot be read, or they differ in size.
     """
-    files = image_files(folder, first_frames)
+    files = image_files(folder, skip + first_frames if first_frames else 0)
     if not files:
         raise VideoError(f"{folder}: holds no jpg or png frames; give the folder that holds them directly")
+    files = files[skip:]
     frames: list[np.ndarray] = []
     for file in files:
         frames.append(_read_image(file))
@@ -83,12 +89,13 @@ def _deep_grey(values: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def read_image_sequence(path: Path, first_frames: int = 0) -> tuple[list[np.ndarray], float]:
+def read_image_sequence(path: Path, first_frames: int = 0, skip: int = 0) -> tuple[list[np.ndarray], float]:
     """Read the pictures of a multi-page TIFF or an animated WebP.
 
     Args:
         path: The file.
-        first_frames: How many pictures to read; 0 for all.
+        first_frames: How many pictures to read after those that are skipped; 0 for all.
+        skip: How many to leave out before.
 
     Returns:
         Frames (H, W, 3) uint8 RGB of one size, and the mean rate in frames a second. A WebP has
@@ -103,7 +110,8 @@ def read_image_sequence(path: Path, first_frames: int = 0) -> tuple[list[np.ndar
         with iio.imopen(path.absolute(), "r", plugin="pillow") as opened:
             deep = opened.metadata(index=0)["mode"].startswith("I")
             pictures = opened.iter(mode=None if deep else "RGB")
-            for index, picture in enumerate(islice(pictures, first_frames or None)):
+            wanted = islice(enumerate(pictures), skip, skip + first_frames if first_frames else None)
+            for index, picture in wanted:
                 frames.append(_deep_grey(picture) if deep else picture)
                 milliseconds += opened.metadata(index=index).get("duration", 0)
     except (*IMAGE_ERRORS, TypeError) as error:
