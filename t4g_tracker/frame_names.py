@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import PurePath
 from statistics import median_low
 
@@ -84,7 +85,7 @@ def describe_gaps(numbers: Sequence[Fraction]) -> str | None:
 
     Example: 1, 2, 4, 7 gives "has no file with number 3, 5-6".
     """
-    pairs = list(zip(numbers, numbers[1:], strict=False))
+    pairs = list(pairwise(numbers))
     if not pairs:
         return None
     all_whole = all(number.denominator == 1 for number in numbers)
@@ -131,8 +132,8 @@ def _are_decimal(names: Sequence[str], where: str) -> bool:
     if may_be_decimal == may_be_whole:
         example = next(name for name, pairs in zip(names, found, strict=True) if pairs)
         raise VideoError(
-            f"{where}: it is not clear whether {example} has a decimal number; rename the files so that their "
-            "numbers have equally many digits"
+            f"{where}: it is not clear whether {example} has a decimal number; rename the files so that "
+            "their numbers have equally many digits"
         )
     return may_be_decimal
 
