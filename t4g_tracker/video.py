@@ -33,8 +33,8 @@ def read_video(
     WebP is read too. In a folder, every image that ``list_images`` knows is a frame, in the
     order of the numbers in their names; hidden files and other extensions are ignored. All
     become 8-bit RGB; an alpha channel is dropped and the stored colours stay; EXIF rotation
-    is applied. A file shorter than its header states is
-    refused: its tracks would look like tracks through the whole video.
+    is applied. A file shorter than its header states is refused: its tracks would look like
+    tracks through the whole video.
 
     Args:
         path: Video file, or folder that holds the frames directly.
