@@ -96,21 +96,22 @@ def test_a_point_may_lie_on_the_outer_half_of_a_border_pixel(tmp_path, x, y, fit
 def test_a_frame_past_the_end_is_answered_with_the_frames_there_are(tmp_path):
     path = write_text(tmp_path / "q.json", json.dumps([[0, 1, 1]] * 7 + [[96, 1, 1]]))
     assert message_of(path) == (
-        f"{path}: query point 7 is in frame 96, but assets/dog.mp4 has 80 frames (0-79)"
+        f"{path}: query point 7 is in frame 96, but assets/dog.mp4 has 80 frames (0-79); frames count from 0"
     )
 
 
 BAD_TEXT = [
     ("q.json", "", ["empty"]),
-    ("q.csv", "\ufeff\n", ["empty"]),
-    ("q.txt", "0,1,2", [".txt", ".json, .csv, .npy, .npz"]),
+    ("q.csv", "\ufeff\n", ["no query points"]),
+    ("q.pdf", "0,1,2", [".pdf", ".json, .csv, .tsv, .txt, .npy, .npz"]),
     ("q", "0,1,2", ["no extension"]),
     ("q.json", "[[0, 1, 2],\n [0, 1 2]]", ["line 2, column 8", "not valid JSON"]),
     pytest.param("q.json", "[" * 100_000, ["not valid JSON"], id="deep"),
     ("q.json", "3", ["list of points"]),
     ("q.json", '{"querys": []}', ["querys", "did you mean queries?"]),
     ("q.json", "[]", ["no query points"]),
-    ("q.json", "[[0, 1]]", ["query point 0", "[frame, x, y]"]),
+    ("q.json", "[[0, 1]]", ["query point 0", "the frame is missing", "[0, x, y]"]),
+    ("q.json", "[[0, 1, 2, 3]]", ["query point 0", "[frame, x, y]"]),
     ("q.json", '[{"frame": 0, "x": 1}]', ["query point 0: has no y"]),
     ("q.json", '[{"frme": 0, "x": 1, "y": 1}]', ["'frme'", "did you mean frame?"]),
     ("q.json", '[{"frame": 0, "x": "1", "y": 1}]', ["query point 0: x must be a number, got the text '1'"]),
@@ -135,7 +136,7 @@ BAD_TEXT = [
     ("q.csv", "frame,x,z\n0,1,1", ["line 1", "'z'"]),
     ("q.csv", "frame,x,name\n0,1,nose", ["line 1", "no column y"]),
     ("q.csv", "frame,x,x,y\n0,1,1,1", ["line 1", "two columns x"]),
-    ("q.csv", "0;1;2", ["line 1", "1 columns", "commas"]),
+    ("q.csv", "0|1|2", ["line 1", "1 column", "commas"]),
     ("q.csv", "0,1,2\n\n0,1", ["line 3", "2 columns, expected 3"]),
     ("q.csv", "frame,y,x\n0,1,2\n0,1,l2", ["line 3, column 3 (x)", "'l2'"]),
     ("q.csv", "0,1,inf", ["query point 0 on line 1: y must be a finite number"]),
@@ -151,7 +152,7 @@ def test_bad_text_is_refused_with_the_place_and_the_remedy(tmp_path, name, text,
 
 
 def test_a_file_that_is_missing_or_not_utf8_is_named(tmp_path):
-    assert "No such file" in message_of(tmp_path / "gone.json")
+    assert "no such file" in message_of(tmp_path / "gone.json")
     latin = tmp_path / "q.csv"
     latin.write_bytes("0,1,2,né".encode("latin-1"))
     assert "not UTF-8 text (byte 7)" in message_of(latin)
@@ -164,7 +165,7 @@ def test_a_file_that_is_missing_or_not_utf8_is_named(tmp_path):
         ({"queries": np.zeros((3, 2))}, ["(N, 3)", "(3, 2)"]),
         ({"queries": np.zeros((0, 3))}, ["no query points"]),
         ({"queries": np.full((1, 3), "a")}, ["must hold numbers"]),
-        ({"queries": np.zeros((2, 3)), "names": ["a"]}, ["2 query points but 1 names"]),
+        ({"queries": np.zeros((2, 3)), "names": ["a"]}, ["2 query points but names of shape (1,)"]),
         ({"queries": np.array([[0, 1, np.inf]])}, ["query point 0: y must be a finite number"]),
         ({"queries": np.array([[None, 1, 1]])}, ["pickled"]),
     ],
@@ -218,7 +219,7 @@ def test_impossible_grids_are_refused():
     for arguments, said in [
         ({"across": 0}, "got 0"),
         ({"across": 65}, "1 to 64 points across"),
-        ({"across": 4, "frame": 80}, "is in frame 80, but assets/dog.mp4 has 80 frames (0-79)"),
+        ({"across": 4, "frame": 80}, "has 80 frames (0-79), but the grid is in frame 80; choose one"),
         ({"across": 4, "frame": -1}, "frame -1"),
         ({"across": 1, "mask": ring}, "give more than 1 points across"),
         ({"across": 1, "mask": np.zeros((36, 64), bool)}, "nothing inside"),
