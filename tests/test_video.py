@@ -249,7 +249,7 @@ def test_a_folder_is_read_in_natural_order_and_nothing_else_is_read(tmp_path):
         tmp_path / "мой клип.v2", {**images, ".hidden.png": frames[0], "other.bmp": frames[0]}
     )
     (folder / "notes.txt").write_text("not a frame")
-    (folder / "masks.png").mkdir()
+    (folder / "masks").mkdir()
     video = read_video(str(folder))
     np.testing.assert_array_equal(video.frames, frames)
     assert (video.fps, video.name, video.source) == (24.0, "мой клип.v2", str(folder))
