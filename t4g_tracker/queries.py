@@ -19,6 +19,7 @@ from t4g_tracker.query_table import (
     check_in_video,
     complete_names,
     described_frames,
+    first_number_of,
     refuse_fractions,
 )
 
@@ -65,6 +66,7 @@ def read_queries(path: str | Path, video: Video) -> QueryPoints:
             refuse_fractions(table.xy, video.size)
             check_in_video(table, video, video.start_frame)
             names = complete_names(table)
+            _warn_if_counted_from_first_file(table, video)
         except QueryError as error:
             raise QueryError(f"{path}: {error}") from error
     return QueryPoints(
@@ -72,6 +74,17 @@ def read_queries(path: str | Path, video: Video) -> QueryPoints:
         xy=torch.from_numpy(table.xy.astype(np.float32)),
         names=names,
     )
+
+
+def _warn_if_counted_from_first_file(table: QueryTable, video: Video) -> None:
+    """Warn if frames count from 0, but may be meant as the numbers in the names of a folder's files."""
+    first = first_number_of(video)
+    if video.start_frame == 0 and table.clip is None and first and table.frame.min() >= first:
+        warn(
+            f"query points are in frames {table.frame.min():.0f} to {table.frame.max():.0f}, counted from 0, "
+            f"but the first file of {video.source} has the number {first}; if they are the files' numbers, "
+            f"give --start-frame {first}"
+        )
 
 
 def _renumbered(table: QueryTable, video: Video) -> QueryTable:

@@ -140,11 +140,11 @@ def points_of_arrays(file: BinaryIO) -> QueryTable:
     points = arrays.read(name).astype(np.float64)
     if header.dtype == np.float16 and np.abs(points).max() > 256:
         warn("query points: float16 rounds positions over 256 px to quarters and more; save them as float32")
-    names = array_of_names(arrays, header.shape[0]) if "names" in arrays.names else None
+    names = names_of(arrays, header.shape[0]) if "names" in arrays.names else None
     return QueryTable(points[:, 0], points[:, 1:], names, clip=_clip_of(arrays))
 
 
-def array_of_names(arrays: ArrayFile, count: int) -> list[str | None]:
+def names_of(arrays: ArrayFile, count: int) -> list[str | None]:
     """Read the ``names`` of ``count`` points from an npz, and check them.
 
     Raises:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from t4g_tracker.coordinates import Size, inside
 from t4g_tracker.datatypes import Video
-from t4g_tracker.errors import QueryError
+from t4g_tracker.errors import QueryError, VideoError
+from t4g_tracker.image_sequences import first_file_number
 
 MOST_POINTS = 100_000  # of one run: about an hour of one core for 30 frames of 480p
 LONGEST_NAME = 200  # characters
@@ -109,7 +111,7 @@ def _frame_remedy(frame: np.ndarray, video: Video, start_frame: int) -> str:
         if lowest >= 0 and highest < count:
             return f"frames count from {start_frame} here, add {start_frame} to those of the points"
         return "give points in these frames"
-    first = _first_file_number(video)
+    first = first_number_of(video)
     if first and lowest >= first and highest < first + count:
         return f"the first file has the number {first}, so give --start-frame {first}"
     if lowest >= 1 and highest == count:
@@ -119,9 +121,13 @@ def _frame_remedy(frame: np.ndarray, video: Video, start_frame: int) -> str:
     return "frames count from 0"
 
 
-def _first_file_number(video: Video) -> int | None:
-    """The number in the name of a folder's first frame, if the video is a folder."""
-    return None
+def first_number_of(video: Video) -> int | None:
+    """Read the number in the name of a folder's first frame; None if the video is no folder of such names."""
+    folder = Path(video.source.removesuffix(f" (first {video.frame_count} frames)"))
+    try:
+        return first_file_number(folder) if folder.is_dir() else None
+    except VideoError:
+        return None
 
 
 def _position_remedy(xy: np.ndarray, within: np.ndarray, size: Size) -> str:
