@@ -119,7 +119,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that choose a video, its points to track, and their true tracks."""
-    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
+    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of frames")
     add_first_frames(parser, "it")
     parser.add_argument(
         "--frames",
