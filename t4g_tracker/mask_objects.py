@@ -87,7 +87,8 @@ def distinct(masks: Iterable[LabelledMask]) -> list[MaskObject]:
 
 def listed(objects: Iterable[MaskObject]) -> str:
     """Write objects for a message, but not all of very many."""
-    texts = [str(has) for has in sorted(objects, key=lambda has: (has.number is None, has.number))]
+    ordered = sorted(objects, key=lambda has: (has.number is None, has.number or 0, has.colour or ()))
+    texts = list(map(str, ordered))
     more = f" and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
     return ", ".join(texts[:_LISTED]) + more
 
@@ -212,7 +213,9 @@ def _of_colour(colour: tuple[int, int, int], tolerance: float) -> MaskObject:
     palette = _davis_palette()
     distance = np.linalg.norm(palette - np.array(colour), axis=-1)
     number = int(distance.argmin())
-    return MaskObject(None, colour) if distance[number] > tolerance else MaskObject(number, _triple(palette[number]))
+    if distance[number] > tolerance:
+        return MaskObject(None, colour)
+    return MaskObject(number, _triple(palette[number]))
 
 
 def _davis_palette() -> np.ndarray:
