@@ -96,7 +96,7 @@ def test_a_visible_point_a_little_outside_is_taken_with_a_warning(slide, ask, tm
     made["left"]["points"][0, 2] = (1.1, 0.5)
     path = write_pickle(tmp_path / "set.pkl", made)
     with pytest.warns(
-        TrackerWarning, match=r"set\.pkl\[left\]: 1 visible points lie outside .* up to 0\.1 of"
+        TrackerWarning, match=r"set\.pkl\[left\]: visible points lie outside .*1, by up to 0\.1 of"
     ):
         clip = PickledClips(path).load("left")
     assert clip.truth.xy[0, 2].tolist() == pytest.approx([1.1 * 96 - 0.5, 31.5])

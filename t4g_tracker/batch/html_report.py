@@ -92,6 +92,7 @@ def write_report(
     comparison = _comparison(means, published, measures, counted, longest)
     page = _template().render(
         setup=setup,
+        scored=bool(measures),
         counted=counted.clips if means else 0,
         published=comparison.html(own=range(len(means))) if published else "",
         means=summary_table(means, measures).html(),

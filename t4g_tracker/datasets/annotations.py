@@ -78,8 +78,8 @@ def warn_of_points_outside(annotations: Annotations, source: str) -> None:
     count = int((outside > OUTSIDE_QUIETLY).sum())
     if count:
         warn(
-            f"{source}: {count} visible points lie outside the frame, by up to {outside.max():.2g} of its "
-            "side, and are scored there; mark them occluded if they are hidden"
+            f"{source}: visible points lie outside the frame ({count}, by up to {outside.max():.2g} of its "
+            "side) and are scored there; mark them occluded if they are hidden"
         )
 
 

@@ -63,14 +63,18 @@ def load_raft(variant: Variant, weights: str, device: torch.device) -> RAFT:
     if variant == "raft-mini" and not weights:
         weights = str(find_bundled(RAFT_MINI))
     state = _read_state(Path(weights).expanduser()) if weights else _published_state(variant)
-    fault = _misfit(state, model.state_dict())
+    try:
+        fault = _misfit(state, model.state_dict())
+        if not fault:
+            model.load_state_dict(state, strict=True)
+    except RuntimeError as error:  # counts of batches are missing, which only older files may lack
+        fault = one_line(error)
     if fault:
         source = weights or _PUBLISHED[variant].url
         raise WeightsError(
             f"{source}: does not hold the weights of torchvision's {_BUILDERS[variant].__name__}"
             f" ({fault}); choose the flow.method that fits them"
         )
-    model.load_state_dict(state, strict=True)  # counts of batches may be missing, as in older files
     return model.eval().requires_grad_(False).to(device)
 
 
