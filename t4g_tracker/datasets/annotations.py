@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from t4g_tracker.errors import DatasetError, warn
+from t4g_tracker.errors import DatasetError, TrackerError, warn
 
 OUTSIDE_QUIETLY, OUTSIDE_AT_MOST = 0.01, 0.25  # of the frame's side, for a visible point
 SURELY_PIXELS = 2.0  # no fraction of a side goes so far
@@ -90,16 +90,16 @@ def check_clips(names: Sequence[str], look: Callable[[str], object]) -> None:
 
     Args:
         names: The clips.
-        look: Reads the annotations of one clip, and raises DatasetError if they cannot be used.
+        look: Reads the annotations of one clip, and raises a TrackerError if they cannot be used.
 
     Raises:
-        DatasetError: The first clip's, if no clip can be used.
+        TrackerError: The first clip's, if no clip can be used.
     """
-    faults: list[DatasetError] = []
+    faults: list[TrackerError] = []
     for name in names:
         try:
             look(name)
-        except DatasetError as error:
+        except TrackerError as error:
             faults.append(error)
     if faults and len(faults) == len(names):
         raise faults[0]
