@@ -40,6 +40,7 @@ class QueryTable:
     names: Sequence[str | None] | None = None  # N, or None if no point has one
     lines: Sequence[int] | None = None  # N, the line of each point in a text file
     clip: ClipFacts | None = None  # of a tracks.npz; frames then count from 0, in that clip
+    doubt: str = ""  # a warning that goes after the file's name
 
     def __len__(self) -> int:
         return len(self.frame)

@@ -1,5 +1,7 @@
 """The door for arrays: taken as they are meant, or refused with the line that settles it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,8 @@ def test_points_are_frame_x_y_or_lie_in_frame_0():
         ([[0, 1, 2, 3]], r"must be \(N, 3\) frame, x, y or \(N, 2\)"),
         ([], r"must be \(N, 3\)"),
         ([["a", "b"]], "must hold numbers, got <U1"),
+        ("q.json", r"points: 'q.json' is a path; read it by read_queries"),
+        (Path("points/q.csv"), r"points: 'points/q.csv' is a path; read it by read_queries"),
         ([[1, 2], [1, 2, 3]], "cannot be read as an array"),
     ],
 )

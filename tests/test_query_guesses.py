@@ -76,7 +76,8 @@ def test_points_that_may_count_from_the_first_file_are_warned_of(tmp_path, recwa
     read(tmp_path, [[0, 9, 9], [2, 9, 9]], video)
     assert not recwarn.list
     with pytest.warns(
-        TrackerWarning, match=r"first file of .*plate has the number 1; .*give --start-frame 1"
+        TrackerWarning,
+        match=r"q\.json: its frames, 1 to 2, .*plate has the number 1; .*give --start-frame 1",
     ):
         assert read(tmp_path, [[1, 9, 9], [2, 9, 9]], video).frame.tolist() == [1, 2]
 
@@ -134,7 +135,8 @@ def test_points_of_a_tracks_npz_index_its_own_tracks(tmp_path, recwarn, start, f
 
 def test_a_tracks_npz_whose_frames_are_in_doubt_is_told(tmp_path):
     with pytest.warns(
-        TrackerWarning, match="count from 0 and those of dog.mp4 from 1001; they are taken for the same"
+        TrackerWarning,
+        match="npz: its frames count from 0 and those of dog.mp4 from 1001; they are taken",
     ):
         assert read_queries(tracks_npz(tmp_path, 5, start_frame=0), PLATE).frame.tolist() == [5]
     with pytest.raises(QueryError, match=r"of 20 frames from 0 on, but dog.mp4 has 80 frames \(1001-1080\)"):
