@@ -64,7 +64,7 @@ def read_queries(path: str | Path, video: Video) -> QueryPoints:
         try:
             table = _renumbered(points_of(file), video, path)
             refuse_fractions(table.xy, video.size)
-            check_in_video(table, video, video.start_frame)
+            check_in_video(table, video)
             names = complete_names(table)
         except QueryError as error:
             raise QueryError(f"{path}: {error}") from error
@@ -82,10 +82,10 @@ def _warn_if_counted_from_first_file(table: QueryTable, video: Video, path: Path
     """Warn if frames count from 0, but may be meant as the numbers in the names of a folder's files."""
     first = first_number_of(video)
     if video.start_frame == 0 and table.clip is None and first and table.frame.min() >= first:
+        lowest, highest = table.frame.min(), table.frame.max()
         warn(
-            f"{path}: its frames, {table.frame.min():.0f} to {table.frame.max():.0f}, count from 0, but the first "
-            f"file in {video.source} has the number {first}; if they are the files' numbers, "
-            f"give --start-frame {first}"
+            f"{path}: its frames, {lowest:.0f} to {highest:.0f}, count from 0, but the names of files in "
+            f"{video.source} begin with {first}; if they count so, give --start-frame {first}"
         )
 
 
