@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adaptation.adapter import build_adapter
-from adaptation.loop import Interrupted, adapt
+from adaptation.loop import adapt
 from adaptation.prepare import prepare_features
 from adaptation.sampling import sample_pairs
 from adaptation.settings import AdaptationConfig
