@@ -6,7 +6,8 @@ image instead of its columns if EXIF orientation mirrors the picture.
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import Image, ImageOps
 
-from t4g_tracker.errors import VideoError
+from t4g_tracker.errors import VideoError, warn
+from t4g_tracker.frame_names import describe_gaps, order_names
+from t4g_tracker.images import refuse_special_file
 
 FOLDER_FPS = 24.0  # images record no frame rate
 SEQUENCE_SUFFIXES = (".tif", ".tiff", ".webp")  # FFmpeg decodes one picture of these files, or none
@@ -23,33 +26,90 @@ IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError) 
 _FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-def image_files(folder: Path, first: int = 0) -> list[Path]:
-    """List the jpg and png files of a folder, without hidden ones, in natural order: 2 before 10.
+@dataclass(frozen=True)
+class ListedImages:
+    """The images of a folder, in the order of their frames."""
+
+    files: tuple[Path, ...]
+    numbers: tuple[Fraction, ...] | None  # of each file; None if no number alone tells the names apart
+    doubts: tuple[str, ...]  # what may be wrong, each to put after the folder's name
+
+
+def list_images(folder: Path) -> ListedImages:
+    """List the jpg and png files of a folder, without hidden ones, in the order of their frames.
 
     Args:
         folder: The folder that holds the files directly.
-        first: How many to list; 0 for all.
+
+    Raises:
+        VideoError: If a name belongs to no plain file, two files have the number of one frame, or the
+            order cannot be told.
     """
-    images = (file for file in folder.iterdir() if file.suffix.lower() in _FRAME_SUFFIXES)
-    files = sorted((file for file in images if file.name[0] != "." and file.is_file()), key=_natural_order)
-    return files[: first or None]
+    entries = [file for file in folder.iterdir() if file.name[0] != "."]
+    images = [file for file in entries if file.suffix.lower() in _FRAME_SUFFIXES]
+    for file in images:
+        refuse_special_file(file, VideoError, "restore it, or take it out of the folder")
+    ordered = order_names([file.name for file in images], str(folder))
+    return ListedImages(
+        tuple(folder / name for name in ordered.names),
+        ordered.numbers,
+        () if ordered.doubt is None else (ordered.doubt,),
+    )
 
 
-def _natural_order(file: Path) -> tuple[list[str | int], str]:
-    """Make a sorting key that compares digits as numbers."""
-    parts = re.split(r"(\d+)", file.name.casefold())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], file.name
+def image_files(folder: Path) -> list[Path]:
+    """List the files of ``list_images`` alone."""
+    return list(list_images(folder).files)
 
 
-def read_folder(folder: Path, first_frames: int = 0) -> list[np.ndarray]:
-    """Read a folder of images, or its first ones, as frames (H, W, 3) uint8 RGB of one size.
+def first_file_number(folder: Path) -> int | None:
+    """Read the frame number of a folder's first image from its name, such as 1001 from shot.1001.png.
+
+    Returns:
+        The number; None if the images' names differ in no whole number alone, or there are none.
+
+    Raises:
+        VideoError: As ``list_images``.
+    """
+    numbers = list_images(folder).numbers
+    return int(numbers[0]) if numbers and numbers[0].denominator == 1 else None
+
+
+def warn_of_doubts(folder: Path, images: ListedImages, part: slice) -> None:
+    """Warn if the order of a folder's images is doubtful, or numbers are missing among those read.
+
+    Args:
+        folder: Begins the messages.
+        images: From ``list_images``.
+        part: Which of them are read.
+    """
+    for doubt in images.doubts:
+        warn(
+            f"{folder}: {doubt}; its files are read in the order {images.files[0].name} to "
+            f"{images.files[-1].name}, rename them if that is wrong"
+        )
+    gaps = None if images.numbers is None else describe_gaps(images.numbers[part])
+    if gaps is not None:
+        warn(f"{folder}: {gaps}; frames are counted as if none were missing")
+
+
+def read_folder(folder: Path, first_frames: int = 0, skip: int = 0) -> list[np.ndarray]:
+    """Read a folder of images, or some of them, as frames (H, W, 3) uint8 RGB of one size.
+
+    Args:
+        folder: The folder that holds the images directly.
+        first_frames: How many to read after those that are skipped; 0 for all.
+        skip: How many to leave out before.
 
     Raises:
         VideoError: If there are no images, one cannot be read, or they differ in size.
     """
-    files = image_files(folder, first_frames)
-    if not files:
+    images = list_images(folder)
+    if not images.files:
         raise VideoError(f"{folder}: holds no jpg or png frames; give the folder that holds them directly")
+    part = slice(skip, skip + first_frames if first_frames else None)
+    files = images.files[part]
+    warn_of_doubts(folder, images, part)
     frames: list[np.ndarray] = []
     for file in files:
         frames.append(_read_image(file))
@@ -83,12 +143,13 @@ def _deep_grey(values: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def read_image_sequence(path: Path, first_frames: int = 0) -> tuple[list[np.ndarray], float]:
+def read_image_sequence(path: Path, first_frames: int = 0, skip: int = 0) -> tuple[list[np.ndarray], float]:
     """Read the pictures of a multi-page TIFF or an animated WebP.
 
     Args:
         path: The file.
-        first_frames: How many pictures to read; 0 for all.
+        first_frames: How many pictures to read after those that are skipped; 0 for all.
+        skip: How many to leave out before.
 
     Returns:
         Frames (H, W, 3) uint8 RGB of one size, and the mean rate in frames a second. A WebP has
@@ -103,7 +164,8 @@ def read_image_sequence(path: Path, first_frames: int = 0) -> tuple[list[np.ndar
         with iio.imopen(path.absolute(), "r", plugin="pillow") as opened:
             deep = opened.metadata(index=0)["mode"].startswith("I")
             pictures = opened.iter(mode=None if deep else "RGB")
-            for index, picture in enumerate(islice(pictures, first_frames or None)):
+            wanted = islice(enumerate(pictures), skip, skip + first_frames if first_frames else None)
+            for index, picture in wanted:
                 frames.append(_deep_grey(picture) if deep else picture)
                 milliseconds += opened.metadata(index=index).get("duration", 0)
     except (*IMAGE_ERRORS, TypeError) as error:

@@ -35,6 +35,8 @@ def request_truth(request: PointsRequest, video: Video, queries: QueryPoints) ->
     truth, annotated, size, _ = read_tracks_npz(request.truth)
     if request.first_frames:
         truth = truth.first(request.first_frames)
+    elif request.frames and truth.xy.shape[1] != video.frame_count:  # of the whole video
+        truth = truth.part(request.skipped_frames, video.frame_count)
     if size != video.size or truth.xy.shape[1] != video.frame_count:
         raise QueryError(
             f"{request.truth}: true tracks are of {truth.xy.shape[1]} frames of {size[1]}x{size[0]}, but "
@@ -60,4 +62,5 @@ def read_foreground_of(request: TrackRequest, video: Video, config: Config) -> T
     if request.foreground is None:
         return None
     size = working_size(video.size, config.working_size)
-    return read_foreground(request.foreground, video, size, request.first_frames)
+    count = video.frame_count if request.frames else request.first_frames
+    return read_foreground(request.foreground, video, size, count, request.skipped_frames)
