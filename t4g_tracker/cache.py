@@ -72,7 +72,7 @@ class Cache:
     def has(self, kind: str, key: str) -> bool:
         """Whether ``load`` would find an entry, whole or not."""
         path = self.path(kind, key)
-        return os.path.exists(path) and (not self.fresh_run or peek(path, "fresh_run") == self.fresh_run)
+        return path.exists() and (not self.fresh_run or peek(path, "fresh_run") == self.fresh_run)
 
     def forget_older(self, kind: str, key: str) -> None:
         """In a fresh run, remove the entry of another run, so that whoever resumes this run does not use it.

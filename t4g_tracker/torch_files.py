@@ -6,7 +6,9 @@ an entry that was edited and saved again.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ from t4g_tracker.errors import CacheError, OutputError
 from t4g_tracker.files import atomic_write
 
 DIGEST = "digest"
-NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory")  # RuntimeErrors of PyTorch
+NO_MEMORY = re.compile("(can't|cannot) allocate memory|not enough memory", re.IGNORECASE)  # RuntimeErrors
 
 
 def save_torch(path: Path, record: Mapping[str, Any], place: str) -> None:
@@ -59,20 +61,20 @@ def load_torch(path: Path, place: str, remedy: str) -> dict[str, Any]:
         whole = isinstance(record, dict) and record.pop(DIGEST, None) == content_digest(record)
     except FileNotFoundError:
         raise
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise CacheError(
-            f"{path}: cannot be read ({reason}); make it readable, or choose another {place}"
-        ) from error
     except Exception as error:  # whatever unpickling half a file may raise
-        if isinstance(error, MemoryError) or any(text in str(error) for text in NO_MEMORY):
-            raise CacheError(
-                f"{path}: cannot be read (out of memory); end other programs, or use a machine with more memory"
-            ) from error
-        raise CacheError(f"{path}: is cut short or damaged; {remedy}") from error
+        raise CacheError(f"{path}: {_why_not_loaded(error, place, remedy)}") from error
     if not whole:
         raise CacheError(f"{path}: is damaged, its content is not what was saved; {remedy}")
     return record
+
+
+def _why_not_loaded(error: Exception, place: str, remedy: str) -> str:
+    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        return "cannot be read (out of memory); end other programs, or use a machine with more memory"
+    if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a jump to before the file: half of a zip
+        reason = (error.strerror or str(error)).lower()
+        return f"cannot be read ({reason}); make it readable, or choose another {place}"
+    return f"is cut short or damaged; {remedy}"
 
 
 def peek(path: Path, name: str) -> Any:
@@ -102,7 +104,7 @@ def _parts(value: Any) -> Iterator[str]:
     """Name every part of a value in order; no two values have the same names."""
     if isinstance(value, Tensor):
         plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        yield f"{value.dtype} {tuple(value.shape)} {zlib.crc32(plain.numpy())}"
+        yield f"{value.dtype} {tuple(value.shape)} {zlib.crc32(plain.numpy().data)}"
     elif isinstance(value, Mapping):
         yield f"mapping {len(value)}"
         for key, entry in value.items():

@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 
 NAME = re.compile(r"\.t4g-([0-9a-f]{8})-[0-9a-f]{16}\.partial")  # of the machine, then random
-EARLIER_NAMES = re.compile(r"\.(.+\.)?\d+\.partial(\.\w+)?|\.writable\.\d+")  # given by versions without locks
+EARLIER_NAMES = re.compile(r"\.(.+\.)?\d+\.partial(\.\w+)?|\.writable\.\d+")  # without locks
 REPLACED = ".replaced"  # holds what new parts of a folder have replaced
 OLD_S = 24 * 3600.0  # what nobody has written to for so long is left over, whoever made it
 ATTEMPTS = 10
@@ -87,7 +87,7 @@ def _make_locked(folder: Path) -> tuple[Path, int]:
 def _remove_leftover(path: Path) -> None:
     name = NAME.fullmatch(path.name)
     if name is None:
-        if _is_old(path):
+        if _is_old(path) and not (path / "replaced").exists():  # which may hold the only copy of something
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -122,7 +122,7 @@ def _is_old(path: Path) -> bool:
 
 @lru_cache(maxsize=1)
 def _machine() -> str:
-    """Identify the running system, whose locks all its processes see: containers share it, machines do not."""
+    """Identify the running system, whose processes see each other's locks, also from their containers."""
     try:
         identity = Path("/proc/sys/kernel/random/boot_id").read_text()
     except OSError:
