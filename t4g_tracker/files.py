@@ -233,7 +233,9 @@ def locked_folder(path: str | Path, place: str = OUTPUT_FOLDER) -> Iterator[Path
             f"{folder}: another run is writing to it; wait for it, or choose another {place}"
         ) from error
     except OSError as error:
-        raise OutputError(_why_not_written(folder / LOCK, error, place)) from error
+        raise OutputError(
+            f"{folder / LOCK}: cannot be locked ({error.strerror}); remove it, or choose another {place}"
+        ) from error
     try:
         remove_leftovers(folder)
         yield folder
