@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def _image(picture: np.ndarray, form: str, **options: object) -> bytes:
     return file.getvalue()
 
 
+def _film_image(picture: np.ndarray, codec: str, pixels: str) -> bytes:
+    encoder = av.CodecContext.create(codec, "w")
+    encoder.height, encoder.width = SIZE
+    encoder.pix_fmt, encoder.time_base = pixels, Fraction(1, 24)
+    packets = encoder.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels))
+    return bytes((packets or encoder.encode(None))[0])
+
+
 def _folder(form: str = "PNG", count: int = 3) -> tuple[tuple[str, bytes], ...]:
     """A small video as a folder of frames."""
     return tuple(
@@ -116,6 +125,17 @@ def _pictures() -> list[Kind]:
         (path, valid), damage = beside[1], images((beside[1][1], *others))
         name = f"folder of {form.lower()}"
         kinds.append(Kind(name, valid, damage, path, ("--video", "@/frames", "--grid", "3"), beside))
+    for form, codec, pixels in (
+        ("BMP", "bmp", "bgr24"),
+        ("DPX", "dpx", "gbrp10le"),
+        ("EXR", "exr", "gbrpf32le"),
+    ):
+        beside = tuple(
+            (f"frames/{t}.{form.lower()}", _film_image(picture, codec, pixels))
+            for t, picture in enumerate(pictures(3))
+        )
+        (path, valid), arguments = beside[1], ("--video", "@/frames", "--grid", "3")
+        kinds.append(Kind(f"folder of {form.lower()}", valid, damaged((valid,)), path, arguments, beside))
     pages = [Image.fromarray(picture) for picture in pictures(3)]
     for form in ("TIFF", "WEBP"):
         file = io.BytesIO()
@@ -189,6 +209,8 @@ def _masks() -> list[Kind]:
         kinds.append(
             Kind(f"mask {form.lower()}", valid, images((valid, *others)), path, arguments, _folder())
         )
+    arguments = ("--video", "@/frames", "--grid", "4", "--mask", "@/m.npy")
+    kinds.append(Kind("mask npy", npy(mask), npys(mask), "m.npy", arguments, _folder()))
     masks = tuple((f"masks/{t}.png", _image(mask, "PNG")) for t in range(3))
     arguments = ("--video", "@/frames", "--grid", "4", "--foreground", "@/masks")
     kinds.append(
