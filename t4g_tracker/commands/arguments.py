@@ -131,13 +131,18 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings_arguments(parser, "adaptation.steps=2000 (configs/default.yaml lists all)")
     parser.add_argument(
         "--cache",
-        type=Path,
-        default=default_cache_folder(),
-        help="folder of cached features, flow and adapted weights (default: %(default)s)",
+        type=_cache_folder,
+        default="",  # argparse passes it to the type only where --cache is not given
+        help="folder of cached features, flow and adapted weights (default: $T4G_CACHE, else t4g-tracker in "
+        "$XDG_CACHE_HOME or ~/.cache)",
     )
     parser.add_argument(
         "--fresh", action="store_true", help="ignore cached results and compute everything again"
     )
+
+
+def _cache_folder(text: str) -> Path:
+    return Path(text) if text else default_cache_folder()
 
 
 def add_point_arguments(parser: argparse.ArgumentParser) -> None:
