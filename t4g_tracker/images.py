@@ -27,6 +27,7 @@ IMAGE_ERRORS = (  # Pillow's on bad files
     ValueError,
     EOFError,
     TypeError,
+    RuntimeError,
     StructError,
     cv2.error,
     Image.DecompressionBombError,
