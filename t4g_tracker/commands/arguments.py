@@ -42,9 +42,21 @@ def seed_number(text: str) -> int:
     return int(text)
 
 
+def path_text(text: str) -> Path:
+    """Parse a path; an empty text, as of a variable that is not set, would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; name a file or folder, . for the current one")
+    return Path(text)
+
+
+def add_out(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--out``, None for the default, which is named in the help."""
+    parser.add_argument("--out", type=path_text, help=f"folder for results (default {default})")
+
+
 def add_settings_arguments(parser: argparse.ArgumentParser, example: str) -> None:
     """Add the arguments of every command with settings; ``example`` shows a use of ``--set``."""
-    parser.add_argument("--config", type=Path, help="YAML file of settings")
+    parser.add_argument("--config", type=path_text, help="YAML file of settings")
     add_assignments(parser, "STAGE.SETTING=VALUE", f"change single settings, e.g. {example}")
     add_device(parser)
     parser.add_argument(
@@ -82,7 +94,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings_arguments(parser, "adaptation.steps=2000 (configs/default.yaml lists all)")
     parser.add_argument(
         "--cache",
-        type=Path,
+        type=path_text,
         default=default_cache_folder(),
         help="folder of cached features, flow and adapted weights (default: %(default)s)",
     )
@@ -93,10 +105,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that choose a video, its points to track, and their true tracks."""
-    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
+    parser.add_argument(
+        "--video", type=path_text, required=True, help="video file, or folder of jpg/png frames"
+    )
     add_first_frames(parser, "it")
     points = parser.add_mutually_exclusive_group()
-    points.add_argument("--queries", type=Path, help="query points: .json, .csv, .npy or .npz")
+    points.add_argument("--queries", type=path_text, help="query points: .json, .csv, .npy or .npz")
     points.add_argument(
         "--grid",
         type=int,
@@ -106,11 +120,11 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grid-frame", type=int, default=0, metavar="F", help="frame of the grid (default 0)"
     )
-    parser.add_argument("--mask", type=Path, help="image; the grid lies inside its non-zero pixels")
+    parser.add_argument("--mask", type=path_text, help="image; the grid lies inside its non-zero pixels")
     parser.add_argument(
         "--gt",
         dest="truth",
-        type=Path,
+        type=path_text,
         help="tracks.npz with the true tracks of the same query points, to measure accuracy",
     )
 
