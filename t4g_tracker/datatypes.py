@@ -134,4 +134,9 @@ class Tracks:
 
     def first(self, frames: int) -> Tracks:
         """The same points in the first ``frames`` frames."""
-        return Tracks(self.xy[:, :frames], self.visibility[:, :frames], self.confidence[:, :frames])
+        return self.part(0, frames)
+
+    def part(self, first: int, count: int) -> Tracks:
+        """The same points in ``count`` frames from the frame ``first`` on."""
+        part = slice(first, first + count)
+        return Tracks(self.xy[:, part], self.visibility[:, part], self.confidence[:, part])

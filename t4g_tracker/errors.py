@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import tokenize
 import warnings
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 
 class TrackerError(Exception):
@@ -92,6 +94,27 @@ def warnings_so_far() -> list[str]:
     return [] if noted is None else noted
 
 
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect the lines of ``warn`` instead of showing them, for another process or a later moment to show.
+
+    Not for several threads at once, since a process has one place where warnings go.
+    """
+    lines: list[str] = []
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def collect(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, TrackerWarning):
+                lines.append(" ".join(str(message).split()))
+            else:
+                before(message, category, *where, **more)
+
+        warnings.simplefilter("always", TrackerWarning)
+        warnings.showwarning = collect
+        yield lines
+
+
 DAMAGED_ARRAYS = (  # raised by NumPy on a damaged .npy or .npz
     OSError,
     ValueError,
@@ -99,6 +122,12 @@ DAMAGED_ARRAYS = (  # raised by NumPy on a damaged .npy or .npz
     EOFError,
     TypeError,
     AttributeError,
+    IndexError,
+    MemoryError,  # a header claims more than there is
+    OverflowError,
+    RuntimeError,  # an encrypted or unknown kind of zip
+    SyntaxError,  # in a header, which is Python
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -110,7 +139,7 @@ def suggestion(name: str, known: Collection[str], all_are: str) -> str:
     return f"did you mean {close[0]}?" if close else f"{all_are} {', '.join(known)}"
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """Shorten an error's message to one line."""
     words = " ".join(str(error).split())
     return words if len(words) <= 160 else f"{words[:157]}..."

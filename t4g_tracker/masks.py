@@ -13,7 +13,8 @@ from torch.nn.functional import interpolate
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import QueryError, VideoError
-from t4g_tracker.image_sequences import IMAGE_ERRORS, image_files
+from t4g_tracker.image_sequences import list_images, warn_of_doubts
+from t4g_tracker.images import IMAGE_ERRORS
 
 
 def read_mask(path: str | Path, video: Video, may_be_empty: bool = False) -> np.ndarray:
@@ -67,7 +68,7 @@ def check_mask(mask: np.ndarray, video: Video, where: str, may_be_empty: bool = 
         raise QueryError(f"{where}: has nothing inside; paint the object with anything but 0")
 
 
-def read_foreground(folder: Path, video: Video, size: Size, first_frames: int = 0) -> Tensor:
+def read_foreground(folder: Path, video: Video, size: Size, first_frames: int = 0, skip: int = 0) -> Tensor:
     """Read a folder of masks, one per frame, in the same order as a folder of frames.
 
     A mask may be empty: the object is out of sight then.
@@ -76,7 +77,8 @@ def read_foreground(folder: Path, video: Video, size: Size, first_frames: int = 
         folder: Images of the video's size; non-zero pixels are foreground.
         video: The masks must have the number and size of its frames.
         size: (H, W) to resize the masks to.
-        first_frames: Read this many images, for a video cut to its first frames; 0 for all.
+        first_frames: Read this many images, for a video cut to some of its frames; 0 for all.
+        skip: Leave out this many images before.
 
     Returns:
         (T, H, W) bool.
@@ -87,12 +89,15 @@ def read_foreground(folder: Path, video: Video, size: Size, first_frames: int = 
     """
     if not folder.is_dir():
         raise VideoError(f"{folder}: no such folder; give the folder that holds the mask images directly")
-    files = image_files(folder, first_frames)
+    images = list_images(folder)
+    part = slice(skip, skip + first_frames if first_frames else None)
+    files = images.files[part]
     if len(files) != video.frame_count:
         raise VideoError(
             f"{folder}: has {len(files)} mask images, but {video.source} has {video.frame_count} frames; "
             "give one mask per frame"
         )
+    warn_of_doubts(folder, images, part)
     masks = [
         interpolate(
             torch.from_numpy(read_mask(file, video, may_be_empty=True))[None, None].float(),

@@ -19,49 +19,86 @@ from t4g_tracker.video_files import read_video_file
 _VALUES_PER_CHUNK = 2**25  # resize this many values at once: 128 MiB as float32
 
 
-def read_video(path: str | Path, first_frames: int = 0) -> Video:
-    """Read every frame of a video file or of a folder of frames, or the first ones.
+def read_video(
+    path: str | Path,
+    first_frames: int = 0,
+    *,
+    frames: tuple[int, int] | None = None,
+    start_frame: int = 0,
+) -> Video:
+    """Read every frame of a video file or of a folder of frames, or some of them.
 
     A file may have any container and codec that PyAV reads; rotation and mirroring in its
     metadata are applied, so frames look as in a player. A multi-page TIFF or an animated
-    WebP is read too. In a folder, jpg, jpeg and png files are frames in natural order
-    (frame2 before frame10); hidden files and other extensions are ignored. Grey, palette
-    and 16-bit images become 8-bit RGB; an alpha channel is dropped and the stored colours
-    stay; in a folder, EXIF rotation is applied. A file shorter than its header states is
-    refused: its tracks would look like tracks through the whole video.
+    WebP is read too. In a folder, every image that ``list_images`` knows is a frame, in the
+    order of the numbers in their names; hidden files and other extensions are ignored. All
+    become 8-bit RGB; an alpha channel is dropped and the stored colours stay; EXIF rotation
+    is applied. A file shorter than its header states is refused: its tracks would look like
+    tracks through the whole video.
 
     Args:
         path: Video file, or folder that holds the frames directly.
         first_frames: Read at most this many; 0 for all.
+        frames: Read from the first to the last of these two frames alone, both included, counted
+            from ``start_frame``. Not together with ``first_frames``.
+        start_frame: The number that the user gives to the first frame of ``path``.
 
     Returns:
         The video, with ``frames`` (T, H, W, 3) uint8 RGB at the original size and T
-        at least 2. ``fps`` is the mean rate of a file, 24 for a folder or a TIFF. ``name`` is
-        the file's stem or the folder's name, without characters a folder may not have.
+        at least 2. Its ``start_frame`` is the number of its own first frame. ``fps`` is the mean
+        rate of a file, 24 for a folder or a TIFF. ``name`` is the file's stem or the folder's
+        name, without characters a folder may not have.
 
     Raises:
         VideoError: If ``path`` is missing, empty, not a video, cut short or damaged,
-            has no pictures or only one, or if its frames differ in size.
+            has no pictures or only one, if its frames differ in size, or if it does not have
+            the ``frames`` asked for.
     """
     source, path = str(path), Path(path)
+    skip, count = _part(source, first_frames, frames, start_frame)
     try:
         if path.is_dir():
-            frames, fps = read_folder(path, first_frames), FOLDER_FPS
+            pictures, fps = read_folder(path, count, skip), FOLDER_FPS
         elif not path.exists():
             raise VideoError(f"{source}: no such file or folder; check the path")
         elif path.stat().st_size == 0:
             raise VideoError(f"{source}: is empty (0 bytes); copy or export the video again")
         elif path.suffix.lower() in SEQUENCE_SUFFIXES:
-            frames, fps = read_image_sequence(path, first_frames)
+            pictures, fps = read_image_sequence(path, count, skip)
         else:
-            frames, fps = read_video_file(path, first_frames)
+            pictures, fps = read_video_file(path, count, skip)
     except OSError as error:
         raise VideoError(f"{source}: cannot be read ({error.strerror}); check the path") from error
-    if len(frames) < 2:
+    if frames is not None and len(pictures) < count:
+        has = f"ends after frame {start_frame + skip + len(pictures) - 1}" if pictures else "ends before"
+        raise VideoError(f"{source}: {has}, but frames {frames[0]}-{frames[1]} are asked for; ask for less")
+    if len(pictures) < 2:
         raise VideoError(f"{source}: has 1 frame, but a track needs at least 2 frames; give a longer video")
-    if len(frames) == first_frames:
+    if frames is not None:
+        source += f" (frames {frames[0]}-{frames[1]})"
+    elif len(pictures) == first_frames:
         source += f" (first {first_frames} frames)"
-    return Video(_stack(frames), fps, _output_name(path), source)
+    return Video(_stack(pictures), fps, _output_name(path), source, start_frame=start_frame + skip)
+
+
+def _part(
+    source: str, first_frames: int, frames: tuple[int, int] | None, start_frame: int
+) -> tuple[int, int]:
+    """How many frames to skip, and how many to read then; 0 for all."""
+    if frames is None:
+        return 0, first_frames
+    first, last = frames
+    if first_frames:
+        raise VideoError(f"{source}: has both first_frames and frames; give one of them")
+    if first < start_frame:
+        raise VideoError(
+            f"{source}: begins with frame {start_frame}, but frames {first}-{last} are asked for; begin there"
+        )
+    if last <= first:
+        raise VideoError(
+            f"{source}: frames {first}-{last} are fewer than 2, which a track needs; ask for more"
+        )
+    return first - start_frame, last - first + 1
 
 
 def content_hash(video: Video) -> str:

@@ -23,16 +23,18 @@ class _Decoded:
     """The frames decoded from a video stream, and how it ended."""
 
     frames: list[np.ndarray]  # each (H, W, 3) uint8
+    skipped: int  # frames before them
     end_s: float | None  # when the last frame ends, in seconds; None if the file has no times
     cut: bool  # the data stopped inside a frame
 
 
-def read_video_file(path: Path, first_frames: int = 0) -> tuple[list[np.ndarray], float]:
-    """Decode a video file, or its first frames.
+def read_video_file(path: Path, first_frames: int = 0, skip: int = 0) -> tuple[list[np.ndarray], float]:
+    """Decode a video file, or some of its frames.
 
     Args:
         path: A file of any container and codec of FFmpeg.
-        first_frames: How many frames to decode; 0 for all.
+        first_frames: How many frames to keep after those that are skipped; 0 for all.
+        skip: How many to decode and drop before.
 
     Returns:
         Frames (H, W, 3) uint8 RGB of one size, upright, and the mean rate in frames a second.
@@ -45,7 +47,7 @@ def read_video_file(path: Path, first_frames: int = 0) -> tuple[list[np.ndarray]
         with av.open(str(path.absolute()), metadata_errors="replace") as container:
             stream = _video_stream(container, path)
             fps = float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
-            decoded = _decode(container, stream, path, first_frames)
+            decoded = _decode(container, stream, path, first_frames, skip)
             if not 0 < first_frames == len(decoded.frames):
                 _check_complete(decoded, stream, fps, path)
     except av.FFmpegError as error:
@@ -65,33 +67,37 @@ def _video_stream(container: Any, path: Path) -> Any:
     raise VideoError(f"{path}: holds no video stream, only {kinds}; give a file with moving pictures")
 
 
-def _decode(container: Any, stream: Any, path: Path, first_frames: int) -> _Decoded:
-    """Decode frames, upright, up to the first damage or to ``first_frames``."""
+def _decode(container: Any, stream: Any, path: Path, first_frames: int, skip: int) -> _Decoded:
+    """Decode frames after the first ``skip``, upright, up to the first damage or to ``first_frames``."""
     frames: list[np.ndarray] = []
-    end_s, cut = None, False
+    end_s, cut, skipped = None, False, 0
     try:
         for packet in container.demux(stream):
             cut = packet.is_corrupt if packet.size else cut
             try:
                 pictures = packet.decode()
             except av.InvalidDataError:
-                if frames:
+                if frames or skipped:
                     raise
                 continue  # a recording may begin between two key frames
             for picture in pictures:
                 if 0 < first_frames == len(frames):
-                    return _Decoded(frames, end_s, cut=False)
+                    return _Decoded(frames, skipped, end_s, cut=False)
+                if picture.time is not None:
+                    end_s = picture.time + float((picture.duration or 0) * picture.time_base)
+                if skipped < skip:
+                    skipped += 1
+                    continue
                 frames.append(_upright(picture))
                 if frames[-1].shape != frames[0].shape:
                     sizes = f"{width_by_height(frames[0])} to {width_by_height(frames[-1])}"
+                    number = skipped + len(frames) - 1
                     raise VideoError(
-                        f"{path}: changes size from {sizes} at frame {len(frames) - 1}; {_reencode(path)}"
+                        f"{path}: changes size from {sizes} at frame {number}; {_reencode(path)}"
                     )
-                if picture.time is not None:
-                    end_s = picture.time + float((picture.duration or 0) * picture.time_base)
     except av.FFmpegError:
         cut = True
-    return _Decoded(frames, end_s, cut)
+    return _Decoded(frames, skipped, end_s, cut)
 
 
 def _upright(picture: Any) -> np.ndarray:
@@ -111,7 +117,7 @@ def _upright(picture: Any) -> np.ndarray:
 
 def _check_complete(decoded: _Decoded, stream: Any, fps: float, path: Path) -> None:
     """Refuse a file with fewer frames than its header promises."""
-    count = len(decoded.frames)
+    count = decoded.skipped + len(decoded.frames)
     if count == 0:
         raise VideoError(f"{path}: none of its frames can be decoded; copy the file again or re-encode it")
     promised_s = _promised_seconds(stream)

@@ -36,6 +36,8 @@ def test_the_first_masks_are_of_the_first_frames(tmp_path):
     folder = save(tmp_path / "masks", masks)
     found = read_foreground(folder, blank(2, 4, 4), (4, 4), first_frames=2)
     assert torch.equal(found, torch.from_numpy(np.stack(masks[:2])))
+    found = read_foreground(folder, blank(2, 4, 4), (4, 4), first_frames=2, skip=1)
+    assert torch.equal(found, torch.from_numpy(np.stack(masks[1:])))
     with pytest.raises(VideoError, match=r"has 3 mask images, but clip\.mp4 has 2 frames"):
         read_foreground(folder, blank(2, 4, 4), (4, 4))
 

@@ -18,6 +18,8 @@ import run_tracker
 from t4g_tracker import pipeline as stages
 from t4g_tracker import run_files
 from t4g_tracker.commands.guarded import LARGE_PAGES, stop_on_interrupt
+from t4g_tracker.commands.runs import points_name
+from t4g_tracker.commands.track import parse_track
 from t4g_tracker.datatypes import Tracks
 from t4g_tracker.run_files import RUN
 from t4g_tracker.track_files import read_tracks_npz, write_tracks_npz
@@ -161,6 +163,21 @@ def test_by_default_each_video_and_question_has_a_folder_of_its_own(
 
 
 @pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        (["--queries", "some/koi.queries.json"], "koi.queries"),
+        (["--grid", "4"], "grid-4"),
+        (["--grid", "4", "--grid-frame", "30", "--mask", "masks/dog.png"], "grid-4@30-dog"),
+        (["--queries", "q.csv", "--first-frames", "48"], "q-first-48"),
+        (["--queries", "q.csv", "--frames", "100-180"], "q-frames-100-180"),
+        (["--queries", "a:b?.json"], "a_b_"),
+    ],
+)
+def test_the_folder_is_called_after_the_points(asked, name):
+    assert points_name(parse_track(["--video", "x.mp4", *asked])) == name
+
+
+@pytest.mark.parametrize(
     ("out", "said"),
     [
         ("{}/clip", "clip: results would lie among the files read from it; choose another --out"),
@@ -240,7 +257,7 @@ def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
     ("more", "said"),
     [
         (["--video", "no_such.mp4"], "no_such.mp4"),
-        (["--queries", "{}/no_such.json"], "no_such.json: cannot be read"),
+        (["--queries", "{}/no_such.json"], "no_such.json: no such file"),
         (["--queries", "{}/outside.json"], "outside"),
         (["--queries", "{}/late.json"], "is in frame 96, but"),
         (
@@ -255,7 +272,7 @@ def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
         (["--foreground", "{}"], "has 0 mask images, but"),
         (["--foreground", "{}/no_masks"], "no_masks: no such folder"),
         (["--foreground", "{}/points.json"], "points.json: no such folder"),
-        (["--gt", "{}/damaged.npz"], "damaged.npz: is not a readable npz"),
+        (["--gt", "{}/damaged.npz"], "damaged.npz: its array tracks is not readable"),
         (["--first-frames", "5"], "is in frame 5, but {}/clip (first 5 frames) has 5 frames"),
         (
             ["--set", "features.extractor=track4gen", "features.diffusion.model=nowhere/at/all"],

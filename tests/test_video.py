@@ -104,6 +104,42 @@ def test_first_frames_are_the_first_of_all(tmp_path, wanted):
         np.testing.assert_array_equal(read_video(source, wanted).frames, every[:wanted])
 
 
+@pytest.mark.parametrize("start_frame", [0, 1001])
+def test_a_range_of_frames_is_part_of_all_and_keeps_its_numbers(tmp_path, start_frame):
+    frames = moving_square(12)
+    file = write_video(tmp_path / "a.avi", frames, "rawvideo", "bgr24")
+    folder = write_folder(tmp_path / "f", {f"{index}.png": frame for index, frame in enumerate(frames)})
+    stack = tmp_path / "a.tif"
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    first.save(stack, save_all=True, append_images=others)
+    for source in (file, folder, stack):
+        for asked in ((0, 11), (3, 7), (10, 11)):
+            numbers = (asked[0] + start_frame, asked[1] + start_frame)
+            video = read_video(source, frames=numbers, start_frame=start_frame)
+            np.testing.assert_array_equal(video.frames, frames[asked[0] : asked[1] + 1])
+            assert video.start_frame == numbers[0]
+        assert read_video(source, start_frame=start_frame).start_frame == start_frame
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        ((10, 14), "ends after frame 14"),
+        ((30, 40), "ends"),
+        ((4, 9), "begins with frame 5"),
+        ((9, 9), "fewer than 2"),
+        ((9, 7), "fewer than 2"),
+    ],
+)
+def test_frames_that_are_not_there_are_refused(tmp_path, frames, reason):
+    path = write_video(tmp_path / "a.avi", moving_square(10), "rawvideo", "bgr24")
+    if frames == (10, 14):
+        assert len(read_video(path, frames=frames, start_frame=5).frames) == 5
+        frames = (10, 15)
+    with pytest.raises(VideoError, match=reason):
+        read_video(path, frames=frames, start_frame=5)
+
+
 def test_damage_after_the_first_frames_does_not_matter_to_them(tmp_path):
     frames = moving_square(24)
     whole = write_video(tmp_path / "whole.avi", frames, "rawvideo", "bgr24")
@@ -208,12 +244,10 @@ def test_a_song_is_no_video(tmp_path):
 
 def test_a_folder_is_read_in_natural_order_and_nothing_else_is_read(tmp_path):
     frames = moving_square(3)
-    images = {"frame10.png": frames[2], "Frame2.PNG": frames[1], "frame1.png": frames[0]}
-    folder = write_folder(
-        tmp_path / "мой клип.v2", {**images, ".hidden.png": frames[0], "other.bmp": frames[0]}
-    )
+    images = {"frame10.png": frames[2], "Frame9.PNG": frames[1], "frame8.png": frames[0]}
+    folder = write_folder(tmp_path / "мой клип.v2", {**images, ".hidden.png": frames[0]})
     (folder / "notes.txt").write_text("not a frame")
-    (folder / "masks.png").mkdir()
+    (folder / "masks").mkdir()
     video = read_video(str(folder))
     np.testing.assert_array_equal(video.frames, frames)
     assert (video.fps, video.name, video.source) == (24.0, "мой клип.v2", str(folder))
@@ -255,9 +289,10 @@ def test_exif_rotation_is_applied(tmp_path):
     np.testing.assert_allclose(frames[1][4, -5], [255, 0, 0], atol=40)
 
 
+@pytest.mark.filterwarnings("ignore:.*do not look alike")
 def test_bad_folders_name_the_frame(tmp_path):
     good, wide = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 8, 3), np.uint8)
-    assert "no jpg or png frames" in message_of(write_folder(tmp_path / "empty", {}))
+    assert "holds no frames" in message_of(write_folder(tmp_path / "empty", {}))
     mixed = write_folder(tmp_path / "mixed", {"0.png": good, "1.png": good, "2.png": wide, "3.png": good})
     assert "0.png is 6x4 and 2.png is 8x4" in message_of(mixed)
     for name, data in [("text.png", b"not an image"), ("zero.jpg", b"")]:

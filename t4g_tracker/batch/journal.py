@@ -1,8 +1,8 @@
 """The record of a batch on disk: a line for each clip as it ends, so that no clip is measured twice.
 
-``journal.jsonl`` is only appended to; a line cut short by a kill is skipped, and its clip is measured
-again. ``results.csv`` and ``timings.csv`` are rewritten from it after each clip, clips in the data
-set's order, so they are the same however often the batch was interrupted.
+``journal.jsonl`` is only appended to. A last line that a kill cut short is removed, a damaged line is warned
+of; their clips are measured again. ``results.csv`` and ``timings.csv`` are rewritten from it after each clip,
+clips in the data set's order, so they are the same however often the batch was interrupted.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.errors import OutputError
+from t4g_tracker.errors import CacheError, OutputError, one_line, warn
 from t4g_tracker.files import prepare_output_folder, write_text
 from t4g_tracker.identity import refuse
 from t4g_tracker.tables import Table, rounded
 
 JOURNAL, IDENTITY, LOCK = "journal.jsonl", "batch.json", ".lock"
+WARNED_LINES = 3  # named one by one
 AT_THE_END = ("summary.json", "results.md", "report.html")  # written elsewhere, when all clips are done
 
 
@@ -52,7 +53,7 @@ class Journal:
 
         Raises:
             OutputError: If another run is writing to it, or it cannot be written.
-            CacheError: If its results are those of another batch.
+            CacheError: If its results are those of another batch, or cannot be read.
         """
         prepare_output_folder(self.folder)
         self._lock = FileLock(self.folder / LOCK)
@@ -62,10 +63,19 @@ class Journal:
             raise OutputError(
                 f"{self.folder}: another run is writing to it; wait for it, or choose another --out"
             ) from error
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder / LOCK}: cannot be locked ({error.strerror}); choose another --out"
+            ) from error
         try:
             self._resume()
-        except BaseException:
+        except BaseException as error:
             self._lock.release()
+            if isinstance(error, OSError):
+                raise CacheError(
+                    f"{error.filename or self.folder}: cannot be read or replaced ({error.strerror}); "
+                    "remove it, or choose another --out"
+                ) from error
             raise
         return self
 
@@ -129,7 +139,7 @@ class Journal:
         elif path.exists():
             refuse(path, _record(path), self.identity, "choose another --out, or --fresh to start over")
         write_text(path, json.dumps(self.identity, indent=2, sort_keys=True))
-        self.outcomes.update(_read(self.folder / JOURNAL))
+        self.outcomes.update(_read(self.folder / JOURNAL, self.measures))
         self.write_tables()
 
 
@@ -137,23 +147,42 @@ def _record(path: Path) -> Any:
     """Read a JSON file; None if it is damaged."""
     try:
         return json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
-def _read(path: Path) -> dict[str, ClipOutcome]:
-    """Read the last outcome of each clip; skip lines that are cut short."""
+def _read(path: Path, measures: Sequence[str]) -> dict[str, ClipOutcome]:
+    """Read the last outcome of each clip; warn of lines that are damaged."""
     outcomes: dict[str, ClipOutcome] = {}
+    damaged: list[str] = []
     if not path.exists():
         return outcomes
-    text = path.read_bytes()
-    if text and not text.endswith(b"\n"):  # cut short by a kill: the next line must not be joined to it
-        with path.open("ab") as file:
-            file.write(b"\n")
-    for line in text.decode("utf-8", errors="replace").splitlines():
+    if not path.is_file():
+        raise CacheError(f"{path}: is not a file; remove it, or choose another --out")
+    *lines, rest = path.read_bytes().split(b"\n")
+    if rest:
+        lines += _mended_end(path, rest)
+    for number, line in enumerate(lines, 1):
         try:
-            outcome = ClipOutcome.from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError):
+            outcome = ClipOutcome.from_json(json.loads(line.decode("utf-8")), measures)
+        except (ValueError, RecursionError) as error:
+            damaged.append(f"{path}: line {number} is damaged ({one_line(error)})")
             continue
         outcomes[outcome.clip] = outcome
+    for place in damaged[:WARNED_LINES]:
+        warn(f"{place} and ignored; if its clip has no other line, it is measured again")
+    if len(damaged) > WARNED_LINES:
+        warn(f"{path}: {len(damaged) - WARNED_LINES} more lines are damaged and ignored")
     return outcomes
+
+
+def _mended_end(path: Path, rest: bytes) -> list[bytes]:
+    """End the last line, or remove it if a kill cut it short, so that the next is not joined to it."""
+    try:
+        json.loads(rest)
+    except (ValueError, RecursionError):
+        os.truncate(path, path.stat().st_size - len(rest))
+        return []
+    with path.open("ab") as file:
+        file.write(b"\n")
+    return [rest]

@@ -58,14 +58,20 @@ def points_name(request: PointsRequest) -> str:
     if request.queries is not None:
         name = request.queries.stem
     else:
-        name = f"grid-{request.grid}" + (f"@{request.grid_frame}" if request.grid_frame else "")
+        name = f"grid-{request.grid}"
+        name += "" if request.grid_frame is None else f"@{request.grid_frame}"
         name += "" if request.mask is None else f"-{request.mask.stem}"
-    return safe_name(name + (f"-first-{request.first_frames}" if request.first_frames else ""))
+    if request.first_frames:
+        name += f"-first-{request.first_frames}"
+    if request.frames:
+        name += f"-frames-{request.frames[0]}-{request.frames[1]}"
+    return safe_name(name)
 
 
 def _points_in_words(request: PointsRequest) -> str:
     """Say where the points of a request come from."""
     if request.queries is not None:
         return str(request.queries.absolute())
-    mask = "" if request.mask is None else f" in {request.mask.absolute()}"
-    return f"grid of {request.grid} in frame {request.grid_frame}{mask}"
+    frame = "the first frame" if request.grid_frame is None else f"frame {request.grid_frame}"
+    mask = "" if request.mask is None else f" and {request.mask.absolute()}"
+    return f"grid of {request.grid} in {frame}{mask}"
