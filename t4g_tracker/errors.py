@@ -56,6 +56,19 @@ class TrainingError(TrackerError):
     """A training cannot continue."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, where more can be said than that.
+
+    Args:
+        what: What was interrupted.
+        then: What the same command does next; follows "the same command".
+    """
+
+    def __init__(self, what: str, then: str = "resumes") -> None:
+        super().__init__(what)
+        self.then = then
+
+
 class TrackerWarning(UserWarning):
     """Something outside the program is doubtful, and the program goes on; one line says what and what to do.
 

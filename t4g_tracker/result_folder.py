@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from t4g_tracker.errors import OutputError, warn
+from t4g_tracker.errors import Interrupted, OutputError, warn
 from t4g_tracker.files import prepare_output_folder, replace_folder, write_json
 from t4g_tracker.stage_log import Progress
 
@@ -156,7 +156,7 @@ def write_results(
 
     Raises:
         OutputError: If a file cannot be written.
-        KeyboardInterrupt: On Ctrl-C, with what is there and what is not.
+        Interrupted: On Ctrl-C; it says what is there and what is not.
     """
     files = sorted({kind.record, *tracks, *pictures})
     written: list[str] = []
@@ -206,4 +206,4 @@ def _interrupted_saying(folder: Path, written: list[str], files: Iterable[str]) 
     except KeyboardInterrupt:
         missing = ", ".join(name for name in files if name not in written)
         there = f"has {', '.join(written)}, but not {missing}" if written else "has none of the new results"
-        raise KeyboardInterrupt(f"stopped while writing: {folder} {there}") from None
+        raise Interrupted(f"stopped while writing: {folder} {there}", "writes them all") from None

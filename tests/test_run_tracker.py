@@ -168,6 +168,7 @@ def test_by_default_each_video_and_question_has_a_folder_of_its_own(
         (["--queries", "some/koi.queries.json"], "koi.queries"),
         (["--grid", "4"], "grid-4"),
         (["--grid", "4", "--grid-frame", "30", "--mask", "masks/dog.png"], "grid-4@30-dog"),
+        (["--grid", "4", "--mask", "dog.png", "--mask-object", "0,128,0"], "grid-4-dog-0,128,0"),
         (["--queries", "q.csv", "--first-frames", "48"], "q-first-48"),
         (["--queries", "q.csv", "--frames", "100-180"], "q-frames-100-180"),
         (["--queries", "a:b?.json"], "a_b_"),
@@ -202,7 +203,8 @@ def test_ctrl_c_while_pictures_are_painted_leaves_the_tracks_and_says_so(
     monkeypatch.setattr(run_files, "plot_curve", press_ctrl_c)
     assert command(tmp_path / "out", kept, "--set", "outputs.progress=true") == 130
     said = capsys.readouterr().err
-    assert "out has tracks.npz, tracks.csv, progress.png, progress.mp4, but not curve.png; the same" in said
+    there = "tracks.npz, tracks.csv, progress.png, progress.mp4"
+    assert f"out has {there}, but not curve.png; the same command writes them all" in said
     assert json.loads((tmp_path / "out" / "run.json").read_text())["finished"] is False
     tracks = (tmp_path / "out" / "tracks.npz").read_bytes()
     assert tracks == (finished / "out" / "tracks.npz").read_bytes()
@@ -318,7 +320,7 @@ def test_a_damaged_cache_entry_is_named_and_fresh_gets_past_it(kept, command, tm
     entry.write_bytes(entry.read_bytes()[:-100])
     assert command(tmp_path / "out", kept) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {entry}: cache entry is cut short or damaged")
+    assert error.startswith(f"error: {entry}: is cut short or damaged")
     assert error.count("\n") == 1
     assert not list((tmp_path / "out").iterdir())
     assert command(tmp_path / "out", kept, "--fresh") == 0
@@ -389,9 +391,11 @@ def test_a_fresh_run_that_is_interrupted_is_gone_on_with_instead_of_the_older_re
     assert "adaptation: resuming from step 3 of 20" in caplog.text
 
 
-@pytest.mark.parametrize("stage", ["extract_features", "chain_flow"])
+@pytest.mark.parametrize(
+    ("stage", "name"), [("extract_features", "features"), ("chain_flow", "trajectories")]
+)
 def test_ctrl_c_in_a_stage_that_cannot_stop_between_steps_interrupts_at_once(
-    command, tmp_path, monkeypatch, capsys, stage
+    command, tmp_path, monkeypatch, capsys, stage, name
 ):
     def press_ctrl_c(*args, **kwargs):
         signal.raise_signal(signal.SIGINT)
@@ -403,7 +407,8 @@ def test_ctrl_c_in_a_stage_that_cannot_stop_between_steps_interrupts_at_once(
         assert command(tmp_path / "out", tmp_path / "cache") == 130
     finally:
         signal.signal(signal.SIGINT, before)
-    assert "the same command resumes" in capsys.readouterr().err
+    said = f"interrupted in the stage {name}; the same command starts this stage over\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_the_first_ctrl_c_asks_and_the_second_interrupts():

@@ -10,20 +10,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.errors import CacheError, OutputError, one_line, warn
-from t4g_tracker.files import prepare_output_folder, write_text
+from t4g_tracker.files import locked_folder, write_text
 from t4g_tracker.identity import refuse
 from t4g_tracker.tables import Table, rounded
 
-JOURNAL, IDENTITY, LOCK = "journal.jsonl", "batch.json", ".lock"
+JOURNAL, IDENTITY = "journal.jsonl", "batch.json"
 WARNED_LINES = 3  # named one by one
 AT_THE_END = ("summary.json", "results.md", "report.html")  # written elsewhere, when all clips are done
 
@@ -55,34 +54,22 @@ class Journal:
             OutputError: If another run is writing to it, or it cannot be written.
             CacheError: If its results are those of another batch, or cannot be read.
         """
-        prepare_output_folder(self.folder)
-        self._lock = FileLock(self.folder / LOCK)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise OutputError(
-                f"{self.folder}: another run is writing to it; wait for it, or choose another --out"
-            ) from error
-        except OSError as error:
-            raise OutputError(
-                f"{self.folder / LOCK}: cannot be locked ({error.strerror}); choose another --out"
-            ) from error
-        try:
-            self._resume()
-        except BaseException as error:
-            self._lock.release()
-            if isinstance(error, OSError):
+        with ExitStack() as held:
+            held.enter_context(locked_folder(self.folder, place="--out"))
+            try:
+                self._resume()
+            except OSError as error:
                 raise CacheError(
                     f"{error.filename or self.folder}: cannot be read or replaced ({error.strerror}); "
                     "remove it, or choose another --out"
                 ) from error
-            raise
+            self._held = held.pop_all()  # until the end of the batch
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self._held.close()
 
     def missing(self) -> list[str]:
         """List the clips without a result; failed ones are tried again."""

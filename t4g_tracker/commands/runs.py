@@ -60,7 +60,9 @@ def points_name(request: PointsRequest) -> str:
     else:
         name = f"grid-{request.grid}"
         name += "" if request.grid_frame is None else f"@{request.grid_frame}"
-        name += "" if request.mask is None else f"-{request.mask.stem}"
+        if request.mask is not None:
+            name += f"-{request.mask.stem}"
+            name += "" if request.mask_object is None else f"-{_object(request)}"
     if request.first_frames:
         name += f"-first-{request.first_frames}"
     if request.frames:
@@ -73,5 +75,14 @@ def _points_in_words(request: PointsRequest) -> str:
     if request.queries is not None:
         return str(request.queries.absolute())
     frame = "the first frame" if request.grid_frame is None else f"frame {request.grid_frame}"
-    mask = "" if request.mask is None else f" and {request.mask.absolute()}"
+    mask = ""
+    if request.mask is not None:
+        mask = f" and {request.mask.absolute()}"
+        mask += "" if request.mask_object is None else f", object {_object(request)}"
     return f"grid of {request.grid} in {frame}{mask}"
+
+
+def _object(request: PointsRequest) -> str:
+    """Write the object of a mask as typed: a number, or a colour as R,G,B."""
+    named = request.mask_object
+    return ",".join(map(str, named)) if isinstance(named, tuple) else str(named)

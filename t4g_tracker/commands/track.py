@@ -53,7 +53,7 @@ def parse_track(argv: list[str] | None) -> TrackRequest:
     add_out(parser, "outputs/<clip>/<points>")
     add_common_arguments(parser)
     request = TrackRequest(**vars(parser.parse_args(argv)))
-    check_points(parser, request)
+    check_points(parser, request, request.foreground)
     return request
 
 
