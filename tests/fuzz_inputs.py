@@ -2,7 +2,7 @@
 
     python tests/fuzz_inputs.py --examples 200
 
-prints a table. Files that made a fault are kept, with those beside them. ``tests/test_fuzz.py`` runs the same
+``make fuzz`` does the same. Files that made a fault are kept, with those beside them. ``tests/test_fuzz.py`` runs the same
 with fewer examples.
 """
 
