@@ -19,6 +19,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 MORE_MEMORY = 2 * 10**9  # bytes beyond what the program takes with a sound file
 STATUS = Path("/proc/self/status")
 
@@ -31,14 +33,21 @@ class Read(BaseException):  # not an Exception, so that no code takes it for an 
         self.facts = facts
 
 
-def stop_at_the_fitting(clip: Any, *_: Any) -> SimpleNamespace:
+def stop_at_the_fitting(clip: Any, config: Any, *_: Any) -> SimpleNamespace:
+    """Load what the fitting needs, in place of it."""
+    from t4g_tracker.features.extractor import extract_features
+    from t4g_tracker.flow.estimator import check_flow
+    from t4g_tracker.video import working_frames
+
+    if config.flow.weights:
+        check_flow(config.flow)
+    if config.features.extractor != "patch":
+        extract_features(working_frames(clip.video, clip.size)[:1], config.features, torch.device("cpu"), 0)
     return SimpleNamespace(clip=clip)
 
 
 def stop_at_the_tracking(fitted: Any, queries: Any) -> None:
     """Look at what was read, and end the command."""
-    import torch
-
     from t4g_tracker.coordinates import inside
     from t4g_tracker.video import content_hash
 
