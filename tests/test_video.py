@@ -80,7 +80,7 @@ def test_any_container_gives_every_frame_at_its_size(tmp_path, name, codec, pixe
     video = read_video(path)
     assert video.frames.shape == (9, *size, 3)
     assert video.frames.dtype == np.uint8
-    assert video.fps == pytest.approx(25 if name.endswith("gif") else 24)  # gif counts in 1/100 s
+    assert video.fps == pytest.approx(24, rel=0.01)  # gif counts in 1/100 s
     assert (video.name, video.source) == (path.stem, str(path))
     assert_corners(video.frames[0])
     assert_corners(video.frames[-1])
@@ -124,8 +124,8 @@ def test_a_range_of_frames_is_part_of_all_and_keeps_its_numbers(tmp_path, start_
 @pytest.mark.parametrize(
     ("frames", "reason"),
     [
-        ((10, 14), "ends after frame 14"),
-        ((30, 40), "ends"),
+        ((10, 14), r"has frames 5-14, but 10-15 are"),
+        ((30, 40), r"has frames 5-14, but 30-40 are"),
         ((4, 9), "begins with frame 5"),
         ((9, 9), "fewer than 2"),
         ((9, 7), "fewer than 2"),
