@@ -40,7 +40,9 @@ def track(argv: list[str] | None) -> int:
 
     # Read, and check everything before any long work.
     config = read_settings(Config(), request.config, request.assignments)
-    video = read_video(request.video, request.first_frames, frames=request.frames)
+    video = read_video(
+        request.video, request.first_frames, frames=request.frames, start_frame=request.start_frame
+    )
     queries = request_queries(request, video)
     truth = request_truth(request, video, queries)
     foreground = read_foreground_of(request, video, config)

@@ -1,29 +1,46 @@
-"""Frames stored as images: a folder with one image per frame, or a TIFF or WebP file with many pictures.
-
-A folder is read with Pillow. imageio's reader, built on Pillow too, mirrors the colours of a palette
-image instead of its columns if EXIF orientation mirrors the picture.
-"""
+"""Frames stored as images: a folder with one image per frame, or a TIFF or WebP file with many pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
-from PIL import Image, ImageOps
 
+from t4g_tracker.coordinates import Size
 from t4g_tracker.errors import VideoError, warn
+from t4g_tracker.film_images import FILM_SUFFIXES
 from t4g_tracker.frame_names import describe_gaps, order_names
-from t4g_tracker.images import refuse_special_file
+from t4g_tracker.frame_times import Timing, timing_of
+from t4g_tracker.images import current_rgb, opened_image, read_picture, refuse_special_file
+
+FrameCheck = Callable[[int, Size], None]  # called with the number of frames to read and their (H, W)
 
 FOLDER_FPS = 24.0  # images record no frame rate
 SEQUENCE_SUFFIXES = (".tif", ".tiff", ".webp")  # FFmpeg decodes one picture of these files, or none
-IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow's on bad files
 
-_FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+_FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", *FILM_SUFFIXES)
+_UNREAD_SUFFIXES = (  # pictures of other kinds
+    *(
+        ".arw",
+        ".avif",
+        ".cin",
+        ".cr2",
+        ".cr3",
+        ".dng",
+        ".gif",
+        ".hdr",
+        ".heic",
+        ".heif",
+        ".j2k",
+        ".jp2",
+        ".jxl",
+    ),
+    *(".nef", ".orf", ".pgm", ".pic", ".pnm", ".ppm", ".psb", ".psd", ".raf", ".raw", ".rw2", ".sgi", ".tga"),
+)
+_RANGES = (8, 10, 12, 14, 16)  # bits that cameras give
 
 
 @dataclass(frozen=True)
@@ -32,11 +49,12 @@ class ListedImages:
 
     files: tuple[Path, ...]
     numbers: tuple[Fraction, ...] | None  # of each file; None if no number alone tells the names apart
-    doubts: tuple[str, ...]  # what may be wrong, each to put after the folder's name
+    doubt: str | None  # why the order may be wrong, to put after the folder's name
+    unread: tuple[str, ...]  # names of pictures of kinds that are not read
 
 
 def list_images(folder: Path) -> ListedImages:
-    """List the jpg and png files of a folder, without hidden ones, in the order of their frames.
+    """List the images of a folder, without hidden ones, in the order of their frames.
 
     Args:
         folder: The folder that holds the files directly.
@@ -50,10 +68,9 @@ def list_images(folder: Path) -> ListedImages:
     for file in images:
         refuse_special_file(file, VideoError, "restore it, or take it out of the folder")
     ordered = order_names([file.name for file in images], str(folder))
+    unread = sorted(file.name for file in entries if file.suffix.lower() in _UNREAD_SUFFIXES)
     return ListedImages(
-        tuple(folder / name for name in ordered.names),
-        ordered.numbers,
-        () if ordered.doubt is None else (ordered.doubt,),
+        tuple(folder / name for name in ordered.names), ordered.numbers, ordered.doubt, tuple(unread)
     )
 
 
@@ -76,107 +93,151 @@ def first_file_number(folder: Path) -> int | None:
 
 
 def warn_of_doubts(folder: Path, images: ListedImages, part: slice) -> None:
-    """Warn if the order of a folder's images is doubtful, or numbers are missing among those read.
+    """Warn if the order of a folder's images is doubtful, numbers are missing, or pictures are not read.
 
     Args:
         folder: Begins the messages.
         images: From ``list_images``.
         part: Which of them are read.
     """
-    for doubt in images.doubts:
+    if images.doubt is not None:
         warn(
-            f"{folder}: {doubt}; its files are read in the order {images.files[0].name} to "
+            f"{folder}: {images.doubt}; its files are read in the order {images.files[0].name} to "
             f"{images.files[-1].name}, rename them if that is wrong"
         )
     gaps = None if images.numbers is None else describe_gaps(images.numbers[part])
     if gaps is not None:
         warn(f"{folder}: {gaps}; frames are counted as if none were missing")
+    if images.unread:
+        warn(f"{folder}: {_not_read(images)}; convert them to png if they are frames")
 
 
-def read_folder(folder: Path, first_frames: int = 0, skip: int = 0) -> list[np.ndarray]:
+def _not_read(images: ListedImages) -> str:
+    kinds = ", ".join(sorted({Path(name).suffix.lower()[1:] for name in images.unread}))
+    return f"has {len(images.unread)} pictures that are not read ({kinds}), such as {images.unread[0]}"
+
+
+def read_folder(
+    folder: Path, first_frames: int = 0, skip: int = 0, check: FrameCheck | None = None
+) -> list[np.ndarray]:
     """Read a folder of images, or some of them, as frames (H, W, 3) uint8 RGB of one size.
 
     Args:
         folder: The folder that holds the images directly.
         first_frames: How many to read after those that are skipped; 0 for all.
         skip: How many to leave out before.
+        check: Called once, when the first is read: it may refuse what does not fit into memory.
 
     Raises:
         VideoError: If there are no images, one cannot be read, or they differ in size.
     """
     images = list_images(folder)
     if not images.files:
-        raise VideoError(f"{folder}: holds no jpg or png frames; give the folder that holds them directly")
+        found = _not_read(images) if images.unread else "holds no frames"
+        raise VideoError(
+            f"{folder}: {found}; give a folder that holds them directly, as "
+            f"{', '.join(suffix[1:] for suffix in _FRAME_SUFFIXES)}"
+        )
     part = slice(skip, skip + first_frames if first_frames else None)
     files = images.files[part]
     warn_of_doubts(folder, images, part)
-    frames: list[np.ndarray] = []
+    frames, notes = _Frames(), set[str | None]()
     for file in files:
-        frames.append(_read_image(file))
-        if frames[-1].shape != frames[0].shape:
+        picture = read_picture(file)
+        notes.add(picture.note)
+        frames.add(picture.rgb)
+        if check is not None and len(frames.pictures) == 1:
+            check(len(files), picture.rgb.shape[:2])
+        first, last = frames.pictures[0], frames.pictures[-1]
+        if first.shape != last.shape:
             raise VideoError(
-                f"{folder}: frames differ in size, {files[0].name} is {width_by_height(frames[0])} and "
-                f"{file.name} is {width_by_height(frames[-1])}; make all frames one size"
+                f"{folder}: frames differ in size, {files[0].name} is {width_by_height(first)} and "
+                f"{file.name} is {width_by_height(last)}; make all frames one size"
             )
-    return frames
+    for note in sorted(filter(None, notes)):
+        warn(f"{folder}: {note}")
+    return frames.finished(folder)
 
 
-def _read_image(file: Path) -> np.ndarray:
-    """Read one image as (H, W, 3) uint8 RGB, upright."""
-    try:
-        with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I"):
-                return _deep_grey(np.asarray(image))
-            if "transparency" in image.info:
-                image = image.convert("RGBA")
-            return np.asarray(image.convert("RGB"))
-    except IMAGE_ERRORS as error:
-        raise VideoError(
-            f"{file}: is not an image that can be read; replace it or remove it from the folder"
-        ) from error
-
-
-def _deep_grey(values: np.ndarray) -> np.ndarray:
-    """Convert 16-bit grey (H, W), which Pillow would clip at 255, to (H, W, 3) uint8."""
-    grey = (values >> 8).clip(0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
-
-
-def read_image_sequence(path: Path, first_frames: int = 0, skip: int = 0) -> tuple[list[np.ndarray], float]:
+def read_image_sequence(
+    path: Path, first_frames: int = 0, skip: int = 0, check: FrameCheck | None = None
+) -> tuple[list[np.ndarray], Timing]:
     """Read the pictures of a multi-page TIFF or an animated WebP.
 
     Args:
         path: The file.
         first_frames: How many pictures to read after those that are skipped; 0 for all.
         skip: How many to leave out before.
+        check: Called once, when the first is read: it may refuse what does not fit into memory.
 
     Returns:
-        Frames (H, W, 3) uint8 RGB of one size, and the mean rate in frames a second. A WebP has
-        durations; a TIFF has none and gets the rate of a folder.
+        Frames (H, W, 3) uint8 RGB of one size, upright, and when they are shown. A WebP has durations; a
+        TIFF has none and gets the rate of a folder.
 
     Raises:
         VideoError: If the file is cut short, damaged or not an image, or its pictures differ in size.
     """
-    frames: list[np.ndarray] = []
-    milliseconds = 0.0
-    try:
-        with iio.imopen(path.absolute(), "r", plugin="pillow") as opened:
-            deep = opened.metadata(index=0)["mode"].startswith("I")
-            pictures = opened.iter(mode=None if deep else "RGB")
-            wanted = islice(enumerate(pictures), skip, skip + first_frames if first_frames else None)
-            for index, picture in wanted:
-                frames.append(_deep_grey(picture) if deep else picture)
-                milliseconds += opened.metadata(index=index).get("duration", 0)
-    except (*IMAGE_ERRORS, TypeError) as error:
-        raise VideoError(
-            f"{path}: cannot be read as {path.suffix[1:]}, the file is cut short, damaged or of another "
-            "kind; copy or export it again"
-        ) from error
-    sizes = dict.fromkeys(width_by_height(frame) for frame in frames)
+    frames, starts_ms = _Frames(), [0.0]
+    remedy = "it is cut short, damaged or of another kind, so copy or export it again"
+    with opened_image(path, VideoError, remedy) as opened:
+        last = getattr(opened, "n_frames", 1)
+        pages = range(skip, min(last, skip + first_frames) if first_frames else last)
+        for page in pages:
+            opened.seek(page)
+            frames.add(current_rgb(opened, path, page))
+            starts_ms.append(starts_ms[-1] + opened.info.get("duration", 0))
+            if check is not None and page == skip:
+                check(len(pages), frames.pictures[0].shape[:2])
+    sizes = dict.fromkeys(width_by_height(frame) for frame in frames.pictures)
     if len(sizes) > 1:
         raise VideoError(f"{path}: its pictures differ in size ({', '.join(sizes)}); make all one size")
-    return frames, 1000 * len(frames) / milliseconds if milliseconds else FOLDER_FPS
+    pictures, end_ms = frames.finished(path), starts_ms.pop()
+    if not end_ms:
+        return pictures, Timing(FOLDER_FPS)
+    return pictures, timing_of([start / 1000 for start in starts_ms], 1000 * len(pictures) / end_ms, 0.001)
+
+
+class _Frames:
+    """Frames of 8 bits, from pictures of 8 or of up to 16.
+
+    Of deep pictures, all lose as many low bits as the largest value of all demands, so that a camera's 12
+    bits, stored in 16, do not become black. When a larger value comes, earlier frames lose further
+    bits: dropping some and then others is dropping both, so that no deep picture has to be kept.
+    """
+
+    def __init__(self) -> None:
+        self.pictures: list[np.ndarray] = []  # (H, W, 3) uint8
+        self._deep: list[int] = []  # which of them had more bits
+        self._largest = 0
+
+    def add(self, picture: np.ndarray) -> None:
+        """Append a picture (H, W, 3) of uint8 or uint16."""
+        if picture.dtype == np.uint16:
+            before = self._bits()
+            self._largest = max(self._largest, int(picture.max()))
+            for index in self._deep:
+                self.pictures[index] >>= self._bits() - before
+            self._deep.append(len(self.pictures))
+            picture = (picture >> (self._bits() - 8)).astype(np.uint8)
+        self.pictures.append(picture)
+
+    def finished(self, path: Path) -> list[np.ndarray]:
+        """Hand over all frames; warn if values of 16 bits were taken for fewer.
+
+        Raises:
+            VideoError: If it cannot be told how bright these are beside pictures of 8 bits.
+        """
+        if self._deep and self._bits() < 16:
+            if len(self._deep) < len(self.pictures):
+                raise VideoError(f"{path}: holds pictures of 8 and of 16 bits; save all with 8 bits")
+            warn(
+                f"{path}: the largest value of its 16-bit pictures is {self._largest}, so they are read as "
+                f"{self._bits()}-bit ones; save them with 8 bits if that is too bright"
+            )
+        return self.pictures
+
+    def _bits(self) -> int:
+        return next(bits for bits in _RANGES if self._largest < 2**bits)
 
 
 def width_by_height(frame: np.ndarray) -> str:

@@ -13,7 +13,8 @@ from torch.nn.functional import interpolate
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import QueryError, VideoError
-from t4g_tracker.image_sequences import IMAGE_ERRORS, list_images, warn_of_doubts
+from t4g_tracker.image_sequences import list_images, warn_of_doubts
+from t4g_tracker.images import IMAGE_ERRORS
 
 
 def read_mask(path: str | Path, video: Video, may_be_empty: bool = False) -> np.ndarray:

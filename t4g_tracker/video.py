@@ -15,7 +15,7 @@ from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import VideoError
 from t4g_tracker.frame_times import Timing
 from t4g_tracker.image_sequences import FOLDER_FPS, SEQUENCE_SUFFIXES, read_folder, read_image_sequence
-from t4g_tracker.memory import frames_bytes, out_of_memory
+from t4g_tracker.memory import check_memory, frames_bytes, out_of_memory
 from t4g_tracker.video_files import FrameBytes, VideoFile, read_video_file
 
 _VALUES_PER_CHUNK = 2**25  # resize this many values at once: 128 MiB as float32
@@ -33,12 +33,11 @@ def read_video(
 
     A file may have any container and codec that PyAV reads; crop, rotation and mirroring in its
     metadata are applied, so frames look as in a player, but pixels that are not square stay as
-    they are. A multi-page TIFF or an animated
-    WebP is read too. In a folder, jpg, jpeg and png files are frames in natural order
-    (frame2 before frame10); hidden files and other extensions are ignored. Grey, palette
-    and 16-bit images become 8-bit RGB; an alpha channel is dropped and the stored colours
-    stay; in a folder, EXIF rotation is applied. A file shorter than its header states is
-    refused: its tracks would look like tracks through the whole video.
+    they are. A multi-page TIFF or an animated WebP is read too. In a folder, every image that ``list_images`` knows is a frame, in the
+    order of the numbers in their names; hidden files and other extensions are ignored. All
+    become 8-bit RGB; an alpha channel is dropped and the stored colours stay; EXIF rotation
+    is applied. A file shorter than its header states is refused: its tracks would look like
+    tracks through the whole video.
 
     Args:
         path: Video file, or folder that holds the frames directly.
@@ -91,9 +90,13 @@ def read_video(
 def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameBytes) -> VideoFile:
     """Read a folder or a file of any kind, but its first ``skip`` frames, and up to ``count``; 0 for all."""
     address = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+)", source, re.IGNORECASE)
+
+    def check(frames: int, size: Size) -> None:
+        check_memory(source, frames, size, frame_bytes(size))
+
     try:
         if path.is_dir():
-            return VideoFile(read_folder(path, count, skip), skip, Timing(FOLDER_FPS), 1.0)
+            return VideoFile(read_folder(path, count, skip, check), skip, Timing(FOLDER_FPS), 1.0)
         if not path.exists():
             if address is not None:
                 raise VideoError(f"{address[1]}://{address[2]}: is a web address; download it first")
@@ -105,8 +108,8 @@ def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameByte
         if path.stat().st_size == 0:
             raise VideoError(f"{source}: is empty (0 bytes); copy or export the video again")
         if path.suffix.lower() in SEQUENCE_SUFFIXES:
-            pictures, fps = read_image_sequence(path, count, skip)
-            return VideoFile(pictures, skip, Timing(fps), 1.0)
+            pictures, timing = read_image_sequence(path, count, skip, check)
+            return VideoFile(pictures, skip, timing, 1.0)
         return read_video_file(path, count, skip, frame_bytes)
     except OSError as error:
         raise VideoError(f"{source}: cannot be read ({error.strerror}); check the path") from error
@@ -114,11 +117,10 @@ def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameByte
 
 def _ends_early(source: str, read: VideoFile, frames: tuple[int, int], start_frame: int) -> str:
     """Say that a video ends before the last of the frames asked for."""
-    last = start_frame + read.skipped + len(read.frames) - 1
-    return (
-        f"{source}: has frames {start_frame}-{last}, but {frames[0]}-{frames[1]} are asked for; "
-        "ask for frames that it has"
-    )
+    has = f"ends before frame {frames[0]}"
+    if read.frames:
+        has = f"has frames {start_frame}-{start_frame + read.skipped + len(read.frames) - 1}"
+    return f"{source}: {has}, but {frames[0]}-{frames[1]} are asked for; ask for frames that it has"
 
 
 def _part(

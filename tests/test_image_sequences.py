@@ -49,7 +49,7 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path, name):
     cut = tmp_path / f"cut-{name}"
     for length in range(len(data) // 20, len(data), len(data) // 20):
         cut.write_bytes(data[:length])
-        with pytest.raises(VideoError, match=f"{cut}: cannot be read as .* cut short, damaged"):
+        with pytest.raises(VideoError, match=f"^{cut}: is not an image that can be read; it is cut"):
             read_video(cut)
 
 

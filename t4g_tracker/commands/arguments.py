@@ -17,16 +17,17 @@ class PointsRequest:
     video: Path
     queries: Path | None
     grid: int | None
-    grid_frame: int
+    grid_frame: int | None  # None: the first; counted from start_frame
     mask: Path | None
     truth: Path | None
     first_frames: int  # 0: all
     frames: tuple[int, int] | None  # first and last frame of the part to read, as the user counts
+    start_frame: int  # the number that the user gives to the first frame of the video
 
     @property
     def skipped_frames(self) -> int:
         """How many frames of the video lie before the part to read."""
-        return self.frames[0] if self.frames else 0
+        return self.frames[0] - self.start_frame if self.frames else 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,13 @@ def check_first_frames(parser: argparse.ArgumentParser, count: int) -> None:
         parser.error("--first-frames must be at least 2")
 
 
+def frame_number(text: str) -> int:
+    """Parse the number of a frame, which may be negative."""
+    if not re.fullmatch(r"-?\d{1,9}", text.strip(), re.ASCII):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at most 9 digits, got {text}")
+    return int(text)
+
+
 def frame_range(text: str) -> tuple[int, int]:
     """Parse ``A-B``, two frame numbers with at least two frames from the first to the last."""
     found = re.fullmatch(r"(-?\d+)-(-?\d+)", text.strip())
@@ -111,7 +119,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that choose a video, its points to track, and their true tracks."""
-    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
+    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of frames")
     add_first_frames(parser, "it")
     parser.add_argument(
         "--frames",
@@ -119,8 +127,15 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A-B",
         help="only frame A to frame B of it, B included; frames keep their numbers",
     )
+    parser.add_argument(
+        "--start-frame",
+        type=frame_number,
+        default=0,
+        metavar="N",
+        help="number of the first frame in query points, --grid-frame, --frames and results (default 0)",
+    )
     points = parser.add_mutually_exclusive_group()
-    points.add_argument("--queries", type=Path, help="query points: .json, .csv, .npy or .npz")
+    points.add_argument("--queries", type=Path, help="query points: .json, .csv, .tsv, .txt, .npy or .npz")
     points.add_argument(
         "--grid",
         type=int,
@@ -128,7 +143,7 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead: a square grid, N points in a row",
     )
     parser.add_argument(
-        "--grid-frame", type=int, default=0, metavar="F", help="frame of the grid (default 0)"
+        "--grid-frame", type=frame_number, metavar="F", help="frame of the grid (default: the first)"
     )
     parser.add_argument("--mask", type=Path, help="image; the grid lies inside its non-zero pixels")
     parser.add_argument(

@@ -28,7 +28,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "noise of level 1, denoised, and a video generated from the first frame alone.",
     )
     parser.add_argument("model", help="folder of the model, or its hub name")
-    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
+    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of frames")
     parser.add_argument("--out", type=Path, required=True, help="picture to write: .png or .jpg")
     parser.add_argument(
         "--size",
