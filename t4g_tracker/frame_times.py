@@ -43,3 +43,20 @@ def timing_of(seconds: Sequence[float | None], stated_fps: float, tick_s: float)
         if np.abs(times - np.arange(len(times)) / fps).max() <= allowed:
             return Timing(fps)
     return Timing(mean_fps, times)
+
+
+def longest_gap(timing: Timing) -> tuple[float, float] | None:
+    """Find where frames seem to be missing: the longest step of times that are even but for a few.
+
+    Returns:
+        When the gap begins, in seconds since the first frame, and how many frames would fill it; None if
+        nine in ten steps are not alike, as where a recording is uneven on purpose.
+    """
+    if timing.times is None:
+        return None
+    steps = np.diff(timing.times)
+    usual, longest = float(np.median(steps)), int(steps.argmax())
+    even = np.abs(steps - usual) < 0.25 * usual
+    if even.mean() < 0.9 or steps[longest] < 1.5 * usual:
+        return None
+    return float(timing.times[longest]), float(steps[longest] / usual - 1)

@@ -168,7 +168,7 @@ def read_image_sequence(
         path: The file.
         first_frames: How many pictures to read after those that are skipped; 0 for all.
         skip: How many to leave out before.
-        check: Called once, when the first is read: it may refuse what does not fit into memory.
+        check: Called once, before they are read: it may refuse what does not fit into memory.
 
     Returns:
         Frames (H, W, 3) uint8 RGB of one size, upright, and when they are shown. A WebP has durations; a
@@ -182,12 +182,14 @@ def read_image_sequence(
     with opened_image(path, VideoError, remedy) as opened:
         last = getattr(opened, "n_frames", 1)
         pages = range(skip, min(last, skip + first_frames) if first_frames else last)
+        size = opened.height, opened.width
+    if check is not None:
+        check(len(pages), size)
+    with opened_image(path, VideoError, remedy) as opened:
         for page in pages:
             opened.seek(page)
             frames.add(current_rgb(opened, path, page))
             starts_ms.append(starts_ms[-1] + opened.info.get("duration", 0))
-            if check is not None and page == skip:
-                check(len(pages), frames.pictures[0].shape[:2])
     sizes = dict.fromkeys(width_by_height(frame) for frame in frames.pictures)
     if len(sizes) > 1:
         raise VideoError(f"{path}: its pictures differ in size ({', '.join(sizes)}); make all one size")

@@ -13,7 +13,7 @@ import numpy as np
 
 _DESCRIBING = threading.Lock()  # PyAV's level of logging is one for all threads
 _STREAM = re.compile(r"^  Stream #\d+:(\d+)")
-_CROP = re.compile(r"^ {4,}Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$")
+_CROP = re.compile(r"^ {4,}Frame cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.IGNORECASE)  # C from FFmpeg 8.1 on
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,10 @@ from t4g_tracker.video_streams import (
     expected_frames,
     shown_stream,
     stated_fps,
+    stated_frames,
     stated_seconds,
     warn_of_aspect,
+    warn_of_gap,
     warn_of_streams,
     why_unreadable,
 )
@@ -36,6 +38,7 @@ from t4g_tracker.video_streams import (
 _STRICT = {"err_detect": "crccheck+buffer+explode"}
 _JOINED_LATE = ("mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v")  # may begin between two key frames
 _DURATION_OF_STREAMS = ("mxf",)  # formats without a count of frames whose header has each stream's duration
+_SLIDES = ("gif", "apng")  # formats in which a picture may well be shown for long
 _MEMORY_CHECK_EVERY = 64  # frames
 
 FrameBytes = Callable[[Size], int]
@@ -134,6 +137,8 @@ def _read(job: _Job) -> VideoFile | None:
         warn_of_streams(container, stream, job.path)
         warn_of_aspect(aspect, job.path)
         timing = timing_of(decoded.seconds, stated_fps(stream), decoded.tick_s)
+        if container.format.name not in _SLIDES:
+            warn_of_gap(timing, job.path)
         return VideoFile(decoded.frames, decoded.skipped, timing, aspect)
 
 
@@ -208,25 +213,25 @@ def _keep(picture: Any, crop: Crop, decoded: _Decoded, job: _Job) -> None:
     decoded.seconds.append(picture.time)
     decoded.tick_s, decoded.turned = float(picture.time_base or 0), is_on_its_side(picture)
     decoded.full = len(frames) == job.wanted
-    if len(frames) % _MEMORY_CHECK_EVERY == 0:
-        size, held = frame.shape[:2], len(frames) * frame.nbytes
-        check_memory(str(job.path), len(frames), size, job.frame_bytes(size), held, only_refuse=True)
+    if len(frames) % _MEMORY_CHECK_EVERY == 0:  # where the header tells no length, or a wrong one
+        count, size, held = len(frames) + _MEMORY_CHECK_EVERY, frame.shape[:2], len(frames) * frame.nbytes
+        check_memory(str(job.path), count, size, job.frame_bytes(size), held, only_refuse=True)
 
 
 def _check_complete(decoded: _Decoded, container: Any, stream: Any, path: Path) -> None:
     """Refuse a file that is damaged, ends too early or has fewer frames than its header promises."""
-    count, kind = decoded.count, container.format.name
-    if count == 0 and not stream.frames:
+    count, stated, kind = decoded.count, stated_frames(stream), container.format.name
+    if count == 0 and not stated:
         raise VideoError(f"{path}: none of its frames can be decoded; copy the file again, or {EXPORT}")
     fps = stated_fps(stream)
     promised_s = stated_seconds(stream)
     begin_s = float((stream.start_time or 0) * stream.time_base)
     missing_s = promised_s - (count / fps if decoded.end_s is None else decoded.end_s - begin_s)
     # Fewer frames alone are not damage: an edit list may trim a sound file, and its duration.
-    fewer = count < stream.frames or kind in _DURATION_OF_STREAMS
+    fewer = count < stated or kind in _DURATION_OF_STREAMS
     short = fewer and missing_s > 1.5 / fps
     if decoded.damaged or short or ends_too_early(path, kind, decoded.end_byte):
-        total = stream.frames or round(promised_s * fps)
+        total = stated or round(promised_s * fps)
         of_total = f"{count} of {total}" if total > count else f"the first {count}"
         these = f"track these alone with --first-frames {count}, " if count > 1 else ""
         raise VideoError(

@@ -10,6 +10,7 @@ from typing import Any
 import av
 
 from t4g_tracker.errors import VideoError, warn
+from t4g_tracker.frame_times import Timing, longest_gap
 from t4g_tracker.image_sequences import FOLDER_FPS
 
 EXPORT = "export it as mp4, or its frames as a folder of png"
@@ -73,6 +74,23 @@ def warn_of_aspect(aspect: float, path: Path) -> None:
         )
 
 
+def warn_of_gap(timing: Timing, path: Path) -> None:
+    """Warn if frames seem to be missing between others."""
+    gap = longest_gap(timing)
+    if gap is not None:
+        begin_s, missing = gap
+        warn(
+            f"{path}: about {missing:.0f} frames are missing after {begin_s:.2f} s, dropped by the recorder "
+            "or lost to damage; frames are counted as if none were missing"
+        )
+
+
+def stated_frames(stream: Any) -> int:
+    """How many frames the header, or a tag of mkvmerge, gives the stream; 0 if it says nothing."""
+    tag = stream.metadata.get("NUMBER_OF_FRAMES", "")
+    return int(stream.frames or (int(tag) if tag.isdecimal() else 0))
+
+
 def stated_fps(stream: Any) -> float:
     """Frames a second by the header; those of a folder if it has none."""
     return float(stream.guessed_rate or stream.average_rate or FOLDER_FPS)
@@ -89,7 +107,7 @@ def stated_seconds(stream: Any) -> float:
 def expected_frames(container: Any, stream: Any) -> int:
     """How many frames the header lets expect; 0 if it says nothing."""
     seconds = stated_seconds(stream) or (container.duration or 0) / _MICROSECONDS
-    return int(stream.frames or round(seconds * stated_fps(stream)))
+    return stated_frames(stream) or round(seconds * stated_fps(stream))
 
 
 def why_unreadable(path: Path) -> str:

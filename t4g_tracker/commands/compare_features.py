@@ -90,9 +90,9 @@ def _choice(text: str) -> Choice:
 
 def _compare_command(argv: list[str] | None) -> int:
     request = parse_compare(argv)
-    from t4g_tracker import Config, read_settings, read_video
+    from t4g_tracker import Config, read_settings
     from t4g_tracker.commands.comparison import comparison_table, write_comparison
-    from t4g_tracker.commands.points import request_queries, request_truth
+    from t4g_tracker.commands.points import request_queries, request_truth, request_video
     from t4g_tracker.commands.runs import run_of
     from t4g_tracker.config import as_dict
     from t4g_tracker.files import prepare_output_folder
@@ -104,9 +104,7 @@ def _compare_command(argv: list[str] | None) -> int:
     chosen = choose_features(base.features, request.features)
     configs = {name: replace(base, features=features) for name, features in chosen.items()}
     run = run_of(request)
-    video = read_video(
-        request.video, request.first_frames, frames=request.frames, start_frame=request.start_frame
-    )
+    video = request_video(request, base)
     queries = request_queries(request, video)
     truth = request_truth(request, video, queries)
     check_choices(chosen)
