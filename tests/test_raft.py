@@ -130,7 +130,7 @@ def test_missing_or_broken_weights_are_named(tmp_path):
         raft.load_raft("raft-small", str(tmp_path / "none.pth"), CPU)
     for name in ("broken.pth", "broken.safetensors"):
         (tmp_path / name).write_bytes(b"not weights")
-        with pytest.raises(WeightsError, match=f"{name}: cannot be read as weights"):
+        with pytest.raises(WeightsError, match=f"{name}: cannot be loaded"):
             raft.load_raft("raft-small", str(tmp_path / name), CPU)
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(WeightsError, match="does not hold the weights"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from t4g_tracker.commands.arguments import add_settings_arguments
 from t4g_tracker.commands.guarded import guarded, stop_on_interrupt
+from t4g_tracker.errors import Interrupted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +67,7 @@ def run_training(
         The averaged objective in evaluation mode.
 
     Raises:
-        KeyboardInterrupt: If Ctrl-C ended the training early; a checkpoint is written first.
+        Interrupted: If Ctrl-C ended the training early; a checkpoint is written first.
         CacheError, OutputError, TrainingError: As in ``train``.
     """
     from t4g_tracker.hardware import pick_device
@@ -78,7 +79,7 @@ def run_training(
         run = TrainingRun(folder, device, request.time_budget, request.seed, stop, report)
         averaged, finished = train(objective, items, collate, trainer, run, validate, identity)
     if not finished:
-        raise KeyboardInterrupt(f"stopped; the checkpoint is in {folder}")
+        raise Interrupted(f"stopped; the checkpoint is in {folder}")
     return averaged
 
 
