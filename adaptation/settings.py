@@ -56,7 +56,7 @@ class AdaptationConfig:
 
     LIMITS: ClassVar[Limits] = {
         "steps": (0, HUGE),
-        "width": (16, 1024),
+        "width": (16, 512),
         "learning_rate": (1e-9, 10),
         "weight_decay": (0, 10),
         "frames_per_step": (2, 1000),

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from t4g_tracker.commands.parser import Parser, path
 from t4g_tracker.files import default_cache_folder
 
 
@@ -49,9 +50,9 @@ def seed_number(text: str) -> int:
     return int(text)
 
 
-def add_settings_arguments(parser: argparse.ArgumentParser, example: str) -> None:
+def add_settings_arguments(parser: Parser, example: str) -> None:
     """Add the arguments of every command with settings; ``example`` shows a use of ``--set``."""
-    parser.add_argument("--config", type=Path, help="YAML file of settings")
+    parser.add_argument("--config", type=path, help="YAML file of settings")
     add_assignments(parser, "STAGE.SETTING=VALUE", f"change single settings, e.g. {example}")
     add_device(parser)
     parser.add_argument(
@@ -60,25 +61,25 @@ def add_settings_arguments(parser: argparse.ArgumentParser, example: str) -> Non
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
-def add_assignments(parser: argparse.ArgumentParser, metavar: str, what: str) -> None:
+def add_assignments(parser: Parser, metavar: str, what: str) -> None:
     """Add ``--set``, stored as ``assignments``."""
     parser.add_argument(
         "--set", dest="assignments", action="extend", nargs="+", default=[], metavar=metavar, help=what
     )
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
+def add_device(parser: Parser) -> None:
     """Add ``--device``, for ``pick_device``."""
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
 
 
-def add_first_frames(parser: argparse.ArgumentParser, what: str) -> None:
+def add_first_frames(parser: Parser, what: str) -> None:
     """Add ``--first-frames``, 0 for all; ``check_first_frames`` checks it."""
     help_text = f"only the first N frames of {what}"
     parser.add_argument("--first-frames", type=int, default=0, metavar="N", help=help_text)
 
 
-def check_first_frames(parser: argparse.ArgumentParser, count: int) -> None:
+def check_first_frames(parser: Parser, count: int) -> None:
     """Exit with code 2 if ``count`` frames are too few for a track."""
     if count < 0 or count == 1:
         parser.error("--first-frames must be at least 2")
@@ -95,12 +96,12 @@ def frame_range(text: str) -> tuple[int, int]:
     return first, last
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+def add_common_arguments(parser: Parser) -> None:
     """Add the arguments of every command that runs the tracker."""
     add_settings_arguments(parser, "adaptation.steps=2000 (configs/default.yaml lists all)")
     parser.add_argument(
         "--cache",
-        type=Path,
+        type=path,
         default=default_cache_folder(),
         help="folder of cached features, flow and adapted weights (default: %(default)s)",
     )
@@ -109,9 +110,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_point_arguments(parser: argparse.ArgumentParser) -> None:
+def add_point_arguments(parser: Parser) -> None:
     """Add the arguments that choose a video, its points to track, and their true tracks."""
-    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
+    parser.add_argument("--video", type=path, required=True, help="video file, or folder of jpg/png frames")
     add_first_frames(parser, "it")
     parser.add_argument(
         "--frames",
@@ -120,7 +121,7 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
         help="only frame A to frame B of it, B included; frames keep their numbers",
     )
     points = parser.add_mutually_exclusive_group()
-    points.add_argument("--queries", type=Path, help="query points: .json, .csv, .npy or .npz")
+    points.add_argument("--queries", type=path, help="query points: .json, .csv, .npy or .npz")
     points.add_argument(
         "--grid",
         type=int,
@@ -130,16 +131,16 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grid-frame", type=int, default=0, metavar="F", help="frame of the grid (default 0)"
     )
-    parser.add_argument("--mask", type=Path, help="image; the grid lies inside its non-zero pixels")
+    parser.add_argument("--mask", type=path, help="image; the grid lies inside its non-zero pixels")
     parser.add_argument(
         "--gt",
         dest="truth",
-        type=Path,
+        type=path,
         help="tracks.npz with the true tracks of the same query points, to measure accuracy",
     )
 
 
-def check_points(parser: argparse.ArgumentParser, request: PointsRequest) -> None:
+def check_points(parser: Parser, request: PointsRequest) -> None:
     """Exit with code 2 if a request gives no points to track, or gives them twice."""
     check_first_frames(parser, request.first_frames)
     if request.first_frames and request.frames:

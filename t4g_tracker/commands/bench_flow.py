@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.commands.arguments import add_assignments, add_device
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.tables import Table, markdown_line, rounded
@@ -102,7 +103,7 @@ def _main(argv: list[str] | None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g bench-flow",
         description="Measure end-point errors on held-out synthetic pairs: of DIS, of the bundled RAFT if "
         "present, and of the settings of --set.",
@@ -116,7 +117,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "SETTING=VALUE",
         "a row for these settings of the stage flow, e.g. method=raft-small weights=FILE refine=dis",
     )
-    request = parser.parse_args(argv)
+    request = parser.parse(argv)
     if request.pairs < 1 or min(request.height, request.width) < 128:
         raise ConfigError("t4g bench-flow: --pairs must be at least 1, --height and --width at least 128")
     return request

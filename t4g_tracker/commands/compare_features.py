@@ -16,6 +16,7 @@ from t4g_tracker.commands.arguments import (
     check_points,
 )
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser, path
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.settings import GROUPS, FeaturesConfig
 
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_compare(argv: list[str] | None) -> CompareRequest:
     """Parse the arguments of ``t4g compare-features``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g compare-features",
         description="Track the same query points with the frozen features of several extractors, without "
         "adaptation and without flow, and show them side by side.",
@@ -66,9 +67,9 @@ def parse_compare(argv: list[str] | None) -> CompareRequest:
         metavar="NAME[=FOLDER]",
         help=f"one or more of {', '.join(get_args(Extractor))}; =FOLDER names the model to read",
     )
-    parser.add_argument("--out", type=Path, help="folder for results (default outputs/<clip>-features)")
+    parser.add_argument("--out", type=path, help="folder for results (default outputs/<clip>-features)")
     add_common_arguments(parser)
-    request = CompareRequest(**vars(parser.parse_args(argv)))
+    request = CompareRequest(**vars(parser.parse(argv)))
     check_points(parser, request)
     names = [choice.name for choice in request.features]
     repeated = [name for name in names if names.count(name) > 1]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_arguments, with_mode
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser, path
 
 if TYPE_CHECKING:
     from t4g_tracker.commands.davis_job import DavisJob
@@ -36,13 +36,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_davis(argv: list[str] | None) -> DavisRequest:
     """Parse the arguments of ``run_tracker.py --davis``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="run_tracker.py --davis",
         description="Track every sequence of a DAVIS folder, each like a single video. The same command "
         "resumes where it was interrupted. Points come from TAP-Vid's tracks if the folder has them, and "
         "accuracy is measured; otherwise from a grid inside the mask of the first frame.",
     )
-    parser.add_argument("--davis", type=Path, required=True, help="root of DAVIS 2017, at 480p")
+    parser.add_argument("--davis", type=path, required=True, help="root of DAVIS 2017, at 480p")
     parser.add_argument("--sequences", nargs="+", help="only these")
     parser.add_argument(
         "--split", default="val", help="ImageSets/2017/<split>.txt, or a text file of names (default val)"
@@ -50,14 +50,14 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
     points = parser.add_mutually_exclusive_group()
     points.add_argument("--grid", type=int, metavar="N", help="N points across the mask of the first frame")
     points.add_argument(
-        "--queries", type=Path, help="folder of query files, <sequence>.json or .csv, .npy, .npz"
+        "--queries", type=path, help="folder of query files, <sequence>.json or .csv, .npy, .npz"
     )
-    points.add_argument("--tapvid", type=Path, help="TAP-Vid's tapvid_davis.pkl, for points and truth")
+    points.add_argument("--tapvid", type=path, help="TAP-Vid's tapvid_davis.pkl, for points and truth")
     parser.add_argument(
         "--foreground", action="store_true", help="half of the training pairs come from inside the masks"
     )
     add_batch_arguments(parser, Path("outputs/davis"))
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     if arguments.grid is not None and arguments.grid < 1:
         parser.error(f"--grid must be at least 1, got {arguments.grid}")
     if arguments.mode and (arguments.grid or arguments.queries):

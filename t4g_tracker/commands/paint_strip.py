@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser, path
 
 SIZE_STEP_PX = 64  # the autoencoder halves a frame three times, and the UNet three times more
 
@@ -22,14 +22,14 @@ def _main(argv: list[str] | None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g paint-strip",
         description="Paint rows of frames: the video, the same encoded and decoded by the autoencoder, with "
         "noise of level 1, denoised, and a video generated from the first frame alone.",
     )
     parser.add_argument("model", help="folder of the model, or its hub name")
-    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
-    parser.add_argument("--out", type=Path, required=True, help="picture to write: .png or .jpg")
+    parser.add_argument("--video", type=path, required=True, help="video file, or folder of jpg/png frames")
+    parser.add_argument("--out", type=path, required=True, help="picture to write: .png or .jpg")
     parser.add_argument(
         "--size",
         type=int,
@@ -45,7 +45,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="show latents by linear regression on the video's own frames: for a model whose decoder is not "
         "trained",
     )
-    request = parser.parse_args(argv)
+    request = parser.parse(argv)
     if min(request.size) < SIZE_STEP_PX or any(side % SIZE_STEP_PX for side in request.size):
         parser.error(
             f"--size must be two multiples of {SIZE_STEP_PX}, got {request.size[0]} {request.size[1]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from t4g_tracker.commands.arguments import (
     add_point_arguments,
     check_points,
 )
+from t4g_tracker.commands.parser import Parser, path
 
 if TYPE_CHECKING:
     from t4g_tracker.datatypes import QueryPoints, Tracks
@@ -33,7 +33,7 @@ class TrackRequest(RunRequest, PointsRequest):
 
 def parse_track(argv: list[str] | None) -> TrackRequest:
     """Parse the arguments of ``run_tracker.py``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g track" if Path(sys.argv[0]).stem in ("t4g", "__main__") else "run_tracker.py",
         description="Track points through a video, before and after their query frame. Fits a residual "
         "adapter to the video first; other points of the same video then take seconds.",
@@ -43,12 +43,12 @@ def parse_track(argv: list[str] | None) -> TrackRequest:
     add_point_arguments(parser)
     parser.add_argument(
         "--foreground",
-        type=Path,
+        type=path,
         help="folder of one mask image per frame: half of the training pairs come from inside",
     )
-    parser.add_argument("--out", type=Path, help="folder for results (default outputs/<clip>)")
+    parser.add_argument("--out", type=path, help="folder for results (default outputs/<clip>)")
     add_common_arguments(parser)
-    request = TrackRequest(**vars(parser.parse_args(argv)))
+    request = TrackRequest(**vars(parser.parse(argv)))
     check_points(parser, request)
     return request
 

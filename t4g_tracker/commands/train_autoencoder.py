@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t4g_tracker.commands.parser import Parser
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
     is_main_process,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g train-autoencoder",
         description="Train the mini model's own autoencoder on synthetic clips: first its encoder, then its "
         "decoder. Writes OUT/vae/.",
@@ -35,7 +36,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="which part; the decoder needs the encoder in OUT/vae",
     )
     add_training_arguments(parser)
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def _train(request: argparse.Namespace) -> None:

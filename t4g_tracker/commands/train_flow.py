@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from t4g_tracker.commands.parser import Parser
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
     is_main_process,
@@ -19,7 +20,7 @@ VALIDATION_SIZE = (240, 432)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g train-flow",
         description="Train torchvision's raft_small on synthetic pairs of frames with exact flow. "
         f"Writes OUT/{WEIGHTS}, which flow.method=raft-small flow.weights=FILE reads.",
@@ -32,7 +33,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="weights to start from: .safetensors or .pth (default: random)",
     )
     add_training_arguments(parser)
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def _train(request: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t4g_tracker.commands.parser import Parser, path
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
     is_main_process,
@@ -28,7 +29,7 @@ PREPARING_TIMEOUT = timedelta(days=7)  # how long other processes wait for the f
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g train-track4gen",
         description="Train a video diffusion model together with a refiner so that its features match "
         "points. Writes the folder that features.extractor=track4gen reads.",
@@ -42,11 +43,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--videos",
-        type=Path,
+        type=path,
         help="folder of real videos to train on, with tracks from optical flow (default: synthetic clips)",
     )
     add_training_arguments(parser)
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def _train(request: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from t4g_tracker.commands.arguments import add_settings_arguments
 from t4g_tracker.commands.guarded import guarded, stop_on_interrupt
+from t4g_tracker.commands.parser import Parser, path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,9 +27,9 @@ def seconds(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+def add_training_arguments(parser: Parser) -> None:
     """Add the arguments of every training command."""
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, history and weights")
+    parser.add_argument("--out", type=path, required=True, help="folder for checkpoint, history and weights")
     parser.add_argument(
         "--time-budget",
         type=seconds,
@@ -37,7 +38,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--keep-clips",
-        type=Path,
+        type=path,
         help="cache generated clips in this folder, so that each is generated once",
     )
     add_settings_arguments(parser, "trainer.steps=20000")

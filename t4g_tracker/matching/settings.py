@@ -15,7 +15,7 @@ class MatchingConfig:
     temperature: float = 0.05  # of the softmax over cost maps; smaller is sharper
     window_radius_px: float = 16.0  # reach of the soft-argmax around the best cell, working pixels
 
-    LIMITS: ClassVar[Limits] = {"temperature": (0.001, 10), "window_radius_px": (0.5, 256)}
+    LIMITS: ClassVar[Limits] = {"temperature": (0.001, 10), "window_radius_px": (0.5, 128)}
 
     def __post_init__(self) -> None:
         check_limits(self, "matching")
