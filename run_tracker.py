@@ -34,13 +34,19 @@ def track(argv: list[str] | None) -> int:
     from t4g_tracker.features.extractor import check_features
     from t4g_tracker.files import prepare_output_folder
     from t4g_tracker.fitted import fit_clip
+    from t4g_tracker.flow.estimator import check_named_weights
+    from t4g_tracker.hardware import pick_device
     from t4g_tracker.pipeline import open_clip
     from t4g_tracker.results import closing_lines, describe
     from t4g_tracker.run_files import result_files
 
     # Read, and check everything before any long work.
     config = read_settings(Config(), request.config, request.assignments)
-    video = read_video(request.video, request.first_frames, frames=request.frames)
+    pick_device(request.device)
+    check_named_weights(config.flow)
+    video = read_video(
+        request.video, request.first_frames, frames=request.frames, start_frame=request.start_frame
+    )
     queries = request_queries(request, video)
     truth = request_truth(request, video, queries)
     foreground = read_foreground_of(request, video, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -72,6 +73,12 @@ DAMAGED_ARRAYS = (  # raised by NumPy on a damaged .npy or .npz
     EOFError,
     TypeError,
     AttributeError,
+    IndexError,
+    MemoryError,  # a header claims more than there is
+    OverflowError,
+    RuntimeError,  # an encrypted or unknown kind of zip
+    SyntaxError,  # in a header, which is Python
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )

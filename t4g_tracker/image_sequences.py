@@ -1,44 +1,115 @@
-"""Frames stored as images: a folder with one image per frame, or a TIFF or WebP file with many pictures.
-
-A folder is read with Pillow. imageio's reader, built on Pillow too, mirrors the colours of a palette
-image instead of its columns if EXIF orientation mirrors the picture.
-"""
+"""Frames stored as images: a folder with one image per frame, or a TIFF or WebP file with many pictures."""
 
 from __future__ import annotations
 
-import re
-from itertools import islice
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
-from PIL import Image, ImageOps
 
-from t4g_tracker.errors import VideoError
+from t4g_tracker.errors import VideoError, warn
+from t4g_tracker.film_images import FILM_SUFFIXES
+from t4g_tracker.frame_names import describe_gaps, order_names
+from t4g_tracker.images import current_rgb, opened_image, read_picture, refuse_special_file
 
 FOLDER_FPS = 24.0  # images record no frame rate
 SEQUENCE_SUFFIXES = (".tif", ".tiff", ".webp")  # FFmpeg decodes one picture of these files, or none
-IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # Pillow's on bad files
 
-_FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+_FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", *FILM_SUFFIXES)
+_UNREAD_SUFFIXES = (  # pictures of other kinds
+    *(
+        ".arw",
+        ".avif",
+        ".cin",
+        ".cr2",
+        ".cr3",
+        ".dng",
+        ".gif",
+        ".hdr",
+        ".heic",
+        ".heif",
+        ".j2k",
+        ".jp2",
+        ".jxl",
+    ),
+    *(".nef", ".orf", ".pgm", ".pic", ".pnm", ".ppm", ".psb", ".psd", ".raf", ".raw", ".rw2", ".sgi", ".tga"),
+)
+_RANGES = (8, 10, 12, 14, 16)  # bits that cameras give
 
 
-def image_files(folder: Path, first: int = 0) -> list[Path]:
-    """List the jpg and png files of a folder, without hidden ones, in natural order: 2 before 10.
+@dataclass(frozen=True)
+class ListedImages:
+    """The images of a folder, in the order of their frames."""
+
+    files: tuple[Path, ...]
+    numbers: tuple[Fraction, ...] | None  # of each file; None if no number alone tells the names apart
+    doubt: str | None  # why the order may be wrong, to put after the folder's name
+    unread: tuple[str, ...]  # names of pictures of kinds that are not read
+
+
+def list_images(folder: Path) -> ListedImages:
+    """List the images of a folder, without hidden ones, in the order of their frames.
 
     Args:
         folder: The folder that holds the files directly.
-        first: How many to list; 0 for all.
+
+    Raises:
+        VideoError: If a name belongs to no plain file, two files have the number of one frame, or the
+            order cannot be told.
     """
-    images = (file for file in folder.iterdir() if file.suffix.lower() in _FRAME_SUFFIXES)
-    files = sorted((file for file in images if file.name[0] != "." and file.is_file()), key=_natural_order)
-    return files[: first or None]
+    entries = [file for file in folder.iterdir() if file.name[0] != "."]
+    images = [file for file in entries if file.suffix.lower() in _FRAME_SUFFIXES]
+    for file in images:
+        refuse_special_file(file, VideoError, "restore it, or take it out of the folder")
+    ordered = order_names([file.name for file in images], str(folder))
+    unread = sorted(file.name for file in entries if file.suffix.lower() in _UNREAD_SUFFIXES)
+    return ListedImages(
+        tuple(folder / name for name in ordered.names), ordered.numbers, ordered.doubt, tuple(unread)
+    )
 
 
-def _natural_order(file: Path) -> tuple[list[str | int], str]:
-    """Make a sorting key that compares digits as numbers."""
-    parts = re.split(r"(\d+)", file.name.casefold())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], file.name
+def image_files(folder: Path) -> list[Path]:
+    """List the files of ``list_images`` alone."""
+    return list(list_images(folder).files)
+
+
+def first_file_number(folder: Path) -> int | None:
+    """Read the frame number of a folder's first image from its name, such as 1001 from shot.1001.png.
+
+    Returns:
+        The number; None if the images' names differ in no whole number alone, or there are none.
+
+    Raises:
+        VideoError: As ``list_images``.
+    """
+    numbers = list_images(folder).numbers
+    return int(numbers[0]) if numbers and numbers[0].denominator == 1 else None
+
+
+def warn_of_doubts(folder: Path, images: ListedImages, part: slice) -> None:
+    """Warn if the order of a folder's images is doubtful, numbers are missing, or pictures are not read.
+
+    Args:
+        folder: Begins the messages.
+        images: From ``list_images``.
+        part: Which of them are read.
+    """
+    if images.doubt is not None:
+        warn(
+            f"{folder}: {images.doubt}; its files are read in the order {images.files[0].name} to "
+            f"{images.files[-1].name}, rename them if that is wrong"
+        )
+    gaps = None if images.numbers is None else describe_gaps(images.numbers[part])
+    if gaps is not None:
+        warn(f"{folder}: {gaps}; frames are counted as if none were missing")
+    if images.unread:
+        warn(f"{folder}: {_not_read(images)}; convert them to png if they are frames")
+
+
+def _not_read(images: ListedImages) -> str:
+    kinds = ", ".join(sorted({Path(name).suffix.lower()[1:] for name in images.unread}))
+    return f"has {len(images.unread)} pictures that are not read ({kinds}), such as {images.unread[0]}"
 
 
 def read_folder(folder: Path, first_frames: int = 0, skip: int = 0) -> list[np.ndarray]:
@@ -52,41 +123,30 @@ def read_folder(folder: Path, first_frames: int = 0, skip: int = 0) -> list[np.n
     Raises:
         VideoError: If there are no images, one cannot be read, or they differ in size.
     """
-    files = image_files(folder, skip + first_frames if first_frames else 0)
-    if not files:
-        raise VideoError(f"{folder}: holds no jpg or png frames; give the folder that holds them directly")
-    files = files[skip:]
-    frames: list[np.ndarray] = []
-    for file in files:
-        frames.append(_read_image(file))
-        if frames[-1].shape != frames[0].shape:
-            raise VideoError(
-                f"{folder}: frames differ in size, {files[0].name} is {width_by_height(frames[0])} and "
-                f"{file.name} is {width_by_height(frames[-1])}; make all frames one size"
-            )
-    return frames
-
-
-def _read_image(file: Path) -> np.ndarray:
-    """Read one image as (H, W, 3) uint8 RGB, upright."""
-    try:
-        with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I"):
-                return _deep_grey(np.asarray(image))
-            if "transparency" in image.info:
-                image = image.convert("RGBA")
-            return np.asarray(image.convert("RGB"))
-    except IMAGE_ERRORS as error:
+    images = list_images(folder)
+    if not images.files:
+        found = _not_read(images) if images.unread else "holds no frames"
         raise VideoError(
-            f"{file}: is not an image that can be read; replace it or remove it from the folder"
-        ) from error
-
-
-def _deep_grey(values: np.ndarray) -> np.ndarray:
-    """Convert 16-bit grey (H, W), which Pillow would clip at 255, to (H, W, 3) uint8."""
-    grey = (values >> 8).clip(0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
+            f"{folder}: {found}; give a folder that holds them directly, as "
+            f"{', '.join(suffix[1:] for suffix in _FRAME_SUFFIXES)}"
+        )
+    part = slice(skip, skip + first_frames if first_frames else None)
+    files = images.files[part]
+    warn_of_doubts(folder, images, part)
+    frames, notes = _Frames(), set[str | None]()
+    for file in files:
+        picture = read_picture(file)
+        notes.add(picture.note)
+        frames.add(picture.rgb)
+        first, last = frames.pictures[0], frames.pictures[-1]
+        if first.shape != last.shape:
+            raise VideoError(
+                f"{folder}: frames differ in size, {files[0].name} is {width_by_height(first)} and "
+                f"{file.name} is {width_by_height(last)}; make all frames one size"
+            )
+    for note in sorted(filter(None, notes)):
+        warn(f"{folder}: {note}")
+    return frames.finished(folder)
 
 
 def read_image_sequence(path: Path, first_frames: int = 0, skip: int = 0) -> tuple[list[np.ndarray], float]:
@@ -98,31 +158,68 @@ def read_image_sequence(path: Path, first_frames: int = 0, skip: int = 0) -> tup
         skip: How many to leave out before.
 
     Returns:
-        Frames (H, W, 3) uint8 RGB of one size, and the mean rate in frames a second. A WebP has
+        Frames (H, W, 3) uint8 RGB of one size, upright, and the mean rate in frames a second. A WebP has
         durations; a TIFF has none and gets the rate of a folder.
 
     Raises:
         VideoError: If the file is cut short, damaged or not an image, or its pictures differ in size.
     """
-    frames: list[np.ndarray] = []
-    milliseconds = 0.0
-    try:
-        with iio.imopen(path.absolute(), "r", plugin="pillow") as opened:
-            deep = opened.metadata(index=0)["mode"].startswith("I")
-            pictures = opened.iter(mode=None if deep else "RGB")
-            wanted = islice(enumerate(pictures), skip, skip + first_frames if first_frames else None)
-            for index, picture in wanted:
-                frames.append(_deep_grey(picture) if deep else picture)
-                milliseconds += opened.metadata(index=index).get("duration", 0)
-    except (*IMAGE_ERRORS, TypeError) as error:
-        raise VideoError(
-            f"{path}: cannot be read as {path.suffix[1:]}, the file is cut short, damaged or of another "
-            "kind; copy or export it again"
-        ) from error
-    sizes = dict.fromkeys(width_by_height(frame) for frame in frames)
+    frames, milliseconds = _Frames(), 0.0
+    remedy = "it is cut short, damaged or of another kind, so copy or export it again"
+    with opened_image(path, VideoError, remedy) as opened:
+        last = getattr(opened, "n_frames", 1)
+        for page in range(skip, min(last, skip + first_frames) if first_frames else last):
+            opened.seek(page)
+            frames.add(current_rgb(opened, path, page))
+            milliseconds += opened.info.get("duration", 0)
+    sizes = dict.fromkeys(width_by_height(frame) for frame in frames.pictures)
     if len(sizes) > 1:
         raise VideoError(f"{path}: its pictures differ in size ({', '.join(sizes)}); make all one size")
-    return frames, 1000 * len(frames) / milliseconds if milliseconds else FOLDER_FPS
+    count = len(frames.pictures)
+    return frames.finished(path), 1000 * count / milliseconds if milliseconds else FOLDER_FPS
+
+
+class _Frames:
+    """Frames of 8 bits, from pictures of 8 or of up to 16.
+
+    Of deep pictures, all lose as many low bits as the largest value of all demands, so that a camera's 12
+    bits, stored in 16, do not become black. When a larger value comes, earlier frames lose further
+    bits: dropping some and then others is dropping both, so that no deep picture has to be kept.
+    """
+
+    def __init__(self) -> None:
+        self.pictures: list[np.ndarray] = []  # (H, W, 3) uint8
+        self._deep: list[int] = []  # which of them had more bits
+        self._largest = 0
+
+    def add(self, picture: np.ndarray) -> None:
+        """Append a picture (H, W, 3) of uint8 or uint16."""
+        if picture.dtype == np.uint16:
+            before = self._bits()
+            self._largest = max(self._largest, int(picture.max()))
+            for index in self._deep:
+                self.pictures[index] >>= self._bits() - before
+            self._deep.append(len(self.pictures))
+            picture = (picture >> (self._bits() - 8)).astype(np.uint8)
+        self.pictures.append(picture)
+
+    def finished(self, path: Path) -> list[np.ndarray]:
+        """Hand over all frames; warn if values of 16 bits were taken for fewer.
+
+        Raises:
+            VideoError: If it cannot be told how bright these are beside pictures of 8 bits.
+        """
+        if self._deep and self._bits() < 16:
+            if len(self._deep) < len(self.pictures):
+                raise VideoError(f"{path}: holds pictures of 8 and of 16 bits; save all with 8 bits")
+            warn(
+                f"{path}: the largest value of its 16-bit pictures is {self._largest}, so they are read as "
+                f"{self._bits()}-bit ones; save them with 8 bits if that is too bright"
+            )
+        return self.pictures
+
+    def _bits(self) -> int:
+        return next(bits for bits in _RANGES if self._largest < 2**bits)
 
 
 def width_by_height(frame: np.ndarray) -> str:

@@ -13,7 +13,8 @@ from torch.nn.functional import interpolate
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import QueryError, VideoError
-from t4g_tracker.image_sequences import IMAGE_ERRORS, image_files
+from t4g_tracker.image_sequences import list_images, warn_of_doubts
+from t4g_tracker.images import IMAGE_ERRORS
 
 
 def read_mask(path: str | Path, video: Video, may_be_empty: bool = False) -> np.ndarray:
@@ -88,12 +89,15 @@ def read_foreground(folder: Path, video: Video, size: Size, first_frames: int = 
     """
     if not folder.is_dir():
         raise VideoError(f"{folder}: no such folder; give the folder that holds the mask images directly")
-    files = image_files(folder, skip + first_frames if first_frames else 0)[skip:]
+    images = list_images(folder)
+    part = slice(skip, skip + first_frames if first_frames else None)
+    files = images.files[part]
     if len(files) != video.frame_count:
         raise VideoError(
             f"{folder}: has {len(files)} mask images, but {video.source} has {video.frame_count} frames; "
             "give one mask per frame"
         )
+    warn_of_doubts(folder, images, part)
     masks = [
         interpolate(
             torch.from_numpy(read_mask(file, video, may_be_empty=True))[None, None].float(),

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from t4g_tracker.coordinates import inside
 from t4g_tracker.datatypes import QueryPoints, Video
-from t4g_tracker.errors import QueryError
+from t4g_tracker.errors import QueryError, warn
+from t4g_tracker.input_files import open_input
 from t4g_tracker.masks import check_mask
-from t4g_tracker.query_formats import FORMATS, QueryRow
+from t4g_tracker.query_formats import FORMATS, points_of_arrays
+from t4g_tracker.query_table import (
+    MOST_POINTS,
+    QueryTable,
+    check_in_video,
+    complete_names,
+    described_frames,
+    first_number_of,
+    refuse_fractions,
+)
+
+MOST_TEXT_BYTES = 2**25  # of a file of JSON or CSV: over 300 for each of the most points
+MOST_ARRAY_BYTES = 2**32  # of a file of arrays: of a tracks.npz, only the points are read
 
 
 def read_queries(path: str | Path, video: Video) -> QueryPoints:
@@ -21,48 +32,94 @@ def read_queries(path: str | Path, video: Video) -> QueryPoints:
 
     All points are checked against the video, before any work. JSON holds
     ``{"queries": [{"frame": 0, "x": 12.5, "y": 40, "name": "nose"}, ...]}``, or the list
-    alone, or a list of ``[frame, x, y]``. CSV (UTF-8) has the columns frame, x, y and
+    alone, or a list of ``[frame, x, y]``. CSV (csv, tsv, txt) has the columns frame, x, y and
     optionally name, in any order under a header, or in this order without one. npy holds
-    an (N, 3) array of frame, x, y; npz holds it as ``queries``, optionally with ``names``,
-    like the tracks.npz of a run.
+    an (N, 3) array of frame, x, y; npz holds it as ``queries``, optionally with ``names``.
+    Frames count from ``video.start_frame``, but in a tracks.npz of a run from 0, since they
+    index its own ``tracks``.
 
     Args:
         path: The file; its extension gives the format.
         video: The points must lie in its frames.
 
     Returns:
-        N >= 1 query points in the order of the file, positions in original pixels, at
-        most half a pixel outside the border pixels' centres. A point without a name is
+        N >= 1 query points in the order of the file, frames 0-based, positions in original pixels,
+        at most half a pixel outside the border pixels' centres. A point without a name is
         called point-0, point-1, ... after its place in the file, or, if that name is
         taken, after the first free number from N on.
 
     Raises:
         QueryError: If the file cannot be read or is malformed, if a field is missing,
-            unknown or not a finite number, if a point lies outside the frames, if two
-            points share a name, or if there are no points.
+            unknown or not a finite number, if a point lies outside the frames, if all look like
+            fractions of the frame, if two points share a name or results could not hold one, or if
+            there are no points or more than ``MOST_POINTS``.
     """
     path = Path(path)
-    rows_of = FORMATS.get(path.suffix.lower())
-    if rows_of is None:
+    points_of = FORMATS.get(path.suffix.lower())
+    if points_of is None:
         extension = f"the extension {path.suffix}" if path.suffix else "no extension"
         raise QueryError(f"{path}: has {extension}; give query points as {', '.join(FORMATS)}")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise QueryError(f"{path}: cannot be read ({error.strerror}); give an existing file") from error
-    if not data.strip(b" \t\r\n\xef\xbb\xbf"):
-        raise QueryError(f"{path}: is empty; give at least one query point as frame, x, y")
-    try:
-        rows = rows_of(data)
-        check_in_video(rows, video)
-        names = _complete_names(rows)
-    except QueryError as error:
-        raise QueryError(f"{path}: {error}") from error
+    most_bytes = MOST_ARRAY_BYTES if points_of is points_of_arrays else MOST_TEXT_BYTES
+    with open_input(path, most_bytes, QueryError, "a file of query points: frame, x, y") as file:
+        try:
+            table = _renumbered(points_of(file), video)
+            refuse_fractions(table.xy, video.size)
+            check_in_video(table, video, video.start_frame)
+            names = complete_names(table)
+            _warn_if_counted_from_first_file(table, video)
+        except QueryError as error:
+            raise QueryError(f"{path}: {error}") from error
     return QueryPoints(
-        frame=torch.tensor([int(row.frame) for row in rows]),
-        xy=torch.tensor([(row.x, row.y) for row in rows], dtype=torch.float32),
+        frame=torch.from_numpy(table.frame.astype(np.int64) - video.start_frame),
+        xy=torch.from_numpy(table.xy.astype(np.float32)),
         names=names,
     )
+
+
+def _warn_if_counted_from_first_file(table: QueryTable, video: Video) -> None:
+    """Warn if frames count from 0, but may be meant as the numbers in the names of a folder's files."""
+    first = first_number_of(video)
+    if video.start_frame == 0 and table.clip is None and first and table.frame.min() >= first:
+        warn(
+            f"query points are in frames {table.frame.min():.0f} to {table.frame.max():.0f}, counted from 0, "
+            f"but the first file of {video.source} has the number {first}; if they are the files' numbers, "
+            f"give --start-frame {first}"
+        )
+
+
+def _renumbered(table: QueryTable, video: Video) -> QueryTable:
+    """Bring the frames of points from a tracks.npz, which count from 0 in its clip, to the video's numbers.
+
+    Raises:
+        QueryError: If the clip is of another size, or is another part of a video.
+    """
+    clip = table.clip
+    if clip is None:
+        return table
+    if clip.size is not None and clip.size != video.size:
+        raise QueryError(
+            f"its points are of a video of {clip.size[1]}x{clip.size[0]}, but {video.source} is "
+            f"{video.size[1]}x{video.size[0]}; scale them, and give them as CSV or JSON"
+        )
+    first = clip.start_frame
+    if first != video.start_frame:
+        count = clip.frame_count or video.frame_count
+        end, video_end = first + count, video.start_frame + video.frame_count
+        nested = (first <= video.start_frame and video_end <= end) or (
+            video.start_frame <= first and end <= video_end
+        )
+        if count == video.frame_count:
+            warn(
+                f"its frames count from {first} and those of {video.source} from {video.start_frame}; "
+                "they are taken for the same frames"
+            )
+            first = video.start_frame
+        elif not nested:
+            raise QueryError(
+                f"its points are of {count} frames from {first} on, but {described_frames(video)}; "
+                "give --start-frame and --frames as in that run, or the points as CSV or JSON"
+            )
+    return replace(table, frame=table.frame + first)
 
 
 def grid_queries(video: Video, across: int, frame: int = 0, mask: np.ndarray | None = None) -> QueryPoints:
@@ -86,7 +143,11 @@ def grid_queries(video: Video, across: int, frame: int = 0, mask: np.ndarray | N
             or contains no grid point.
     """
     if not 0 <= frame < video.frame_count:
-        raise QueryError(f"{video.source}: the grid is in frame {frame}, but {_described_frames(video)}")
+        number = frame + video.start_frame
+        described = described_frames(video).removeprefix(f"{video.source} ")
+        raise QueryError(
+            f"{video.source}: {described}, but the grid is in frame {number}; choose one of them"
+        )
     if mask is None:
         mask = np.ones(video.size, dtype=bool)
     check_mask(mask, video, f"{video.source}: the mask")
@@ -105,6 +166,11 @@ def grid_queries(video: Video, across: int, frame: int = 0, mask: np.ndarray | N
     xy = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     pixel = np.floor(xy + 0.5).astype(np.int64)
     xy = xy[mask[pixel[:, 1], pixel[:, 0]]]
+    if len(xy) > MOST_POINTS:
+        raise QueryError(
+            f"{video.source}: the grid has {len(xy)} points, but one run tracks at most {MOST_POINTS}; "
+            f"give fewer than {across} points across"
+        )
     if len(xy) == 0:
         raise QueryError(
             f"{video.source}: no grid point lies inside the mask; give more than {across} points across"
@@ -114,47 +180,3 @@ def grid_queries(video: Video, across: int, frame: int = 0, mask: np.ndarray | N
         xy=torch.from_numpy(xy.astype(np.float32)),
         names=tuple(f"point-{index}" for index in range(len(xy))),
     )
-
-
-def _described_frames(video: Video) -> str:
-    return f"{video.source} has {video.frame_count} frames (0-{video.frame_count - 1})"
-
-
-def check_in_video(rows: Sequence[QueryRow], video: Video) -> None:
-    """Raise QueryError if there are no points, or one is not in a frame of the video."""
-    if not rows:
-        raise QueryError("holds no query points; give at least one as frame, x, y")
-    for row in rows:
-        for field, value in (("frame", row.frame), ("x", row.x), ("y", row.y)):
-            if not math.isfinite(value):
-                raise QueryError(f"{row.where}: {field} must be a finite number, got {value}")
-        if row.frame != int(row.frame):
-            raise QueryError(f"{row.where}: frame must be a whole number, got {row.frame}")
-        if not 0 <= row.frame < video.frame_count:
-            raise QueryError(f"{row.where} is in frame {row.frame:.10g}, but {_described_frames(video)}")
-    xy = torch.tensor([(row.x, row.y) for row in rows], dtype=torch.float64)
-    for row, is_inside in zip(rows, inside(xy, video.size).tolist(), strict=True):
-        if not is_inside:
-            height, width = video.size
-            raise QueryError(
-                f"{row.where} is at x = {row.x:.10g}, y = {row.y:.10g}, outside {video.source}; "
-                f"x must be 0 to {width - 1} and y 0 to {height - 1}, give or take half a pixel"
-            )
-
-
-def _complete_names(rows: Sequence[QueryRow]) -> tuple[str, ...]:
-    """Fill in missing names, and refuse a name used twice."""
-    owner: dict[str, QueryRow] = {}
-    for row in rows:
-        if row.name is None:
-            continue
-        if row.name in owner:
-            raise QueryError(f"{row.where} has the same name as {owner[row.name].where}; give each its own")
-        owner[row.name] = row
-    names, spare = [], len(rows)
-    for index, row in enumerate(rows):
-        name = row.name or f"point-{index}"
-        while row.name is None and name in owner:
-            name, spare = f"point-{spare}", spare + 1
-        names.append(name)
-    return tuple(names)

@@ -1,41 +1,34 @@
-"""The file formats of query points: bytes in, rows out; errors name the place of the mistake."""
+"""The file formats of query points: an open file in, a table out; errors name the place of the mistake."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from t4g_tracker.errors import DAMAGED_ARRAYS, QueryError, suggestion
+from t4g_tracker.array_files import ArrayFile
+from t4g_tracker.errors import QueryError, suggestion, warn
+from t4g_tracker.input_files import decoded
+from t4g_tracker.query_csv import FIELDS, points_of_csv
+from t4g_tracker.query_table import ClipFacts, QueryTable, check_count, checked_name
 
-_FIELDS = ("frame", "x", "y", "name")
-
-
-@dataclass(frozen=True)
-class QueryRow:
-    """One query point as read from a file, not yet checked against a video."""
-
-    where: str  # how to find the point in the file, for messages
-    frame: float
-    x: float  # original pixels
-    y: float
-    name: str | None
+_SHAPE = '{"queries": [{"frame": 0, "x": 12.5, "y": 40}, ...]}, or the list alone'
+_MOST_ARRAY_BYTES = 2**28  # of an array of query points or names
 
 
-def rows_of_json(data: bytes) -> list[QueryRow]:
+def points_of_json(file: BinaryIO) -> QueryTable:
     """Parse a JSON list of objects or [frame, x, y], or an object with that list.
 
     Raises:
-        QueryError: If the text is not JSON (line and column are named) or has another form.
+        QueryError: If the text is not JSON (line and column are named) or has another form, or if an
+            object has a field twice.
     """
+    text = decoded(file.read(), QueryError)
     try:
-        parsed = json.loads(_text(data))
+        parsed = json.loads(text, object_pairs_hook=_fields_of)
     except json.JSONDecodeError as error:
         raise QueryError(
             f"line {error.lineno}, column {error.colno}: is not valid JSON ({error.msg}); correct it there"
@@ -45,160 +38,67 @@ def rows_of_json(data: bytes) -> list[QueryRow]:
             "is not valid JSON (too long a number, or too deep); give a list of points"
         ) from error
     if isinstance(parsed, dict):
-        _refuse_unknown(parsed, ["queries"], "the top level")
+        _check_fields(parsed, ["queries"], "the top level", f"write {_SHAPE}")
         parsed = parsed.get("queries")
     if not isinstance(parsed, list):
-        raise QueryError('must be a list of points, or {"queries": [...]}; give each as frame, x, y')
-    rows = []
+        raise QueryError(f"must be a list of points; write {_SHAPE}")
+    check_count(len(parsed))
+    frame, xy, names = np.empty(len(parsed)), np.empty((len(parsed), 2)), []
     for index, item in enumerate(parsed):
-        where = f"query point {index}"
-        if isinstance(item, list) and len(item) == 3:
-            item = dict(zip(_FIELDS, item, strict=False))
-        if not isinstance(item, dict):
-            raise QueryError(f"{where}: must be an object with frame, x and y, or a list [frame, x, y]")
-        rows.append(_row(item, where))
-    return rows
+        frame[index], *xy[index], name = _point(item, f"query point {index}")
+        names.append(name)
+    return QueryTable(frame, xy, names)
 
 
-def rows_of_csv(data: bytes) -> list[QueryRow]:
-    """Parse comma-separated lines; the first is a header if none of its cells is a number.
+class _Repeated(dict[str, Any]):
+    """An object of JSON that has a field twice."""
 
-    Raises:
-        QueryError: If a line has too few or too many cells, or one that is not a number.
-    """
-    lines = _csv_lines(data)
-    columns = _take_columns(lines)
-    rows = []
-    for index, (number, cells) in enumerate(lines):
-        if len(cells) != len(columns):
-            raise QueryError(
-                f"line {number}: has {len(cells)} columns, expected {len(columns)} "
-                f"({','.join(columns)}); separate them by commas"
-            )
-        values: dict[str, Any] = dict(zip(columns, cells, strict=True))
-        for column, field in enumerate(columns):
-            if field == "name":
-                continue
-            if not _is_number(values[field]):
-                raise QueryError(
-                    f"line {number}, column {column + 1} ({field}): must be a number, "
-                    f"got the text {values[field]!r}"
-                )
-            values[field] = float(values[field])
-        rows.append(_row(values, f"query point {index} on line {number}"))
-    return rows
+    field: str
 
 
-def rows_of_numpy(data: bytes) -> list[QueryRow]:
-    """Parse an npy array (N, 3) of frame, x, y, or the ``queries`` and ``names`` of an npz.
-
-    Raises:
-        QueryError: If the data are cut short or pickled, or have another shape or type.
-    """
-    names: Sequence[str] | None = None
-    try:
-        loaded = np.load(io.BytesIO(data), allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            array = loaded
-        else:
-            if "queries" not in loaded.files:
-                arrays = ", ".join(loaded.files) or "nothing"
-                raise QueryError(
-                    f"has no array named queries, it holds {arrays}; save (N, 3) frame, x, y there"
-                )
-            array = loaded["queries"]
-            names = loaded["names"].astype(str).reshape(-1).tolist() if "names" in loaded.files else None
-    except DAMAGED_ARRAYS as error:
-        raise QueryError(
-            "is not a numpy file that can be read (cut short, or pickled, which is refused); "
-            "save plain numbers with numpy.save or numpy.savez"
-        ) from error
-    if array.ndim != 2 or array.shape[1] != 3 or array.dtype.kind not in "iuf":
-        raise QueryError(
-            f"must hold numbers of shape (N, 3), as frame, x, y; got {array.dtype} {array.shape}"
-        )
-    if names is not None and len(names) != len(array):
-        raise QueryError(f"has {len(array)} query points but {len(names)} names; give one each")
-    return [
-        _row(
-            {"frame": frame, "x": x, "y": y, "name": names[index] if names else None}, f"query point {index}"
-        )
-        for index, (frame, x, y) in enumerate(array.tolist())
-    ]
+def _fields_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of JSON from its fields, and mark it if one comes twice."""
+    fields = dict(pairs)
+    if len(fields) == len(pairs):
+        return fields
+    repeated, seen = _Repeated(fields), set()
+    for field, _ in pairs:
+        if field in seen:
+            repeated.field = field
+        seen.add(field)
+    return repeated
 
 
-FORMATS: dict[str, Callable[[bytes], list[QueryRow]]] = {
-    ".json": rows_of_json,
-    ".csv": rows_of_csv,
-    ".npy": rows_of_numpy,
-    ".npz": rows_of_numpy,
-}
-
-
-def _csv_lines(data: bytes) -> list[tuple[int, list[str]]]:
-    """Split lines into stripped cells: (line number, cells) of every line that is not blank."""
-    reader = csv.reader(io.StringIO(_text(data), newline=""), strict=True, skipinitialspace=True)
-    lines = []
-    try:
-        for cells in reader:
-            stripped = [cell.strip() for cell in cells]
-            if any(stripped):
-                lines.append((reader.line_num, stripped))
-    except csv.Error as error:
-        raise QueryError(f"line {reader.line_num}: is not valid CSV ({error}); correct it there") from error
-    return lines
-
-
-def _take_columns(lines: list[tuple[int, list[str]]]) -> Sequence[str]:
-    """Find the field of each column, and remove a header line from ``lines``."""
-    if not lines:
-        return _FIELDS
-    number, cells = lines[0]
-    where = f"line {number}"
-    if len(cells) not in (3, 4):
-        raise QueryError(
-            f"{where}: has {len(cells)} columns, expected 3 or 4 (frame,x,y[,name]); separate them by commas"
-        )
-    if any(_is_number(cell) for cell in cells):
-        return _FIELDS[: len(cells)]
-    del lines[0]
-    columns = [cell.lower() for cell in cells]
-    _refuse_unknown(dict.fromkeys(columns), _FIELDS, where)
-    for field in _FIELDS:
-        if columns.count(field) > 1:
-            raise QueryError(f"{where}: has two columns {field}; keep one")
-        if field != "name" and field not in columns:
-            raise QueryError(f"{where}: has no column {field}; give frame, x and y")
-    return columns
-
-
-def _text(data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise QueryError(f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-
-
-def _row(values: Mapping[str, Any], where: str) -> QueryRow:
-    """Make a row from fields and values; refuse missing, unknown and wrongly typed fields."""
-    _refuse_unknown(values, _FIELDS, where)
+def _point(item: Any, where: str) -> tuple[float, float, float, str | None]:
+    """Frame, x, y and name of one point of JSON."""
+    if isinstance(item, list) and len(item) == 3:
+        item = dict(zip(FIELDS, item, strict=False))
+    elif isinstance(item, list) and len(item) == 2:
+        raise QueryError(f"{where}: has two numbers, the frame is missing; put it first, as in [0, x, y]")
+    if not isinstance(item, dict):
+        raise QueryError(f"{where}: must be an object with frame, x and y, or a list [frame, x, y]")
+    _check_fields(item, FIELDS, where, f"fields here are {', '.join(FIELDS)}")
     for field in ("frame", "x", "y"):
-        if field not in values:
+        if field not in item:
             raise QueryError(f"{where}: has no {field}; give frame, x and y")
-    name = values.get("name")
+    name = item.get("name")
     if name is not None and not isinstance(name, str):
-        raise QueryError(f"{where}: name must be text, got {name!r}; put it in quotes")
-    name = (name or "").strip() or None
-    where = f"{where} ({' '.join(name.split())})" if name else where
-    frame, x, y = (_number(values[field], f"{where}: {field}") for field in ("frame", "x", "y"))
-    return QueryRow(where, frame, x, y, name)
+        raise QueryError(f"{where}: name must be text, got {_shown(name)}; put it in quotes")
+    name = checked_name(name, where)
+    where = f"{where} ({name})" if name else where
+    frame, x, y = (_number(item[field], f"{where}: {field}") for field in ("frame", "x", "y"))
+    return frame, x, y, name
 
 
-def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+def _check_fields(given: Mapping[str, Any], known: Sequence[str], where: str, otherwise: str) -> None:
+    """Refuse a field that is unknown or comes twice."""
+    if isinstance(given, _Repeated):
+        raise QueryError(f"{where}: has {_shown(given.field)} twice; keep one")
     for field in given:
         if field not in known:
-            hint = suggestion(field.strip().lower(), known, "fields here are")
-            raise QueryError(f"{where}: {field!r} is not a field; {hint}")
+            nearest = suggestion(field.strip().lower()[:50], known, "")
+            hint = nearest if nearest.startswith("did you") else otherwise
+            raise QueryError(f"{where}: {_shown(field)} is not a field; {hint}")
 
 
 def _number(value: Any, what: str) -> float:
@@ -207,13 +107,97 @@ def _number(value: Any, what: str) -> float:
             return float(value)
         except OverflowError:  # a whole number of more than 308 digits
             return math.inf
-    described = f"the text {value!r}" if isinstance(value, str) else json.dumps(value)
+    described = f"the text {_shown(value)}" if isinstance(value, str) else _shown(value)
     raise QueryError(f"{what} must be a number, got {described}")
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _shown(value: Any) -> str:
+    """A value of JSON, short enough for a message."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, str):
+        return repr(value if len(value) <= 50 else f"{value[:50]}...")
+    return json.dumps(value)
+
+
+def points_of_arrays(file: BinaryIO) -> QueryTable:
+    """Parse an npy array (N, 3) of frame, x, y, or the ``queries`` and ``names`` of an npz.
+
+    Raises:
+        QueryError: If the data are cut short or pickled, or have another shape or type.
+    """
+    arrays = ArrayFile(file, _MOST_ARRAY_BYTES)
+    name = "" if arrays.names == [""] else "queries"
+    if name not in arrays.names:
+        held = ", ".join(arrays.names[:10]) or "nothing"
+        raise QueryError(f"has no array named queries, it holds {held}; save (N, 3) frame, x, y there")
+    header = arrays.header(name)
+    if len(header.shape) != 2 or header.shape[1] != 3 or header.dtype.kind not in "iuf":
+        raise QueryError(
+            f"must hold numbers of shape (N, 3), as frame, x, y; got {header.dtype} {header.shape}"
+        )
+    check_count(header.shape[0])
+    points = arrays.read(name).astype(np.float64)
+    if header.dtype == np.float16 and np.abs(points).max() > 256:
+        warn("query points: float16 rounds positions over 256 px to quarters and more; save them as float32")
+    names = names_of(arrays, header.shape[0]) if "names" in arrays.names else None
+    return QueryTable(points[:, 0], points[:, 1:], names, clip=_clip_of(arrays))
+
+
+def names_of(arrays: ArrayFile, count: int) -> list[str | None]:
+    """Read the ``names`` of ``count`` points from an npz, and check them.
+
+    Raises:
+        QueryError: If they are no (N,) array of text, or results could not hold one.
+    """
+    header = arrays.header("names")
+    if header.shape != (count,):
+        raise QueryError(f"has {count} query points but names of shape {header.shape}; give one each")
+    if header.dtype.kind != "U":
+        raise QueryError(f"names must be text, got {header.dtype}; save np.array(names, dtype=str)")
+    return [
+        checked_name(str(name), f"query point {index}") for index, name in enumerate(arrays.read("names"))
+    ]
+
+
+def _clip_of(arrays: ArrayFile) -> ClipFacts | None:
+    """What an npz says of the clip that its points are of; None if it holds points alone."""
+    if "tracks" not in arrays.names and "start_frame" not in arrays.names:
+        return None
+    shape = arrays.header("tracks").shape if "tracks" in arrays.names else ()
+    return ClipFacts(
+        size=size_of(arrays.read("size")) if "size" in arrays.names else None,
+        frame_count=shape[1] if len(shape) == 3 else None,
+        start_frame=start_frame_of(arrays),
+    )
+
+
+def size_of(array: np.ndarray) -> tuple[int, int]:
+    """Height and width from the array ``size``; raise QueryError if it is no two whole numbers above 0."""
+    sides = array.tolist() if array.shape == (2,) and array.dtype.kind in "iuf" else []
+    if not sides or not all(0 < side < 2**31 and side == int(side) for side in sides):
+        raise QueryError(
+            "size must be the height and width of the video, two whole numbers above 0, got "
+            f"{array.dtype} {' '.join(np.array2string(array, threshold=4).split())[:60]}"
+        )
+    return int(sides[0]), int(sides[1])
+
+
+def start_frame_of(arrays: ArrayFile) -> int:
+    """The number of the first frame in an npz, 0 if it has none; raise QueryError if it is none."""
+    if "start_frame" not in arrays.names:
+        return 0
+    header = arrays.header("start_frame")
+    if header.shape != () or header.dtype.kind not in "iu":
+        raise QueryError(f"start_frame must be one whole number, got {header.dtype} {header.shape}")
+    return int(arrays.read("start_frame"))
+
+
+FORMATS: dict[str, Callable[[BinaryIO], QueryTable]] = {
+    ".json": points_of_json,
+    ".csv": points_of_csv,
+    ".tsv": points_of_csv,
+    ".txt": points_of_csv,
+    ".npy": points_of_arrays,
+    ".npz": points_of_arrays,
+}

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from t4g_tracker.array_files import ArrayFile
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.errors import DAMAGED_ARRAYS, QueryError
+from t4g_tracker.errors import QueryError
 from t4g_tracker.files import atomic_write
+from t4g_tracker.input_files import open_input
+from t4g_tracker.query_formats import names_of, size_of, start_frame_of
+from t4g_tracker.query_table import QueryTable, check_count, complete_names
 
-ARRAYS = ("tracks", "visibility", "confidence", "queries", "names", "size", "fps")
+MOST_FILE_BYTES = 2**32
+MOST_ARRAY_BYTES = 2**31  # a thousand frames of 100 000 points take 0.8 GB
+
+_NEEDED = ("tracks", "visibility", "confidence", "queries", "names", "size", "fps")
 
 
 def write_tracks_npz(
@@ -51,6 +59,17 @@ def write_tracks_npz(
         np.savez_compressed(file, **arrays)
 
 
+@dataclass(frozen=True)
+class TracksFile:
+    """What a tracks.npz holds."""
+
+    tracks: Tracks  # N points in T frames
+    queries: QueryPoints  # N; their frames count from 0
+    size: Size  # (H, W) of the video in pixels
+    fps: float
+    start_frame: int  # the number that the user gave to the first frame
+
+
 def read_tracks_npz(path: str | Path) -> tuple[Tracks, QueryPoints, Size, float]:
     """Read a file of ``write_tracks_npz``: results, or true tracks to compare with.
 
@@ -62,39 +81,39 @@ def read_tracks_npz(path: str | Path) -> tuple[Tracks, QueryPoints, Size, float]
 
     Raises:
         QueryError: If the file is missing or damaged, if it lacks an array, or one has the
-            wrong shape or type.
+            wrong shape or type, or values that cannot be.
     """
-    arrays = _load_arrays(Path(path))
-    try:
-        return _checked(arrays)
-    except QueryError as error:
-        raise QueryError(f"{path}: {error}") from None
+    found = read_tracks_file(path)
+    return found.tracks, found.queries, found.size, found.fps
 
 
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in ARRAYS if name in stored}
-    except FileNotFoundError as error:
-        raise QueryError(f"{path}: no such file; give a tracks.npz") from error
-    except IsADirectoryError as error:
-        raise QueryError(f"{path}: is a folder; give the tracks.npz in it") from error
-    except DAMAGED_ARRAYS as error:
-        raise QueryError(f"{path}: is not a readable npz of plain arrays; write it again") from error
-    missing = [name for name in ARRAYS if name not in arrays]
+def read_tracks_file(path: str | Path) -> TracksFile:
+    """Read all of what ``read_tracks_npz`` reads, and the number of the first frame.
+
+    Raises:
+        QueryError: As ``read_tracks_npz``.
+    """
+    path = Path(path)
+    with open_input(path, MOST_FILE_BYTES, QueryError, "a tracks.npz") as file:
+        try:
+            arrays = ArrayFile(file, MOST_ARRAY_BYTES)
+            _check_headers(arrays)
+            return _checked(arrays)
+        except QueryError as error:
+            raise QueryError(f"{path}: {error}") from None
+
+
+def _check_headers(arrays: ArrayFile) -> None:
+    """Raise QueryError if an array is missing or has the wrong shape or type, before any is read."""
+    missing = [name for name in _NEEDED if name not in arrays.names]
     if missing:
-        raise QueryError(
-            f"{path}: lacks the array {', '.join(missing)}; a tracks.npz holds {', '.join(ARRAYS)}"
-        )
-    return arrays
-
-
-def _checked(arrays: Mapping[str, np.ndarray]) -> tuple[Tracks, QueryPoints, Size, float]:
-    """Convert the arrays to our types, or raise QueryError."""
-    tracks = arrays["tracks"]
-    if tracks.ndim != 3 or tracks.shape[2] != 2:
-        raise QueryError(f"tracks must be (points, frames, 2), got {tracks.shape}")
-    count, frames = tracks.shape[:2]
+        raise QueryError(f"lacks the array {', '.join(missing)}; a tracks.npz holds {', '.join(_NEEDED)}")
+    headers = {name: arrays.header(name) for name in _NEEDED}
+    tracks = headers["tracks"].shape
+    if len(tracks) != 3 or tracks[2] != 2:
+        raise QueryError(f"tracks must be (points, frames, 2), got {tracks}")
+    count, frames = tracks[:2]
+    check_count(count)
     shapes = {
         "visibility": (count, frames),
         "confidence": (count, frames),
@@ -104,38 +123,49 @@ def _checked(arrays: Mapping[str, np.ndarray]) -> tuple[Tracks, QueryPoints, Siz
         "fps": (),
     }
     for name, shape in shapes.items():
-        if arrays[name].shape != shape:
-            raise QueryError(
-                f"{name} must be {shape} to go with tracks {tracks.shape}, got {arrays[name].shape}"
-            )
-    if arrays["visibility"].dtype != bool:
-        raise QueryError(f"visibility must be bool, got {arrays['visibility'].dtype}; write True where seen")
+        if headers[name].shape != shape:
+            raise QueryError(f"{name} must be {shape} to go with tracks {tracks}, got {headers[name].shape}")
+    if headers["visibility"].dtype != bool:
+        kind = headers["visibility"].dtype
+        raise QueryError(f"visibility must be bool, got {kind}; write True where seen")
     for name in ("tracks", "confidence", "queries", "size", "fps"):
-        if arrays[name].dtype.kind not in "fiu":
-            raise QueryError(f"{name} must hold numbers, got {arrays[name].dtype}")
-    if not np.isfinite(tracks[arrays["visibility"]]).all():
+        if headers[name].dtype.kind not in "fiu":
+            raise QueryError(f"{name} must hold numbers, got {headers[name].dtype}")
+
+
+def _checked(arrays: ArrayFile) -> TracksFile:
+    """Read the arrays as our types; raise QueryError for values that cannot be."""
+    size, fps = size_of(arrays.read("size")), float(arrays.read("fps"))
+    if not 0 < fps < math.inf:
+        raise QueryError(f"fps must be a number above 0, got {fps}")
+    tracks, visibility = arrays.read("tracks").astype(np.float32), arrays.read("visibility")
+    confidence = arrays.read("confidence").astype(np.float32)
+    if not np.isfinite(tracks[visibility]).all():
         raise QueryError(
             "tracks holds positions that are not finite where visibility is true; mark them hidden"
         )
-    frame = arrays["queries"][:, 0]
-    outside = (frame != np.floor(frame)) | (frame < 0) | (frame >= frames)
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        raise QueryError("confidence must be in 0..1; write 1 for true tracks")
+    points, frames = arrays.read("queries").astype(np.float64), tracks.shape[1]
+    frame = points[:, 0]
+    outside = (frame != np.floor(frame)) | ~((frame >= 0) & (frame < frames))
     if outside.any():
         first = int(outside.argmax())
         raise QueryError(
             f"query point {first} is in frame {frame[first]:g}, "
             f"but tracks has {frames} frames (0-{frames - 1})"
         )
-    found = Tracks(*(torch.from_numpy(arrays[name].astype(kind)) for name, kind in _TRACK_TYPES))
+    if not np.isfinite(points).all():
+        first = int((~np.isfinite(points)).any(axis=1).argmax())
+        raise QueryError(f"query point {first}: x and y must be finite numbers")
+    table = QueryTable(frame, points[:, 1:], names_of(arrays, len(points)))
     queries = QueryPoints(
         torch.from_numpy(frame.astype(np.int64)),
-        torch.from_numpy(arrays["queries"][:, 1:].astype(np.float32)),
-        tuple(str(name) for name in arrays["names"]),
+        torch.from_numpy(table.xy.astype(np.float32)),
+        complete_names(table),
     )
-    height, width = (int(side) for side in arrays["size"])
-    return found, queries, (height, width), float(arrays["fps"])
-
-
-_TRACK_TYPES = (("tracks", np.float32), ("visibility", np.bool_), ("confidence", np.float32))
+    found = Tracks(*(torch.from_numpy(array) for array in (tracks, visibility, confidence)))
+    return TracksFile(found, queries, size, fps, start_frame_of(arrays))
 
 
 def write_tracks_csv(path: str | Path, tracks: Tracks, queries: QueryPoints) -> None:

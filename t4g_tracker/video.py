@@ -30,11 +30,11 @@ def read_video(
 
     A file may have any container and codec that PyAV reads; rotation and mirroring in its
     metadata are applied, so frames look as in a player. A multi-page TIFF or an animated
-    WebP is read too. In a folder, jpg, jpeg and png files are frames in natural order
-    (frame2 before frame10); hidden files and other extensions are ignored. Grey, palette
-    and 16-bit images become 8-bit RGB; an alpha channel is dropped and the stored colours
-    stay; in a folder, EXIF rotation is applied. A file shorter than its header states is
-    refused: its tracks would look like tracks through the whole video.
+    WebP is read too. In a folder, every image that ``list_images`` knows is a frame, in the
+    order of the numbers in their names; hidden files and other extensions are ignored. All
+    become 8-bit RGB; an alpha channel is dropped and the stored colours stay; EXIF rotation
+    is applied. A file shorter than its header states is refused: its tracks would look like
+    tracks through the whole video.
 
     Args:
         path: Video file, or folder that holds the frames directly.

@@ -167,7 +167,7 @@ def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
     ("more", "said"),
     [
         (["--video", "no_such.mp4"], "no_such.mp4"),
-        (["--queries", "{}/no_such.json"], "no_such.json: cannot be read"),
+        (["--queries", "{}/no_such.json"], "no_such.json: no such file"),
         (["--queries", "{}/outside.json"], "outside"),
         (["--queries", "{}/late.json"], "is in frame 96, but"),
         (
@@ -182,7 +182,7 @@ def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
         (["--foreground", "{}"], "has 0 mask images, but"),
         (["--foreground", "{}/no_masks"], "no_masks: no such folder"),
         (["--foreground", "{}/points.json"], "points.json: no such folder"),
-        (["--gt", "{}/damaged.npz"], "damaged.npz: is not a readable npz"),
+        (["--gt", "{}/damaged.npz"], "damaged.npz: its array tracks is not readable"),
         (["--first-frames", "5"], "is in frame 5, but {}/clip (first 5 frames) has 5 frames"),
         (
             ["--set", "features.extractor=track4gen", "features.diffusion.model=nowhere/at/all"],

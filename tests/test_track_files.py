@@ -1,6 +1,7 @@
 """Tracks on disk: what is written can be read back, and a malformed file is refused in one line."""
 
 import csv
+import os
 import zipfile
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.errors import QueryError
-from t4g_tracker.track_files import read_tracks_npz, write_tracks_csv, write_tracks_npz
+from t4g_tracker.track_files import read_tracks_file, read_tracks_npz, write_tracks_csv, write_tracks_npz
 
 QUERIES = QueryPoints(
     torch.tensor([0, 2, 1]),
@@ -83,6 +84,20 @@ def test_the_same_tracks_make_the_same_bytes_at_any_time(tmp_path, monkeypatch):
         ({"visibility": np.zeros((3, 4))}, "visibility must be bool, got float64"),
         ({"names": np.array(["a", "b"])}, "names must be (3,)"),
         ({"size": np.array(["a", "b"])}, "size must hold numbers"),
+        ({"size": np.array([72.5, 64])}, "size must be the height and width of the video, two whole numbers"),
+        ({"size": np.array([np.nan, 64])}, "size must be the height and width"),
+        ({"size": np.array([36, np.inf])}, "size must be the height and width"),
+        ({"size": np.array([-36, 64])}, "size must be the height and width"),
+        ({"fps": np.array(np.nan)}, "fps must be a number above 0, got nan"),
+        ({"confidence": np.full((3, 4), np.nan)}, "confidence must be in 0..1"),
+        ({"names": np.array([1, 2, 3])}, "names must be text, got int64"),
+        ({"names": np.array(["a", "b", "a"])}, "query point 2 (a) has the same name as query point 0 (a)"),
+        (
+            {"queries": np.array([[0, np.nan, 1], [0, 1, 1], [0, 1, 1]])},
+            "query point 0: x and y must be",
+        ),
+        ({"queries": np.full((3, 3), np.nan)}, "query point 0 is in frame nan"),
+        ({"start_frame": np.array(2.5)}, "start_frame must be one whole number, got float64"),
         (
             {"queries": np.array([[0, 1, 1], [4, 1, 1], [0, 1, 1.0]])},
             "query point 1 is in frame 4, but tracks",
@@ -92,7 +107,7 @@ def test_the_same_tracks_make_the_same_bytes_at_any_time(tmp_path, monkeypatch):
             {"tracks": np.full((3, 4, 2), np.nan), "visibility": np.ones((3, 4), bool)},
             "not finite where visibility is true",
         ),
-        ({"names": np.array([{}, {}, {}], dtype=object)}, "not a readable npz of plain arrays"),
+        ({"names": np.array([{}, {}, {}], dtype=object)}, "names holds pickled objects, which are refused"),
     ],
 )
 def test_a_malformed_npz_is_refused_in_one_line(tmp_path, changes, message):
@@ -111,8 +126,27 @@ def test_a_file_that_is_no_npz_is_refused_in_one_line(tmp_path, content):
         np.save(path.open("wb"), np.zeros((3, 4, 2)))
     elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(QueryError, match=r"gt\.npz: (is not a readable npz|no such file)"):
+    said = r"gt\.npz: (is not readable as numpy's|its array|lacks|is empty|no such file)"
+    with pytest.raises(QueryError, match=said):
         read_tracks_npz(path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "gt.npz")
+    with pytest.raises(QueryError, match=r"gt\.npz: is a pipe or a device"):
+        read_tracks_npz(tmp_path / "gt.npz")
+
+
+def test_the_number_of_the_first_frame_is_0_unless_the_file_says_another(tmp_path):
+    assert read_tracks_file(write_arrays(tmp_path / "a.npz", start_frame=None)).start_frame == 0
+    assert read_tracks_file(write_arrays(tmp_path / "b.npz", start_frame=np.array(1001))).start_frame == 1001
+
+
+def test_numbers_of_any_real_type_are_read(tmp_path):
+    tracks = some_tracks().xy.numpy()
+    for kind in (np.float64, np.longdouble, ">f4"):
+        found = read_tracks_npz(write_arrays(tmp_path / "gt.npz", tracks=tracks.astype(kind)))
+        np.testing.assert_array_equal(found[0].xy.numpy(), tracks)
 
 
 def test_csv_has_a_row_for_each_point_and_frame_to_a_thousandth_of_a_pixel(tmp_path):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from t4g_tracker.commands.parser import Parser, path
+from t4g_tracker.commands.parser import Parser, path, whole
 from t4g_tracker.files import default_cache_folder
 
 
@@ -18,16 +20,17 @@ class PointsRequest:
     video: Path
     queries: Path | None
     grid: int | None
-    grid_frame: int
+    grid_frame: int | None  # None: the first; counted from start_frame
     mask: Path | None
     truth: Path | None
     first_frames: int  # 0: all
     frames: tuple[int, int] | None  # first and last frame of the part to read, as the user counts
+    start_frame: int  # the number that the user gives to the first frame of the video
 
     @property
     def skipped_frames(self) -> int:
         """How many frames of the video lie before the part to read."""
-        return self.frames[0] if self.frames else 0
+        return self.frames[0] - self.start_frame if self.frames else 0
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,33 @@ class RunRequest:
     quiet: bool
 
 
-def seed_number(text: str) -> int:
-    """Parse a seed for torch."""
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2^63 - 1, got {text}")
-    return int(text)
+seed_number = whole(0, 2**63 - 1)  # for torch
 
 
-def add_settings_arguments(parser: Parser, example: str) -> None:
-    """Add the arguments of every command with settings; ``example`` shows a use of ``--set``."""
-    parser.add_argument("--config", type=path, help="YAML file of settings")
+def default_settings() -> Any:
+    """The settings of every command that runs the tracker, with their defaults."""
+    from t4g_tracker.pipeline import Config
+
+    return Config()
+
+
+def add_settings_arguments(parser: Parser, example: str, settings: Callable[[], Any]) -> None:
+    """Add the arguments of every command with settings.
+
+    Args:
+        parser: Of the command.
+        example: A use of ``--set``.
+        settings: Makes the command's settings with their defaults; called only when they are printed.
+    """
+    parser.settings = settings
+    parser.add_argument("--config", type=path, help="YAML file of settings, or default, fast or paper")
     add_assignments(parser, "STAGE.SETTING=VALUE", f"change single settings, e.g. {example}")
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        default=argparse.SUPPRESS,  # such a call ends in the parser
+        help="print the settings of --config and --set as a YAML file for --config, and exit",
+    )
     add_device(parser)
     parser.add_argument(
         "--seed", type=seed_number, default=0, help="the same seed gives the same result (default 0)"
@@ -76,13 +95,20 @@ def add_device(parser: Parser) -> None:
 def add_first_frames(parser: Parser, what: str) -> None:
     """Add ``--first-frames``, 0 for all; ``check_first_frames`` checks it."""
     help_text = f"only the first N frames of {what}"
-    parser.add_argument("--first-frames", type=int, default=0, metavar="N", help=help_text)
+    parser.add_argument("--first-frames", type=whole(0, 10**9), default=0, metavar="N", help=help_text)
 
 
 def check_first_frames(parser: Parser, count: int) -> None:
     """Exit with code 2 if ``count`` frames are too few for a track."""
-    if count < 0 or count == 1:
-        parser.error("--first-frames must be at least 2")
+    if count == 1:
+        parser.error("--first-frames must be at least 2, or 0 for all")
+
+
+def frame_number(text: str) -> int:
+    """Parse the number of a frame, which may be negative."""
+    if not re.fullmatch(r"-?\d{1,9}", text.strip(), re.ASCII):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at most 9 digits, got {text}")
+    return int(text)
 
 
 def frame_range(text: str) -> tuple[int, int]:
@@ -98,7 +124,7 @@ def frame_range(text: str) -> tuple[int, int]:
 
 def add_common_arguments(parser: Parser) -> None:
     """Add the arguments of every command that runs the tracker."""
-    add_settings_arguments(parser, "adaptation.steps=2000 (configs/default.yaml lists all)")
+    add_settings_arguments(parser, "adaptation.steps=2000 (configs/default.yaml lists all)", default_settings)
     parser.add_argument(
         "--cache",
         type=path,
@@ -112,7 +138,7 @@ def add_common_arguments(parser: Parser) -> None:
 
 def add_point_arguments(parser: Parser) -> None:
     """Add the arguments that choose a video, its points to track, and their true tracks."""
-    parser.add_argument("--video", type=path, required=True, help="video file, or folder of jpg/png frames")
+    parser.add_argument("--video", type=path, required=True, help="video file, or folder of frames")
     add_first_frames(parser, "it")
     parser.add_argument(
         "--frames",
@@ -120,16 +146,23 @@ def add_point_arguments(parser: Parser) -> None:
         metavar="A-B",
         help="only frame A to frame B of it, B included; frames keep their numbers",
     )
+    parser.add_argument(
+        "--start-frame",
+        type=frame_number,
+        default=0,
+        metavar="N",
+        help="number of the first frame in query points, --grid-frame, --frames and results (default 0)",
+    )
     points = parser.add_mutually_exclusive_group()
-    points.add_argument("--queries", type=path, help="query points: .json, .csv, .npy or .npz")
+    points.add_argument("--queries", type=path, help="query points: .json, .csv, .tsv, .txt, .npy or .npz")
     points.add_argument(
         "--grid",
-        type=int,
+        type=whole(1, 1000),
         metavar="N",
         help="instead: a square grid, N points in a row",
     )
     parser.add_argument(
-        "--grid-frame", type=int, default=0, metavar="F", help="frame of the grid (default 0)"
+        "--grid-frame", type=frame_number, metavar="F", help="frame of the grid (default: the first)"
     )
     parser.add_argument("--mask", type=path, help="image; the grid lies inside its non-zero pixels")
     parser.add_argument(

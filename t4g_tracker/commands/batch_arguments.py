@@ -10,7 +10,7 @@ from typing import Any
 from t4g_tracker.batch.machines import Machines
 from t4g_tracker.choices import QueryMode
 from t4g_tracker.commands.arguments import RunRequest, add_common_arguments
-from t4g_tracker.commands.parser import Parser, path
+from t4g_tracker.commands.parser import Parser, path, whole
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,13 @@ def add_batch_arguments(parser: Parser, out: Path) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=whole(0, 1000),
         default=0,
         help="clips measured at once, each in its own process (default 0: as cores, GPUs and memory allow)",
     )
-    parser.add_argument("--threads", type=int, default=1, help="processor cores for each clip (default 1)")
+    parser.add_argument(
+        "--threads", type=whole(1, 1000), default=1, help="processor cores for each clip (default 1)"
+    )
     parser.add_argument(
         "--ray",
         default="",

@@ -105,7 +105,9 @@ def _compare_command(argv: list[str] | None) -> int:
     chosen = choose_features(base.features, request.features)
     configs = {name: replace(base, features=features) for name, features in chosen.items()}
     run = run_of(request)
-    video = read_video(request.video, request.first_frames, frames=request.frames)
+    video = read_video(
+        request.video, request.first_frames, frames=request.frames, start_frame=request.start_frame
+    )
     queries = request_queries(request, video)
     truth = request_truth(request, video, queries)
     check_choices(chosen)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_arguments, with_mode
 from t4g_tracker.commands.guarded import guarded
-from t4g_tracker.commands.parser import Parser, path
+from t4g_tracker.commands.parser import Parser, path, whole
 
 if TYPE_CHECKING:
     from t4g_tracker.commands.davis_job import DavisJob
@@ -48,7 +48,9 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
         "--split", default="val", help="ImageSets/2017/<split>.txt, or a text file of names (default val)"
     )
     points = parser.add_mutually_exclusive_group()
-    points.add_argument("--grid", type=int, metavar="N", help="N points across the mask of the first frame")
+    points.add_argument(
+        "--grid", type=whole(1, 1000), metavar="N", help="N points across the mask of the first frame"
+    )
     points.add_argument(
         "--queries", type=path, help="folder of query files, <sequence>.json or .csv, .npy, .npz"
     )
@@ -58,8 +60,6 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
     )
     add_batch_arguments(parser, Path("outputs/davis"))
     arguments = parser.parse(argv)
-    if arguments.grid is not None and arguments.grid < 1:
-        parser.error(f"--grid must be at least 1, got {arguments.grid}")
     if arguments.mode and (arguments.grid or arguments.queries):
         parser.error("--mode chooses points of TAP-Vid's tracks; it does not go with --grid or --queries")
     return DavisRequest(**with_mode(arguments))

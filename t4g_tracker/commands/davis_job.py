@@ -21,6 +21,7 @@ from t4g_tracker.fitted import fit_clip
 from t4g_tracker.masks import read_foreground, read_mask
 from t4g_tracker.pipeline import open_clip
 from t4g_tracker.queries import grid_queries, read_queries
+from t4g_tracker.query_formats import FORMATS
 from t4g_tracker.results import Result
 from t4g_tracker.video import read_video
 
@@ -82,7 +83,8 @@ class DavisJob(Job):
 
 def query_file(folder: Path, name: str) -> Path:
     """Find the query file of a sequence; raise QueryError if there is none."""
-    for suffix in (".json", ".csv", ".npy", ".npz"):
+    for suffix in FORMATS:
         if (folder / f"{name}{suffix}").is_file():
             return folder / f"{name}{suffix}"
-    raise QueryError(f"{folder}: has no {name}.json, .csv, .npy or .npz; leave {name} out with --sequences")
+    names = ", ".join(f"{name}{suffix}" for suffix in FORMATS)
+    raise QueryError(f"{folder}: has no {names}; leave {name} out with --sequences")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from t4g_tracker.commands.guarded import guarded
-from t4g_tracker.commands.parser import Parser, path
+from t4g_tracker.commands.parser import Parser, path, whole
 
 SIZE_STEP_PX = 64  # the autoencoder halves a frame three times, and the UNet three times more
 
@@ -28,17 +28,19 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "noise of level 1, denoised, and a video generated from the first frame alone.",
     )
     parser.add_argument("model", help="folder of the model, or its hub name")
-    parser.add_argument("--video", type=path, required=True, help="video file, or folder of jpg/png frames")
+    parser.add_argument("--video", type=path, required=True, help="video file, or folder of frames")
     parser.add_argument("--out", type=path, required=True, help="picture to write: .png or .jpg")
     parser.add_argument(
         "--size",
-        type=int,
+        type=whole(SIZE_STEP_PX, 4096),
         nargs=2,
         default=(256, 448),
         metavar=("HEIGHT", "WIDTH"),
         help=f"of the frames, multiples of {SIZE_STEP_PX} (default 256 448)",
     )
-    parser.add_argument("--shown", type=int, default=4, help="frames in each row (default %(default)s)")
+    parser.add_argument(
+        "--shown", type=whole(1, 1000), default=4, help="frames in each row (default %(default)s)"
+    )
     parser.add_argument(
         "--read-linearly",
         action="store_true",
@@ -46,14 +48,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "trained",
     )
     request = parser.parse(argv)
-    if min(request.size) < SIZE_STEP_PX or any(side % SIZE_STEP_PX for side in request.size):
+    if any(side % SIZE_STEP_PX for side in request.size):
         parser.error(
             f"--size must be two multiples of {SIZE_STEP_PX}, got {request.size[0]} {request.size[1]}"
         )
     if request.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         parser.error(f"--out must be a .png or .jpg, got {request.out}")
-    if request.shown < 1:
-        parser.error(f"--shown must be at least 1, got {request.shown}")
     return request
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 from torch import Tensor
 
 from t4g_tracker.commands.arguments import PointsRequest
 from t4g_tracker.commands.track import TrackRequest
-from t4g_tracker.coordinates import working_size
+from t4g_tracker.coordinates import inside, working_size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
-from t4g_tracker.errors import QueryError
+from t4g_tracker.errors import QueryError, warn
 from t4g_tracker.masks import read_foreground, read_mask
 from t4g_tracker.pipeline import Config
 from t4g_tracker.queries import grid_queries, read_queries
-from t4g_tracker.track_files import read_tracks_npz
+from t4g_tracker.track_files import TracksFile, read_tracks_file
 
 
 def request_queries(request: PointsRequest, video: Video) -> QueryPoints:
@@ -21,7 +24,8 @@ def request_queries(request: PointsRequest, video: Video) -> QueryPoints:
         return read_queries(request.queries, video)
     assert request.grid is not None
     mask = None if request.mask is None else read_mask(request.mask, video)
-    return grid_queries(video, request.grid, request.grid_frame, mask)
+    frame = 0 if request.grid_frame is None else request.grid_frame - video.start_frame
+    return grid_queries(video, request.grid, frame, mask)
 
 
 def request_truth(request: PointsRequest, video: Video, queries: QueryPoints) -> Tracks | None:
@@ -32,25 +36,53 @@ def request_truth(request: PointsRequest, video: Video, queries: QueryPoints) ->
     """
     if request.truth is None:
         return None
-    truth, annotated, size, _ = read_tracks_npz(request.truth)
-    if request.first_frames:
-        truth = truth.first(request.first_frames)
-    elif request.frames and truth.xy.shape[1] != video.frame_count:  # of the whole video
-        truth = truth.part(request.skipped_frames, video.frame_count)
-    if size != video.size or truth.xy.shape[1] != video.frame_count:
+    given = read_tracks_file(request.truth)
+    first, count = _place_in_truth(given, request, video), video.frame_count
+    truth = given.tracks.part(first, count)
+    if given.size != video.size or first < 0 or truth.xy.shape[1] != count:
+        (height, width), frames = given.size, given.tracks.xy.shape[1]
         raise QueryError(
-            f"{request.truth}: true tracks are of {truth.xy.shape[1]} frames of {size[1]}x{size[0]}, but "
-            f"{video.source} has {video.frame_count} of {video.size[1]}x{video.size[0]}; give the clip's own"
+            f"{request.truth}: true tracks are of {frames} frames of {width}x{height}, but "
+            f"{video.source} has {count} of {video.size[1]}x{video.size[0]}; give the clip's own"
         )
+    annotated = given.queries
     same = len(annotated) == len(queries) and bool(
-        ((annotated.frame == queries.frame) & ((annotated.xy - queries.xy).norm(dim=1) < 0.5)).all()
+        ((annotated.frame - first == queries.frame) & ((annotated.xy - queries.xy).norm(dim=1) < 0.5)).all()
     )
     if not same:
         raise QueryError(
             f"{request.truth}: its query points are not the ones to track, in the same order; "
             "give this file itself as --queries, or drop --gt"
         )
+    _warn_of_doubts(request.truth, truth, queries, video)
     return truth
+
+
+def _place_in_truth(given: TracksFile, request: PointsRequest, video: Video) -> int:
+    """Which frame of the true tracks is the video's first, if they may be of more than its frames."""
+    frames = given.tracks.xy.shape[1]
+    if frames == video.frame_count:
+        return 0
+    first = video.start_frame - given.start_frame
+    fits = first >= 0 and first + video.frame_count <= frames
+    return first if fits else request.skipped_frames
+
+
+def _warn_of_doubts(path: Path, truth: Tracks, queries: QueryPoints, video: Video) -> None:
+    """Warn of true tracks that do not pass through their query points, or leave the frame while seen."""
+    point = torch.arange(len(queries))
+    apart_px = (truth.xy[point, queries.frame] - queries.xy).norm(dim=1)
+    apart_px[~truth.visibility[point, queries.frame]] = 0
+    worst = int(apart_px.argmax())
+    if apart_px[worst] > max(2.0, max(video.size) / 100):
+        frame = int(queries.frame[worst]) + video.start_frame
+        warn(
+            f"{path}: the true track of {queries.names[worst]} is {apart_px[worst]:.0f} px from its query "
+            f"point in frame {frame}; check the frames, the order and the pixels of the tracks"
+        )
+    outside = int((truth.visibility & ~inside(truth.xy, video.size)).sum())
+    if outside:
+        warn(f"{path}: {outside} positions are outside the frame but visible; mark them hidden")
 
 
 def read_foreground_of(request: TrackRequest, video: Video, config: Config) -> Tensor | None:

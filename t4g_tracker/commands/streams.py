@@ -53,7 +53,7 @@ def steady_streams() -> Iterator[SteadyStream]:
     """
     _occupy_closed_numbers()
     before = sys.stdout, sys.stderr
-    streams = [SteadyStream(stream or Path(os.devnull).open("w", encoding="utf-8")) for stream in before]
+    streams = [SteadyStream(stream or _nowhere()) for stream in before]
     for stream in streams:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
@@ -64,6 +64,11 @@ def steady_streams() -> Iterator[SteadyStream]:
         for stream in streams:
             stream.flush()
         sys.stdout, sys.stderr = before
+
+
+def _nowhere() -> TextIO:
+    """Stands for a stream that is closed, as in a program without a console."""
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _occupy_closed_numbers() -> None:

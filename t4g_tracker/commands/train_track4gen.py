@@ -46,18 +46,23 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         type=path,
         help="folder of real videos to train on, with tracks from optical flow (default: synthetic clips)",
     )
-    add_training_arguments(parser)
+    add_training_arguments(parser, _settings)
     return parser.parse(argv)
+
+
+def _settings() -> Track4GenTraining:
+    from t4g_tracker.training.track4gen.settings import Track4GenTraining
+
+    return Track4GenTraining()
 
 
 def _train(request: argparse.Namespace) -> None:
     from t4g_tracker.training.track4gen.dataset import ClipCrops, collate_clips
     from t4g_tracker.training.track4gen.model_folder import extractor_settings, save_model, starting_point
     from t4g_tracker.training.track4gen.objective import Track4GenObjective
-    from t4g_tracker.training.track4gen.settings import Track4GenTraining
     from t4g_tracker.training.track4gen.validation import Track4GenValidation
 
-    config = read_settings(Track4GenTraining(), request.config, request.assignments)
+    config = read_settings(_settings(), request.config, request.assignments)
     _check(request)
     pipeline, refiner = starting_point(request.source, config.objective, request.seed)
     segment_frames = config.clips.segment_frames or int(pipeline.unet.config.num_frames)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from t4g_tracker.commands.arguments import add_settings_arguments
 from t4g_tracker.commands.guarded import guarded, stop_on_interrupt
 from t4g_tracker.commands.parser import Parser, path
+from t4g_tracker.errors import shortened
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 def seconds(text: str) -> float:
     """Parse a duration: 90s, 45m, 2h, or a plain number of seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh]?)", text, re.ASCII)
     if match is None or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 45m or 2h, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 45m or 2h, got {shortened(text)}")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-def add_training_arguments(parser: Parser) -> None:
-    """Add the arguments of every training command."""
+def add_training_arguments(parser: Parser, settings: Callable[[], Any]) -> None:
+    """Add the arguments of every training command; ``settings`` makes its settings with their defaults."""
     parser.add_argument("--out", type=path, required=True, help="folder for checkpoint, history and weights")
     parser.add_argument(
         "--time-budget",
@@ -41,7 +42,7 @@ def add_training_arguments(parser: Parser) -> None:
         type=path,
         help="cache generated clips in this folder, so that each is generated once",
     )
-    add_settings_arguments(parser, "trainer.steps=20000")
+    add_settings_arguments(parser, "trainer.steps=20000", settings)
 
 
 def run_training(

@@ -1,0 +1,177 @@
+"""Reading one image file: its picture as RGB, or its values as they are stored.
+
+Pillow reads what has 8 bits. It cuts colours of 16 bits down to their upper 8, so OpenCV reads these.
+"""
+
+from __future__ import annotations
+
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from struct import error as StructError
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from t4g_tracker.errors import TrackerError, VideoError
+from t4g_tracker.film_images import FILM_SUFFIXES, read_film_image
+
+IMAGE_ERRORS = (  # Pillow's on bad files
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    TypeError,
+    StructError,
+    cv2.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+# Pillow would also start Ghostscript for PostScript, whatever the file is called.
+_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP", "AVIF", "GIF")
+_SAVE_IT = "save it with 8 or 16 bits, as grey or RGB"
+_GREY_OR_RGB = (0, 1, 2)  # values of a TIFF's PhotometricInterpretation
+_PHOTOMETRIC, _BITS = 262, 258  # tags of a TIFF
+_ORIENTATION = 0x0112  # tag of EXIF
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One frame of a folder."""
+
+    rgb: np.ndarray  # (H, W, 3) uint8; or uint16, of which only the largest of all says how many bits count
+    note: str | None = None  # how values were mapped, if that was a choice
+
+
+def refuse_special_file(path: Path, error: type[TrackerError], remedy: str) -> None:
+    """Raise ``error`` if ``path`` is there, but is no plain file: a pipe or a device may never end."""
+    try:
+        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode))
+    except FileNotFoundError:
+        kind = "a link to a file that is not there" if path.is_symlink() else None
+    except OSError as reason:  # a link to itself
+        kind = f"not to be found ({reason.strerror})"
+    if kind is not None:
+        raise error(f"{path}: is {kind}, not an image file; {remedy}")
+
+
+def read_picture(path: Path) -> Picture:
+    """Read the picture of one image file, upright; an alpha channel is dropped.
+
+    Raises:
+        VideoError: If the file cannot be read, holds several pictures, or values that are not 8 or 16 bits.
+    """
+    if path.suffix.lower() in FILM_SUFFIXES:
+        return Picture(*read_film_image(path))
+    is_tiff = path.suffix.lower() in (".tif", ".tiff")  # of which there are kinds that Pillow does not know
+    remedy = f"{_SAVE_IT}, or remove it" if is_tiff else "replace it or remove it from the folder"
+    with opened_image(path, VideoError, remedy) as opened:
+        pictures = 1 if opened.format in ("JPEG", "MPO") else getattr(opened, "n_frames", 1)
+        if pictures > 1:
+            raise VideoError(
+                f"{path}: holds {pictures} pictures; give the file itself as the video, or one picture a file"
+            )
+        return Picture(current_rgb(opened, path))
+
+
+@contextmanager
+def opened_image(path: Path, error: type[TrackerError], remedy: str) -> Iterator[Image.Image]:
+    """Open an image file with Pillow; what is wrong with it, also while it is read, becomes ``error``."""
+    refuse_special_file(path, error, remedy)
+    Image.init()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of damage, which also raises, and of EXIF data
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as opened:
+                yield opened
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as reason:
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise error(f"{path}: has more than {limit} million pixels; make it smaller") from reason
+    except IMAGE_ERRORS as reason:
+        raise error(f"{path}: is not an image that can be read; {remedy}") from reason
+
+
+def current_rgb(opened: Image.Image, path: Path, page: int = 0) -> np.ndarray:
+    """Read the picture that an open image is at, upright, as (H, W, 3) uint8, or uint16 if it has more bits.
+
+    Args:
+        opened: From ``opened_image``.
+        path: Its file.
+        page: Number of the picture in the file.
+
+    Raises:
+        VideoError: If its values are not 8 or 16 bits.
+        IMAGE_ERRORS: As Pillow reads.
+    """
+    values = deep_values(opened, path, VideoError, page)
+    if values is not None:
+        return values[..., :3] if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
+    image = ImageOps.exif_transpose(opened)
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.asarray(image.convert("RGB"))
+
+
+def deep_values(
+    opened: Image.Image, path: Path, error: type[TrackerError], page: int = 0
+) -> np.ndarray | None:
+    """Read the values of an image with more than 8 bits a channel.
+
+    Returns:
+        (H, W) or (H, W, C) uint16, upright, in the order R, G, B, alpha; None if it has 8 bits or fewer.
+
+    Raises:
+        TrackerError: ``error``, if the values are not whole numbers of 16 bits, grey or RGB.
+    """
+    if not _is_deep(opened, path):
+        return None
+    opened.load()  # raises if the file is cut short, where OpenCV would print
+    if opened.format == "TIFF":
+        if opened.tag_v2.get(_PHOTOMETRIC) not in _GREY_OR_RGB:  # type: ignore[attr-defined]
+            raise error(f"{path}: holds neither grey nor RGB values; {_SAVE_IT}")
+        found, pages = cv2.imreadmulti(str(path), start=page, count=1, flags=cv2.IMREAD_UNCHANGED)
+        values = pages[0] if found else None
+    else:
+        values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16:
+        kind = "values that cannot be read" if values is None else f"{values.dtype} values"
+        raise error(f"{path}: holds {kind}; {_SAVE_IT}")
+    if values.ndim == 3:  # OpenCV's order is B, G, R, alpha
+        values = values[..., [2, 1, 0, 3][: values.shape[2]]]
+    if opened.format == "PNG":  # OpenCV has turned a TIFF
+        values = _upright(values, opened.getexif().get(_ORIENTATION, 1))
+    return values
+
+
+def _is_deep(opened: Image.Image, path: Path) -> bool:
+    if opened.format == "TIFF":
+        return max(opened.tag_v2.get(_BITS, (1,))) > 8  # type: ignore[attr-defined]
+    if opened.format != "PNG":
+        return False
+    with path.open("rb") as file:
+        file.seek(24)  # the bit depth in the first chunk
+        return file.read(1) == b"\x10"
+
+
+def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn and mirror (H, W, ...) values as EXIF's orientation, 1 to 8, says."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    return values
