@@ -47,7 +47,7 @@ def _overview(arguments: list[str] | None) -> int:
     if name and name not in ("-h", "--help"):
         near = difflib.get_close_matches(name[:80], [*COMMANDS, "--version", "--help"], n=1)
         hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(COMMANDS)}"
-        what = "an option of its own" if name.startswith("-") else "a command"
+        what = "an option" if name.startswith("-") else "a command"
         raise ConfigError(f"t4g {shortened(name)}: is not {what}; {hint}")
     print("usage: t4g COMMAND [options]\n")
     for command, what in COMMANDS.items():

@@ -50,9 +50,13 @@ class Parser(argparse.ArgumentParser):
         """Print one line and exit with code 2."""
         if message.startswith(REQUIRED):
             message = self._missing(message.removeprefix(REQUIRED))
-        message = re.sub(r"\bargument (?=-)", "", message)
-        remedy = "" if ";" in message else "; --help lists the options"
-        self.exit(2, f"error: {shortened(message, 500)}{remedy}\n")
+        message = shortened(re.sub(r"\bargument (?=[-\w]+:|-)", "", message), 500)
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        near = (
+            difflib.get_close_matches(choice[1], re.findall(r"'([^']*)'", choice[2]), n=1) if choice else []
+        )
+        remedy = f"did you mean {near[0]}?" if near else "--help lists the options"
+        self.exit(2, f"error: {message}\n" if ";" in message else f"error: {message}; {remedy}\n")
 
     def _check_names(self) -> None:
         """Refuse an option that does not exist, before argparse misses others for the lack of it."""
@@ -66,7 +70,10 @@ class Parser(argparse.ArgumentParser):
             )
             if is_option and name not in known:
                 near = [option for option in known if option.startswith(name)] if len(name) > 2 else []
-                near = near or difflib.get_close_matches(name[:80], known, n=1)
+                bare = difflib.get_close_matches(
+                    name[:80].strip("-"), [option.strip("-") for option in known], n=1
+                )
+                near = near or [f"--{option}" for option in bare]
                 remedy = f"did you mean {' or '.join(near)}?" if near else "--help lists the options"
                 self.error(f"{shortened(name)}: is not an option; {remedy}")
 
@@ -78,7 +85,8 @@ class Parser(argparse.ArgumentParser):
         if extra and "--video" in names.split(", "):
             name = shortened(extra[0])
             return f"{name}: is not expected here; to track points in it, write --video {name}"
-        return f"{names.replace(', ', ' and ')} missing; --help lists the options"
+        are = "are" if ", " in names else "is"
+        return f"{names.replace(', ', ' and ')} {are} missing; --help lists the options"
 
 
 def settings_text(base: Any, argv: Sequence[str]) -> str:

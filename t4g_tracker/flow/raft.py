@@ -5,13 +5,11 @@ Source: Teed and Deng, RAFT, arXiv:2003.12039.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlparse
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.optical_flow import (
@@ -198,7 +196,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             state: dict[str, Tensor] = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+    except Exception as error:  # torch.load raises whatever the file's bytes lead to
         raise WeightsError(
             f"{path}: cannot be read as weights ({one_line(error)}); delete it and fetch it again"
         ) from error
