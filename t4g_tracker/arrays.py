@@ -69,7 +69,7 @@ def as_queries(points: QueryPoints | ArrayLike, video: Video) -> QueryPoints:
     """
     if isinstance(points, QueryPoints):
         frame, xy = points.frame.cpu().numpy(), points.xy.cpu().numpy()
-        check_in_video(QueryTable(frame.astype(np.float64), xy.astype(np.float64)), video)
+        check_in_video(QueryTable(frame.astype(np.float64), xy.astype(np.float64)), video, in_file=False)
         return points
     if isinstance(points, str | Path):
         raise QueryError(f"points: {str(points)!r} is a path; read it by read_queries(path, video)")
@@ -83,7 +83,7 @@ def as_queries(points: QueryPoints | ArrayLike, video: Video) -> QueryPoints:
         refuse_fractions(xy, video.size)
     except QueryError as error:
         raise QueryError(f"points: {error}") from None
-    check_in_video(QueryTable(frame, xy), video)
+    check_in_video(QueryTable(frame, xy), video, in_file=False)
     return QueryPoints(
         torch.from_numpy(frame.astype(np.int64)),
         torch.from_numpy(xy.astype(np.float32)),

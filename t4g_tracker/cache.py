@@ -1,15 +1,17 @@
 """Results cached between runs, found by the content of the video and the settings that matter.
 
-An entry is written to a temporary file and renamed, so a killed run leaves a whole entry
-or none. Each entry holds its own key; a file that is cut short or belongs to other
-settings is refused by name.
+An entry is written under a temporary name and renamed, so a killed run leaves a whole entry
+or none. Each entry holds its own key and a digest; a file that is cut short, changed, or belongs to
+other settings is refused by name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
+import os
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,10 +19,13 @@ from typing import Any, TypeVar
 import torch
 
 from t4g_tracker.errors import CacheError, OutputError
-from t4g_tracker.files import atomic_write, default_cache_folder, prepare_output_folder
+from t4g_tracker.files import default_cache_folder, prepare_output_folder
+from t4g_tracker.torch_files import load_torch, peek, save_torch
+from t4g_tracker.unfinished import remove_leftovers
 
 PLACE = "folder with --cache"  # in errors
-FORMAT = 4  # raise it when the content of an entry, or its computation, changes
+REMEDY = "delete it or run with --fresh"
+FORMAT = 5  # raise it when the content of an entry, or its computation, changes
 
 
 def make_key(**parts: Any) -> str:
@@ -39,21 +44,27 @@ class Cache:
     """A folder of entries."""
 
     folder: Path = field(default_factory=default_cache_folder)
-    not_before: float = 0.0  # find only what was written since this time, seconds since the epoch
+    fresh_run: str = ""  # name of a fresh run, which finds only entries that carry it
 
     @staticmethod
     def open(folder: Path, fresh: bool) -> Cache:
-        """Open the cache in ``folder``; a fresh one finds only what this run writes.
+        """Open the cache in ``folder``, and remove what killed runs have left unfinished in it.
+
+        A fresh one finds only what this run writes, here or in processes that it is sent to.
 
         Raises:
             OutputError: If the folder cannot be written.
         """
         prepare_output_folder(folder, place=PLACE)
-        return Cache(folder, time.time() if fresh else 0.0)
+        remove_leftovers(folder)
+        with suppress(OSError), os.scandir(folder) as videos:
+            for video in videos:
+                remove_leftovers(Path(video))
+        return Cache(folder, secrets.token_hex(8) if fresh else "")
 
     def of(self, content: str) -> Cache:
         """The part of the cache that belongs to the video with this digest."""
-        return Cache(self.folder / content[:24], self.not_before)
+        return Cache(self.folder / content[:24], self.fresh_run)
 
     def path(self, kind: str, key: str) -> Path:
         return self.folder / f"{kind}-{key}.pt"
@@ -61,7 +72,16 @@ class Cache:
     def has(self, kind: str, key: str) -> bool:
         """Whether ``load`` would find an entry, whole or not."""
         path = self.path(kind, key)
-        return path.exists() and path.stat().st_mtime >= self.not_before
+        return path.exists() and (not self.fresh_run or peek(path, "fresh_run") == self.fresh_run)
+
+    def forget_older(self, kind: str, key: str) -> None:
+        """In a fresh run, remove the entry of another run, so that whoever resumes this run does not use it.
+
+        Raises:
+            OutputError: If it cannot be removed.
+        """
+        if self.fresh_run and not self.has(kind, key):
+            self.remove(kind, key)
 
     def load(self, kind: str, key: str) -> Any | None:
         """Load an entry's payload, or None if there is no entry; raises like ``load_timed``."""
@@ -72,26 +92,18 @@ class Cache:
         """Load an entry's payload and the seconds it took to compute, or None if there is no entry.
 
         Raises:
-            CacheError: If the file is cut short, unreadable or made with other settings.
+            CacheError: If the file is cut short, changed, unreadable or made with other settings.
         """
         path = self.path(kind, key)
         try:
-            if path.stat().st_mtime < self.not_before:
-                return None
-            entry = torch.load(path, map_location="cpu", weights_only=True)
+            entry = load_torch(path, PLACE, REMEDY)
         except FileNotFoundError:
             return None
-        except (PermissionError, MemoryError) as error:
-            raise CacheError(f"{path}: cache entry cannot be read ({_why(error)})") from error
-        except Exception as error:  # whatever unpickling half a file may raise
-            raise CacheError(
-                f"{path}: cache entry is cut short or damaged; delete it or run with --fresh"
-            ) from error
-        if not isinstance(entry, dict) or entry.get("key") != key or entry.get("kind") != kind:
-            raise CacheError(
-                f"{path}: cache entry was made with other settings; delete it or run with --fresh"
-            )
-        return entry["payload"], float(entry.get("seconds", 0.0))
+        if (entry["kind"], entry["key"]) != (kind, key):
+            raise CacheError(f"{path}: was made with other settings; {REMEDY}")
+        if self.fresh_run not in ("", entry["fresh_run"]):
+            return None
+        return entry["payload"], entry["seconds"]
 
     def save(self, kind: str, key: str, payload: Any, seconds: float = 0.0) -> None:
         """Save an entry, and the seconds it took to compute, whole or not at all.
@@ -100,35 +112,21 @@ class Cache:
             OutputError: If the folder cannot be written or the disk is full.
         """
         prepare_output_folder(self.folder, place=PLACE)
-        entry = {"kind": kind, "key": key, "payload": payload, "seconds": seconds}
-        save_torch(self.path(kind, key), entry, PLACE)
+        entry = {"kind": kind, "key": key, "fresh_run": self.fresh_run, "seconds": seconds}
+        save_torch(self.path(kind, key), {**entry, "payload": payload}, PLACE)
 
     def remove(self, kind: str, key: str) -> None:
-        self.path(kind, key).unlink(missing_ok=True)
+        """Remove an entry, if there is one.
 
-
-def save_torch(path: Path, payload: Any, place: str) -> None:
-    """Save a file for ``torch.load``, whole or not at all.
-
-    Args:
-        path: The file; its folder must exist.
-        payload: Plain containers and tensors.
-        place: Name of what the user can change, for error messages.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
-    try:
-        with atomic_write(path, place) as temporary:
-            torch.save(payload, temporary)
-    except RuntimeError as error:  # torch's writer raises it when the disk is full
-        raise OutputError(
-            f"{path}: cannot be written, the disk may be full; free some space or choose another {place}"
-        ) from error
-
-
-def _why(error: BaseException) -> str:
-    return "out of memory" if isinstance(error, MemoryError) else "permission denied; choose another --cache"
+        Raises:
+            OutputError: If it cannot be removed.
+        """
+        path = self.path(kind, key)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise OutputError(f"{path}: cannot be removed ({reason}); choose another {PLACE}") from error
 
 
 Value = TypeVar("Value")
@@ -139,8 +137,8 @@ def pack(value: Any) -> dict[str, Any]:
     return {entry.name: getattr(value, entry.name) for entry in fields(value)}
 
 
-def unpack(kind: type[Value], packed: dict[str, Any]) -> Value:
-    """Convert a dict of ``pack`` back to its dataclass.
+def unpack(kind: type[Value], packed: Any, path: Path) -> Value:
+    """Convert a dict of ``pack``, loaded from ``path``, back to its dataclass.
 
     Raises:
         CacheError: If the fields are not those of ``kind``.
@@ -148,4 +146,4 @@ def unpack(kind: type[Value], packed: dict[str, Any]) -> Value:
     try:
         return kind(**packed)
     except TypeError as error:
-        raise CacheError(f"a cache entry does not hold a {kind.__name__}; run with --fresh") from error
+        raise CacheError(f"{path}: does not hold a {kind.__name__}; {REMEDY}") from error

@@ -8,7 +8,9 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 class TrackerError(Exception):
@@ -54,6 +56,19 @@ class TrainingError(TrackerError):
     """A training cannot continue."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, where more can be said than that.
+
+    Args:
+        what: What was interrupted.
+        then: What the same command does next; follows "the same command".
+    """
+
+    def __init__(self, what: str, then: str = "resumes") -> None:
+        super().__init__(what)
+        self.then = then
+
+
 class TrackerWarning(UserWarning):
     """Something outside the program is doubtful, and the program goes on; one line says what and what to do.
 
@@ -64,6 +79,27 @@ class TrackerWarning(UserWarning):
 def warn(message: str) -> None:
     """Warn of doubtful input that is used all the same: one line that names it and the remedy."""
     warnings.warn(message, TrackerWarning, stacklevel=2)
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect the lines of ``warn`` instead of showing them, for another process or a later moment to show.
+
+    Not for several threads at once, since a process has one place where warnings go.
+    """
+    lines: list[str] = []
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def collect(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, TrackerWarning):
+                lines.append(" ".join(str(message).split()))
+            else:
+                before(message, category, *where, **more)
+
+        warnings.simplefilter("always", TrackerWarning)
+        warnings.showwarning = collect
+        yield lines
 
 
 DAMAGED_ARRAYS = (  # raised by NumPy on a damaged .npy or .npz
@@ -90,7 +126,7 @@ def suggestion(name: str, known: Collection[str], all_are: str) -> str:
     return f"did you mean {close[0]}?" if close else f"{all_are} {', '.join(known)}"
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """Shorten an error's message to one line."""
     return shortened(" ".join(str(error).split()), 160)
 

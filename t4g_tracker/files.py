@@ -8,12 +8,14 @@ import math
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from t4g_tracker.errors import OutputError
+from t4g_tracker.unfinished import move_into_place, remove_leftovers, unfinished_folder
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or choose another {place}",
@@ -26,15 +28,26 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
 
-
 OUTPUT_FOLDER = "output folder"  # in error messages
+LOCK = ".lock"  # a file that stays in the output folder; what counts is who locks it
 
 
 def default_cache_folder() -> Path:
-    """Return ``$T4G_CACHE``, or ``t4g-tracker`` in the user's cache folder."""
-    if "T4G_CACHE" in os.environ:
+    """Return ``$T4G_CACHE``, or ``t4g-tracker`` in the user's cache folder; empty variables count as unset.
+
+    Raises:
+        OutputError: If there is neither, as for a user without a home.
+    """
+    if os.environ.get("T4G_CACHE"):
         return Path(os.environ["T4G_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t4g-tracker"
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "t4g-tracker"
+    try:
+        return Path.home() / ".cache" / "t4g-tracker"
+    except RuntimeError as error:
+        raise OutputError(
+            "there is no home folder for the cache; name a folder with --cache, or in the variable T4G_CACHE"
+        ) from error
 
 
 @contextmanager
@@ -49,24 +62,22 @@ def atomic_write(path: str | Path, place: str = OUTPUT_FOLDER) -> Iterator[Path]
         place: Name of what the user can change, for error messages.
 
     Yields:
-        An empty file in the same folder and with the same suffix, to write to or replace.
+        An empty file on the same disk and with the same suffix, to write to or replace.
 
     Raises:
         OutputError: If it cannot be written: disk full, no permission, no such folder.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem[:100]}.{os.getpid()}.partial{path.suffix}")
     try:
-        mode = _make_empty(temporary)
-        yield temporary
-        _flush_to_disk(temporary)
-        temporary.chmod(mode)  # some writers make files that only their owner may read
-        temporary.replace(path)
+        with unfinished_folder(path.parent) as unfinished:
+            temporary = unfinished / f"partial{path.suffix}"
+            mode = _make_empty(temporary)
+            yield temporary
+            _flush_to_disk(temporary)
+            temporary.chmod(mode)  # some writers make files that only their owner may read
+            temporary.replace(path)
     except OSError as error:
         raise OutputError(_why_not_written(path, error, place)) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -122,26 +133,20 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     Raises:
         OutputError: If it cannot be written: disk full, no permission.
     """
-    temporary = folder / f".{os.getpid()}.partial"
     try:
-        temporary.mkdir(parents=True)
-        mode = _make_empty(temporary / ".mode")
-        (temporary / ".mode").unlink()
-        yield temporary
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                path.chmod(mode)
-                _flush_to_disk(path)
-        replaced = temporary / "replaced"
-        replaced.mkdir()
-        for part in sorted(set(temporary.iterdir()) - {replaced}):
-            if (folder / part.name).exists():
-                (folder / part.name).rename(replaced / part.name)
-            part.rename(folder / part.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        with unfinished_folder(folder) as unfinished:
+            mode = _make_empty(unfinished / ".mode")
+            (unfinished / ".mode").unlink()
+            yield unfinished
+            for path in unfinished.rglob("*"):
+                if path.is_file():
+                    path.chmod(mode)
+                    _flush_to_disk(path)
+            move_into_place(unfinished, folder)
     except OSError as error:
         raise OutputError(_why_not_written(folder, error)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _make_empty(path: Path) -> int:
@@ -183,11 +188,10 @@ def prepare_output_folder(path: str | Path, needed_mb: float = 100.0, place: str
         OutputError: If it cannot be created or written to, or too little space is free.
     """
     folder = Path(path)
-    probe = folder / f".writable.{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"probe")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:  # has no name that could stay
+            probe.write(b"probe")
         free_mb = shutil.disk_usage(folder).free / 1e6
     except (FileExistsError, NotADirectoryError) as error:
         raise OutputError(f"{folder}: a file is in the way of this folder; choose another {place}") from error
@@ -199,3 +203,41 @@ def prepare_output_folder(path: str | Path, needed_mb: float = 100.0, place: str
             f"free some space or choose another {place}"
         )
     return folder
+
+
+@contextmanager
+def locked_folder(path: str | Path, place: str = OUTPUT_FOLDER) -> Iterator[Path]:
+    """Prepare the folder for results and hold it for one run at a time.
+
+    The system drops the lock when the process ends, however it ends. What killed runs have left
+    unfinished in the folder is removed.
+
+    Args:
+        path: The folder; those above it are created as well.
+        place: Name of what the user can change, for error messages.
+
+    Yields:
+        The folder as a ``Path``.
+
+    Raises:
+        OutputError: If another run holds it, or as in ``prepare_output_folder``.
+    """
+    from filelock import FileLock, Timeout  # takes longer to load than all that --help needs
+
+    folder = prepare_output_folder(path, place=place)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(
+            f"{folder}: another run is writing to it; wait for it, or choose another {place}"
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"{folder / LOCK}: cannot be locked ({error.strerror}); remove it, or choose another {place}"
+        ) from error
+    try:
+        remove_leftovers(folder)
+        yield folder
+    finally:
+        lock.release()

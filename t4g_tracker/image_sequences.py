@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ from t4g_tracker.images import current_rgb, opened_image, read_picture, refuse_s
 FOLDER_FPS = 24.0  # images record no frame rate
 SEQUENCE_SUFFIXES = (".tif", ".tiff", ".webp")  # FFmpeg decodes one picture of these files, or none
 
-_FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", *FILM_SUFFIXES)
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", *FILM_SUFFIXES)
 _UNREAD_SUFFIXES = (  # pictures of other kinds
     *(
         ".arw",
@@ -48,22 +49,24 @@ class ListedImages:
     unread: tuple[str, ...]  # names of pictures of kinds that are not read
 
 
-def list_images(folder: Path) -> ListedImages:
+def list_images(folder: Path, suffixes: Collection[str] = FRAME_SUFFIXES) -> ListedImages:
     """List the images of a folder, without hidden ones, in the order of their frames.
 
     Args:
         folder: The folder that holds the files directly.
+        suffixes: Lower-case extensions of the images.
 
     Raises:
         VideoError: If a name belongs to no plain file, two files have the number of one frame, or the
             order cannot be told.
     """
     entries = [file for file in folder.iterdir() if file.name[0] != "."]
-    images = [file for file in entries if file.suffix.lower() in _FRAME_SUFFIXES]
+    images = [file for file in entries if file.suffix.lower() in suffixes]
     for file in images:
         refuse_special_file(file, VideoError, "restore it, or take it out of the folder")
     ordered = order_names([file.name for file in images], str(folder))
-    unread = sorted(file.name for file in entries if file.suffix.lower() in _UNREAD_SUFFIXES)
+    others = {*FRAME_SUFFIXES, *_UNREAD_SUFFIXES}.difference(suffixes)
+    unread = sorted(file.name for file in entries if file.suffix.lower() in others)
     return ListedImages(
         tuple(folder / name for name in ordered.names), ordered.numbers, ordered.doubt, tuple(unread)
     )
@@ -128,7 +131,7 @@ def read_folder(folder: Path, first_frames: int = 0, skip: int = 0) -> list[np.n
         found = _not_read(images) if images.unread else "holds no frames"
         raise VideoError(
             f"{folder}: {found}; give a folder that holds them directly, as "
-            f"{', '.join(suffix[1:] for suffix in _FRAME_SUFFIXES)}"
+            f"{', '.join(suffix[1:] for suffix in FRAME_SUFFIXES)}"
         )
     part = slice(skip, skip + first_frames if first_frames else None)
     files = images.files[part]

@@ -62,13 +62,15 @@ def read_queries(path: str | Path, video: Video) -> QueryPoints:
     most_bytes = MOST_ARRAY_BYTES if points_of is points_of_arrays else MOST_TEXT_BYTES
     with open_input(path, most_bytes, QueryError, "a file of query points: frame, x, y") as file:
         try:
-            table = _renumbered(points_of(file), video)
+            table = _renumbered(points_of(file), video, path)
             refuse_fractions(table.xy, video.size)
-            check_in_video(table, video, video.start_frame)
+            check_in_video(table, video)
             names = complete_names(table)
-            _warn_if_counted_from_first_file(table, video)
         except QueryError as error:
             raise QueryError(f"{path}: {error}") from error
+    _warn_if_counted_from_first_file(table, video, path)
+    if table.doubt:
+        warn(f"{path}: {table.doubt}")
     return QueryPoints(
         frame=torch.from_numpy(table.frame.astype(np.int64) - video.start_frame),
         xy=torch.from_numpy(table.xy.astype(np.float32)),
@@ -76,18 +78,18 @@ def read_queries(path: str | Path, video: Video) -> QueryPoints:
     )
 
 
-def _warn_if_counted_from_first_file(table: QueryTable, video: Video) -> None:
+def _warn_if_counted_from_first_file(table: QueryTable, video: Video, path: Path) -> None:
     """Warn if frames count from 0, but may be meant as the numbers in the names of a folder's files."""
     first = first_number_of(video)
     if video.start_frame == 0 and table.clip is None and first and table.frame.min() >= first:
+        lowest, highest = table.frame.min(), table.frame.max()
         warn(
-            f"query points are in frames {table.frame.min():.0f} to {table.frame.max():.0f}, counted from 0, "
-            f"but the first file of {video.source} has the number {first}; if they are the files' numbers, "
-            f"give --start-frame {first}"
+            f"{path}: its frames, {lowest:.0f} to {highest:.0f}, count from 0, but the names of files in "
+            f"{video.source} begin with {first}; if they count so, give --start-frame {first}"
         )
 
 
-def _renumbered(table: QueryTable, video: Video) -> QueryTable:
+def _renumbered(table: QueryTable, video: Video, path: Path) -> QueryTable:
     """Bring the frames of points from a tracks.npz, which count from 0 in its clip, to the video's numbers.
 
     Raises:
@@ -110,8 +112,8 @@ def _renumbered(table: QueryTable, video: Video) -> QueryTable:
         )
         if count == video.frame_count:
             warn(
-                f"its frames count from {first} and those of {video.source} from {video.start_frame}; "
-                "they are taken for the same frames"
+                f"{path}: its frames count from {first} and those of {video.source} from "
+                f"{video.start_frame}; they are taken for the same frames"
             )
             first = video.start_frame
         elif not nested:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from t4g_tracker.array_files import ArrayFile
-from t4g_tracker.errors import QueryError, suggestion, warn
+from t4g_tracker.errors import QueryError, suggestion
 from t4g_tracker.input_files import decoded
 from t4g_tracker.query_csv import FIELDS, points_of_csv
-from t4g_tracker.query_table import ClipFacts, QueryTable, check_count, checked_name
+from t4g_tracker.query_table import MOST_POINTS, ClipFacts, QueryTable, check_count, checked_name
 
 _SHAPE = '{"queries": [{"frame": 0, "x": 12.5, "y": 40}, ...]}, or the list alone'
 _MOST_ARRAY_BYTES = 2**28  # of an array of query points or names
@@ -27,6 +28,7 @@ def points_of_json(file: BinaryIO) -> QueryTable:
             object has a field twice.
     """
     text = decoded(file.read(), QueryError)
+    _check_length(text)
     try:
         parsed = json.loads(text, object_pairs_hook=_fields_of)
     except json.JSONDecodeError as error:
@@ -48,6 +50,17 @@ def points_of_json(file: BinaryIO) -> QueryTable:
         frame[index], *xy[index], name = _point(item, f"query point {index}")
         names.append(name)
     return QueryTable(frame, xy, names)
+
+
+def _check_length(text: str) -> None:
+    """Refuse too many points before an object is made for each: count what opens a list or an object."""
+    if text.count("[") + text.count("{") <= MOST_POINTS:
+        return
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)  # names may hold brackets
+    outer = 2 if bare.lstrip().startswith("{") else 1
+    count = bare.count("[") + bare.count("{") - outer
+    if count > MOST_POINTS:
+        check_count(count)
 
 
 class _Repeated(dict[str, Any]):
@@ -138,10 +151,10 @@ def points_of_arrays(file: BinaryIO) -> QueryTable:
         )
     check_count(header.shape[0])
     points = arrays.read(name).astype(np.float64)
-    if header.dtype == np.float16 and np.abs(points).max() > 256:
-        warn("query points: float16 rounds positions over 256 px to quarters and more; save them as float32")
+    rounded = header.dtype == np.float16 and np.abs(points).max() > 256
+    doubt = "float16 rounds positions over 256 px to quarters or more; save float32" if rounded else ""
     names = names_of(arrays, header.shape[0]) if "names" in arrays.names else None
-    return QueryTable(points[:, 0], points[:, 1:], names, clip=_clip_of(arrays))
+    return QueryTable(points[:, 0], points[:, 1:], names, clip=_clip_of(arrays), doubt=doubt)
 
 
 def names_of(arrays: ArrayFile, count: int) -> list[str | None]:

@@ -40,6 +40,7 @@ class QueryTable:
     names: Sequence[str | None] | None = None  # N, or None if no point has one
     lines: Sequence[int] | None = None  # N, the line of each point in a text file
     clip: ClipFacts | None = None  # of a tracks.npz; frames then count from 0, in that clip
+    doubt: str = ""  # a warning that goes after the file's name
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -61,13 +62,13 @@ def check_count(count: int) -> None:
         )
 
 
-def check_in_video(table: QueryTable, video: Video, start_frame: int = 0) -> None:
+def check_in_video(table: QueryTable, video: Video, in_file: bool = True) -> None:
     """Raise QueryError if there are no points, or one is not in a frame of the video.
 
     Args:
-        table: The points; their frames count from ``start_frame``.
+        table: The points; their frames count from ``video.start_frame`` in a file, from 0 in an array.
         video: T frames of (H, W).
-        start_frame: The number of its first frame.
+        in_file: Whether they are of a file.
     """
     check_count(len(table))
     frame, xy = table.frame, table.xy
@@ -78,11 +79,13 @@ def check_in_video(table: QueryTable, video: Video, start_frame: int = 0) -> Non
     bad = _first(frame != np.floor(frame))
     if bad is not None:
         raise QueryError(f"{table.where(bad)}: frame must be a whole number, got {frame[bad]}")
+    start_frame = video.start_frame if in_file else 0
     bad = _first((frame < start_frame) | (frame >= start_frame + video.frame_count))
     if bad is not None:
+        remedy = _frame_remedy(frame, video) if in_file else "frames count from 0 in arrays"
         raise QueryError(
             f"{table.where(bad)} is in frame {frame[bad]:.10g}, but {described_frames(video, start_frame)}; "
-            f"{_frame_remedy(frame, video, start_frame)}"
+            f"{remedy}"
         )
     within = inside(torch.from_numpy(xy), video.size).numpy()
     bad = _first(~within)
@@ -104,12 +107,12 @@ def described_frames(video: Video, start_frame: int | None = None) -> str:
     return f"{video.source} has {video.frame_count} frames ({first}-{first + video.frame_count - 1})"
 
 
-def _frame_remedy(frame: np.ndarray, video: Video, start_frame: int) -> str:
+def _frame_remedy(frame: np.ndarray, video: Video) -> str:
     """Say what to do about frames that are not there; the likely cause if there is one."""
     lowest, highest, count = frame.min(), frame.max(), video.frame_count
-    if start_frame:
+    if video.start_frame:
         if lowest >= 0 and highest < count:
-            return f"frames count from {start_frame} here, add {start_frame} to those of the points"
+            return f"frames count from {video.start_frame} here, add that to the frames of the points"
         return "give points in these frames"
     first = first_number_of(video)
     if first and lowest >= first and highest < first + count:
@@ -126,7 +129,7 @@ def first_number_of(video: Video) -> int | None:
     folder = Path(video.source.removesuffix(f" (first {video.frame_count} frames)"))
     try:
         return first_file_number(folder) if folder.is_dir() else None
-    except VideoError:
+    except (VideoError, OSError):
         return None
 
 

@@ -167,9 +167,22 @@ def test_badja_scores_agree_with_a_case_worked_by_hand():
     ("change", "said"),
     [
         ({"image_path": "DAVIS/JPEGImages/Full-Resolution/beast/99.png"}, "which is not below"),
-        ({"joints": [[1, 2]]}, "do not fit each other or those of the first"),
-        ({"joints": [[1], [1, 2]]}, "joints are not pairs of numbers"),
-        ({"visibility": None}, "do not fit each other"),
+        ({"joints": [[1, 2]]}, "do not fit each other"),
+        ({"joints": [[1, 2]], "visibility": [True]}, "item 1: has 1 joints, the first has 37"),
+        ({"joints": [[1], [1, 2]]}, "its joints are not an array"),
+        ({"joints": [["1", "2"]] * 37}, "its joints must be plain numbers, got text"),
+        ({"joints": [[float("nan"), 2]] * 37}, "a visible joint has no finite position"),
+        ({"joints": [[10**400, 2]] * 37}, "its joints must be plain numbers, got objects"),
+        (
+            {"joints": [[640, 900]] * 37},
+            r"visible at x = 900, y = 640 in frame 3, far outside frames of 96x64",
+        ),
+        ({"visibility": None}, "its visibility must be plain numbers, got objects"),
+        ({"visibility": ["False"] * 37}, "its visibility must be plain numbers, got text"),
+        ({"visibility": [0.5] * 37}, "its visibility must be true or false, or 1 and 0; got 0.5"),
+        ({"image_path": 5}, "its image_path is not a path"),
+        ({"segmentation_path": "a\0b"}, "its segmentation_path is not a path"),
+        ({"image_path": "DAVIS/JPEGImages/Full-Resolution/beast/00000.png"}, "two frames, each once"),
     ],
 )
 def test_damaged_badja_annotations_are_refused_by_name(slide, tmp_path, change, said):

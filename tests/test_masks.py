@@ -1,5 +1,7 @@
 """Masks: what is not zero is inside; one per frame keeps its place when it is resized as the frames are."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -102,3 +104,31 @@ def test_bad_masks_are_refused_by_name(tmp_path, name, content, reason):
         read_mask(path, VIDEO)
     assert str(caught.value).startswith(f"{path}: ")
     assert reason in str(caught.value)
+
+
+def test_bad_mask_files_are_refused_before_they_are_read(tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "dead.png").symlink_to("gone")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    np.save(tmp_path / "floats.npy", object_at(1).astype(float))
+    np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
+    with (tmp_path / "claims.npy").open("wb") as file:  # a terabyte, by its header
+        header = {"descr": "|u1", "fortran_order": False, "shape": (10**6, 10**6)}
+        np.lib.format.write_array_header_1_0(file, header)
+    Image.new("L", (64, 36)).save(
+        tmp_path / "pages.tif", save_all=True, append_images=[Image.new("L", (64, 36))]
+    )
+    for name, reason in (
+        ("folder.png", "is a folder"),
+        ("pipe.png", "is a pipe"),
+        ("dead.png", "is a link to a file that is not there"),
+        ("zero.png", "is a device"),
+        ("floats.npy", "is float64 (36, 64); a mask is (H, W) of bool or whole numbers"),
+        ("pickled.npy", "is not an array that can be read"),
+        ("claims.npy", "is not an array that can be read"),
+        ("pages.tif", "holds 2 pictures; a mask is one"),
+    ):
+        with pytest.raises(QueryError) as caught:
+            read_mask(tmp_path / name, VIDEO)
+        assert str(caught.value).startswith(f"{tmp_path / name}: {reason}")

@@ -224,6 +224,8 @@ def test_more_points_than_one_run_can_track_are_refused_at_once(tmp_path):
     for name in ("q.npy", "q.json", "q.csv"):
         said = message_of(tmp_path / name)
         assert f"query points, but one run tracks at most {MOST_POINTS}; split" in said
+    write_text(tmp_path / "q.json", '{"queries": [' + "[]," * MOST_POINTS + "[]]}")
+    assert f"holds {count} query points" in message_of(tmp_path / "q.json")
     large = Video(np.zeros((2, 400, 400, 3), np.uint8), 24.0, "large", "large.mp4")
     with pytest.raises(QueryError, match=f"the grid has 160000 points, but .* at most {MOST_POINTS}"):
         grid_queries(large, 400)
@@ -250,7 +252,7 @@ def test_longdouble_is_read_and_float16_is_warned_of_where_it_rounds(tmp_path):
     assert read_queries(tmp_path / "q.npy", VIDEO).xy.tolist() == [[40.5, 20]]
     wide = Video(np.zeros((2, 36, 600, 3), np.uint8), 24.0, "wide", "wide.mp4")
     np.save(tmp_path / "q.npy", np.array([[1, 512.25, 20]], np.float16))
-    with pytest.warns(TrackerWarning, match="float16 rounds"):
+    with pytest.warns(TrackerWarning, match=r"q\.npy: float16 rounds"):
         assert read_queries(tmp_path / "q.npy", wide).xy.tolist() == [[512, 20]]
 
 

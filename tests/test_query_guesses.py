@@ -76,7 +76,8 @@ def test_points_that_may_count_from_the_first_file_are_warned_of(tmp_path, recwa
     read(tmp_path, [[0, 9, 9], [2, 9, 9]], video)
     assert not recwarn.list
     with pytest.warns(
-        TrackerWarning, match=r"first file of .*plate has the number 1; .*give --start-frame 1"
+        TrackerWarning,
+        match=r"q\.json: its frames, 1 to 2, .*plate begin with 1; .*give --start-frame 1",
     ):
         assert read(tmp_path, [[1, 9, 9], [2, 9, 9]], video).frame.tolist() == [1, 2]
 
@@ -95,7 +96,7 @@ def test_frames_count_from_the_number_of_the_first(tmp_path):
     message = message_of(tmp_path, [[1081, 9, 9]], PLATE)
     assert "is in frame 1081, but dog.mp4 has 80 frames (1001-1080); give points in these" in message
     message = message_of(tmp_path, [[0, 9, 9], [79, 9, 9]], PLATE)
-    assert "frames count from 1001 here, add 1001 to those of the points" in message
+    assert "frames count from 1001 here, add that to the frames of the points" in message
     pre_roll = Video(FRAMES, 24.0, "dog", "dog.mp4", start_frame=-6)
     assert read(tmp_path, [[-6, 9, 9], [0, 9, 9]], pre_roll).frame.tolist() == [0, 6]
     with pytest.raises(
@@ -134,7 +135,8 @@ def test_points_of_a_tracks_npz_index_its_own_tracks(tmp_path, recwarn, start, f
 
 def test_a_tracks_npz_whose_frames_are_in_doubt_is_told(tmp_path):
     with pytest.warns(
-        TrackerWarning, match="count from 0 and those of dog.mp4 from 1001; they are taken for the same"
+        TrackerWarning,
+        match="npz: its frames count from 0 and those of dog.mp4 from 1001; they are taken",
     ):
         assert read_queries(tracks_npz(tmp_path, 5, start_frame=0), PLATE).frame.tolist() == [5]
     with pytest.raises(QueryError, match=r"of 20 frames from 0 on, but dog.mp4 has 80 frames \(1001-1080\)"):

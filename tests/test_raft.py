@@ -131,7 +131,7 @@ def test_missing_or_broken_weights_are_named(tmp_path):
     for name in ("broken.pth", "broken.safetensors"):
         for content in (b"not weights", b"hello world\n", b"adaptation: {steps: 3}\n", b"", b"\x80\x02."):
             (tmp_path / name).write_bytes(content)
-            with pytest.raises(WeightsError, match=f"{name}: cannot be read as weights"):
+            with pytest.raises(WeightsError, match=f"{name}: cannot be loaded"):
                 raft.load_raft("raft-small", str(tmp_path / name), CPU)
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(WeightsError, match="does not hold the weights"):

@@ -245,7 +245,7 @@ def test_a_damaged_cache_entry_is_named_and_fresh_gets_past_it(kept, command, tm
     entry.write_bytes(entry.read_bytes()[:-100])
     assert command(tmp_path / "out", kept) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {entry}: cache entry is cut short or damaged")
+    assert error.startswith(f"error: {entry}: is cut short or damaged")
     assert error.count("\n") == 1
     assert not list((tmp_path / "out").iterdir())
     assert command(tmp_path / "out", kept, "--fresh") == 0
@@ -314,9 +314,11 @@ def test_a_fresh_run_that_is_interrupted_is_gone_on_with_instead_of_the_older_re
     assert "adaptation: resuming from step 3 of 20" in caplog.text
 
 
-@pytest.mark.parametrize("stage", ["extract_features", "chain_flow"])
+@pytest.mark.parametrize(
+    ("stage", "name"), [("extract_features", "features"), ("chain_flow", "trajectories")]
+)
 def test_ctrl_c_in_a_stage_that_cannot_stop_between_steps_interrupts_at_once(
-    command, tmp_path, monkeypatch, capsys, stage
+    command, tmp_path, monkeypatch, capsys, stage, name
 ):
     def press_ctrl_c(*args, **kwargs):
         signal.raise_signal(signal.SIGINT)
@@ -328,7 +330,8 @@ def test_ctrl_c_in_a_stage_that_cannot_stop_between_steps_interrupts_at_once(
         assert command(tmp_path / "out", tmp_path / "cache") == 130
     finally:
         signal.signal(signal.SIGINT, before)
-    assert "the same command resumes" in capsys.readouterr().err
+    said = f"interrupted in the stage {name}; the same command starts this stage over\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_the_first_ctrl_c_asks_and_the_second_interrupts():

@@ -87,15 +87,18 @@ def write_report(
         ((outcome, track) for outcome in outcomes for track in outcome.worst),
         key=lambda entry: -entry[1].error_px,
     )
+    warned = [[outcome.clip, line] for outcome in outcomes for line in outcome.warnings]
     published = published_for(setup.dataset, setup.mode)
     comparison = _comparison(means, published, measures, counted, longest)
     page = _template().render(
         setup=setup,
+        scored=bool(measures),
         counted=counted.clips if means else 0,
         published=comparison.html(own=range(len(means))) if published else "",
         means=summary_table(means, measures).html(),
         failed=Table(["clip", "error"], [[outcome.clip, outcome.error] for outcome in failures]).html(),
         failures=len(failures),
+        warned=Table(["clip", "warning"], warned).html() if warned else "",
         clips=summary_table(clips, measures).html() if clips else "",
         overlays=[outcome for outcome in outcomes if outcome.overlay],
         worst=worst[:WORST_SHOWN],

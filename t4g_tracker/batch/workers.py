@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 import cv2
@@ -24,7 +24,7 @@ import torch
 
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.worker_progress import Report, report_to
-from t4g_tracker.errors import TrackerError, one_line
+from t4g_tracker.errors import TrackerError, collected_warnings, one_line
 
 Measure = Callable[[str, str], ClipOutcome]  # takes a clip's name and a device; picklable
 
@@ -90,16 +90,18 @@ def measure_all(
 
 
 def attempt(measure: Measure, name: str, device: str) -> ClipOutcome:
-    """Measure a clip; an error is recorded in its outcome."""
-    try:
-        if device.startswith("cuda:"):
-            torch.cuda.set_device(device)  # so that its memory is measured
-        return measure(name, device)
-    except TrackerError as error:
-        return ClipOutcome(name, error=one_line(error))
-    except Exception as error:
-        line = f"{type(error).__name__}: {one_line(error)}"
-        return ClipOutcome(name, error=line, trace=traceback.format_exc())
+    """Measure a clip; an error is recorded in its outcome, and so are warnings."""
+    with collected_warnings() as warned:
+        try:
+            if device.startswith("cuda:"):
+                torch.cuda.set_device(device)  # so that its memory is measured
+            outcome = measure(name, device)
+        except TrackerError as error:
+            outcome = ClipOutcome(name, error=" ".join(str(error).split()))
+        except Exception as error:
+            line = f"{type(error).__name__}: {one_line(error)}"
+            outcome = ClipOutcome(name, error=line, trace=traceback.format_exc())
+    return replace(outcome, warnings=tuple(dict.fromkeys(warned)))
 
 
 def _run_process(

@@ -22,6 +22,7 @@ class PointsRequest:
     grid: int | None
     grid_frame: int | None  # None: the first; counted from start_frame
     mask: Path | None
+    mask_object: int | tuple[int, int, int] | None  # None: all objects of the mask
     truth: Path | None
     first_frames: int  # 0: all
     frames: tuple[int, int] | None  # first and last frame of the part to read, as the user counts
@@ -47,6 +48,28 @@ class RunRequest:
 
 
 seed_number = whole(0, 2**63 - 1)  # for torch
+
+
+def object_name(text: str) -> int | tuple[int, int, int]:
+    """Parse the name of a mask's object: a number from 1, or its colour as R,G,B."""
+    parts = text.split(",")
+    if len(parts) in (1, 3) and all(re.fullmatch(r"\d{1,9}", part.strip(), re.ASCII) for part in parts):
+        numbers = [int(part) for part in parts]
+        if len(numbers) == 1 and numbers[0] > 0:
+            return numbers[0]
+        if len(numbers) == 3 and max(numbers) < 256:
+            return numbers[0], numbers[1], numbers[2]
+    raise argparse.ArgumentTypeError(f"must be a number from 1, or a colour as R,G,B of 0 to 255, got {text}")
+
+
+def add_mask_object(parser: Parser) -> None:
+    """Add ``--mask-object``, stored as ``mask_object``."""
+    parser.add_argument(
+        "--mask-object",
+        type=object_name,
+        metavar="N or R,G,B",
+        help="one object of masks with several, by palette index, grey value or colour (default all)",
+    )
 
 
 def default_settings() -> Any:
@@ -127,13 +150,18 @@ def add_common_arguments(parser: Parser) -> None:
     add_settings_arguments(parser, "adaptation.steps=2000 (configs/default.yaml lists all)", default_settings)
     parser.add_argument(
         "--cache",
-        type=path,
-        default=default_cache_folder(),
-        help="folder of cached features, flow and adapted weights (default: %(default)s)",
+        type=_cache_folder,
+        default="",  # argparse passes it to the type only where --cache is not given
+        help="folder of cached features, flow and adapted weights (default: $T4G_CACHE, else t4g-tracker in "
+        "$XDG_CACHE_HOME or ~/.cache)",
     )
     parser.add_argument(
         "--fresh", action="store_true", help="ignore cached results and compute everything again"
     )
+
+
+def _cache_folder(text: str) -> Path:
+    return Path(text) if text else default_cache_folder()
 
 
 def add_point_arguments(parser: Parser) -> None:
@@ -165,6 +193,7 @@ def add_point_arguments(parser: Parser) -> None:
         "--grid-frame", type=frame_number, metavar="F", help="frame of the grid (default: the first)"
     )
     parser.add_argument("--mask", type=path, help="image; the grid lies inside its non-zero pixels")
+    add_mask_object(parser)
     parser.add_argument(
         "--gt",
         dest="truth",
@@ -173,8 +202,10 @@ def add_point_arguments(parser: Parser) -> None:
     )
 
 
-def check_points(parser: Parser, request: PointsRequest) -> None:
-    """Exit with code 2 if a request gives no points to track, or gives them twice."""
+def check_points(parser: Parser, request: PointsRequest, foreground: Path | None = None) -> None:
+    """Exit with code 2 if a request gives no points to track, gives them twice, or an object of no mask."""
+    if request.mask_object is not None and request.mask is None and foreground is None:
+        parser.error("--mask-object goes with masks; give --mask or --foreground")
     check_first_frames(parser, request.first_frames)
     if request.first_frames and request.frames:
         parser.error("--first-frames and --frames do not go together; give one of them")

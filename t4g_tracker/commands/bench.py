@@ -106,6 +106,7 @@ def _bench_command(argv: list[str] | None) -> int:
     choice = DatasetChoice(request.dataset or "folder", path, request.mode, view, tuple(request.clips or ()))
     clips = choice.open()
     names = choice.names(clips)
+    choice.check(clips, names)
     identity = {"what": "bench", "data": str(path), "protocol": choice.describe()}
     setup = Setup(
         title=with_changes(choice.describe(), request.assignments),

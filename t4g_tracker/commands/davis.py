@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t4g_tracker.commands.arguments import add_mask_object
 from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_arguments, with_mode
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.commands.parser import Parser, path, whole
@@ -27,6 +28,7 @@ class DavisRequest(BatchRequest):
     queries: Path | None
     tapvid: Path | None
     foreground: bool
+    mask_object: int | tuple[int, int, int] | None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,6 +60,7 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
     parser.add_argument(
         "--foreground", action="store_true", help="half of the training pairs come from inside the masks"
     )
+    add_mask_object(parser)
     add_batch_arguments(parser, Path("outputs/davis"))
     arguments = parser.parse(argv)
     if arguments.mode and (arguments.grid or arguments.queries):
@@ -90,6 +93,7 @@ def _davis_command(argv: list[str] | None) -> int:
         "queries": str(request.queries),
         "tapvid": str(request.tapvid),
         "foreground": request.foreground,
+        "mask_object": str(request.mask_object),
     }
     setup = Setup(
         title=with_changes(f"DAVIS, {points}, 480p, all frames", request.assignments),
@@ -121,13 +125,17 @@ def _job(request: DavisRequest, config: Config, folder: DavisFolder, annotated: 
         queries=request.queries,
         annotated=annotated,
         foreground=request.foreground,
+        mask_object=request.mask_object,
     )
 
 
 def _check_points(request: DavisRequest, folder: DavisFolder, names: list[str], annotated: bool) -> None:
     """Check, before any work, that every sequence has its points, and masks if they are needed."""
     from t4g_tracker.commands.davis_job import query_file
+    from t4g_tracker.errors import QueryError
 
+    if request.mask_object is not None and not request.foreground and (annotated or request.queries):
+        raise QueryError("--mask-object: no masks are used here; give --grid or --foreground")
     if request.foreground:
         folder.check_masks(names)
     if annotated:

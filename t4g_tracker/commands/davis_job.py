@@ -38,6 +38,7 @@ class DavisJob(Job):
     queries: Path | None
     annotated: bool  # points and truth are TAP-Vid's
     foreground: bool
+    mask_object: int | tuple[int, int, int] | None
 
     def __call__(self, name: str, device: str) -> ClipOutcome:
         if not self.annotated:
@@ -63,7 +64,7 @@ class DavisJob(Job):
         foreground = None
         if self.foreground:
             size = working_size(video.size, config.working_size)
-            foreground = read_foreground(self.folder.masks(name), video, size)
+            foreground = read_foreground(self.folder.masks(name), video, size, mask_object=self.mask_object)
         run = self.run(name, torch.device(device))
         fitted = fit_clip(open_clip(video, config, foreground), config, run)
         rows = track_states(fitted, queries)
@@ -74,7 +75,7 @@ class DavisJob(Job):
     def _points(self, name: str, video: Video) -> QueryPoints:
         if self.queries is not None:
             return read_queries(query_file(self.queries, name), video)
-        mask = read_mask(self.folder.first_mask(name), video)
+        mask = read_mask(self.folder.first_mask(name), video, mask_object=self.mask_object)
         return grid_queries(video, self.grid or DEFAULT_GRID, 0, mask)
 
     def _overlay(self, name: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from t4g_tracker.commands.streams import SteadyStream, steady_streams
-from t4g_tracker.errors import TrackerError, TrackerWarning, shortened
+from t4g_tracker.errors import Interrupted, TrackerError, TrackerWarning, shortened
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -48,7 +48,8 @@ def _run(command: Callable[[list[str] | None], int], argv: list[str] | None) -> 
         return EXIT_BAD_INPUT
     except KeyboardInterrupt as interrupt:
         again = "the same command, without --fresh," if "--fresh" in arguments else "the same command"
-        print(f"\n{str(interrupt) or 'interrupted'}; {again} resumes", file=sys.stderr)
+        then = interrupt.then if isinstance(interrupt, Interrupted) else "repeats what was not finished"
+        print(f"\n{str(interrupt) or 'interrupted'}; {again} {then}", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 

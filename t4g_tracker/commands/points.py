@@ -23,7 +23,7 @@ def request_queries(request: PointsRequest, video: Video) -> QueryPoints:
     if request.queries is not None:
         return read_queries(request.queries, video)
     assert request.grid is not None
-    mask = None if request.mask is None else read_mask(request.mask, video)
+    mask = None if request.mask is None else read_mask(request.mask, video, mask_object=request.mask_object)
     frame = 0 if request.grid_frame is None else request.grid_frame - video.start_frame
     return grid_queries(video, request.grid, frame, mask)
 
@@ -95,4 +95,6 @@ def read_foreground_of(request: TrackRequest, video: Video, config: Config) -> T
         return None
     size = working_size(video.size, config.working_size)
     count = video.frame_count if request.frames else request.first_frames
-    return read_foreground(request.foreground, video, size, count, request.skipped_frames)
+    return read_foreground(
+        request.foreground, video, size, count, request.skipped_frames, request.mask_object
+    )

@@ -49,7 +49,7 @@ def parse_track(argv: list[str] | None) -> TrackRequest:
     parser.add_argument("--out", type=path, help="folder for results (default outputs/<clip>)")
     add_common_arguments(parser)
     request = TrackRequest(**vars(parser.parse(argv)))
-    check_points(parser, request)
+    check_points(parser, request, request.foreground)
     return request
 
 

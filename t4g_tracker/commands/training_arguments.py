@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from t4g_tracker.commands.arguments import add_settings_arguments
 from t4g_tracker.commands.guarded import guarded, stop_on_interrupt
 from t4g_tracker.commands.parser import Parser, path
-from t4g_tracker.errors import shortened
+from t4g_tracker.errors import Interrupted, shortened
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,7 +68,7 @@ def run_training(
         The averaged objective in evaluation mode.
 
     Raises:
-        KeyboardInterrupt: If Ctrl-C ended the training early; a checkpoint is written first.
+        Interrupted: If Ctrl-C ended the training early; a checkpoint is written first.
         CacheError, OutputError, TrainingError: As in ``train``.
     """
     from t4g_tracker.hardware import pick_device
@@ -80,7 +80,7 @@ def run_training(
         run = TrainingRun(folder, device, request.time_budget, request.seed, stop, report)
         averaged, finished = train(objective, items, collate, trainer, run, validate, identity)
     if not finished:
-        raise KeyboardInterrupt(f"stopped; the checkpoint is in {folder}")
+        raise Interrupted(f"stopped; the checkpoint is in {folder}")
     return averaged
 
 

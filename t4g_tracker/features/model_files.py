@@ -18,10 +18,12 @@ from safetensors import SafetensorError, safe_open
 
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.layouts import Layout
+from t4g_tracker.weight_files import loading
 
 log = logging.getLogger(__name__)
 
 UNET_WIDTHS = (320, 640, 1280, 1280)  # the default of both UNet classes, for configs without widths
+LARGEST, MOST_LAYERS = 10**6, 1000  # of a network's sizes, and of its layers
 NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}
 
 
@@ -112,6 +114,7 @@ def read_configs(folder: Path, layout: Layout) -> dict[str, dict[str, Any]]:
     """
     configs = {name: _read_json(folder / name, layout) for name in layout.configs}
     for part in layout.weighted:
+        _check_counts(configs[f"{part}/config.json".removeprefix("./")], folder / part, layout)
         files = weight_files(folder / part)
         if not files:
             raise WeightsError(
@@ -153,6 +156,11 @@ def block_channels(unet: dict[str, Any], folder: Path, kind: str, block: int, st
             f" give a model that fits features.extractor"
         )
     widths = unet.get("block_out_channels", UNET_WIDTHS)
+    if not isinstance(widths, list | tuple) or not all(_is_whole(width) for width in widths):
+        raise WeightsError(
+            f"{stage}.model: {folder}: block_out_channels of its config.json must be a list of whole numbers,"
+            f" got {one_line(repr(widths))}; download it again"
+        )
     if block >= len(widths):
         raise WeightsError(
             f"{stage}.model: {folder} has up-blocks 0 to {len(widths) - 1};"
@@ -185,15 +193,11 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
         options["use_safetensors"] = False
     if part != ".":
         options["subfolder"] = part
-    try:
-        with _no_bars():  # they would flash up between the program's own bars
-            model, report = kind.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True, **options
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(
-            f"{setting}: {folder / part} cannot be loaded ({one_line(error)}); download it again"
-        ) from error
+    # without bars, which would flash up between the program's own
+    with loading(f"{setting}: {folder / part}", "download it again"), _no_bars():
+        model, report = kind.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, **options
+        )
     for fault in ("missing", "unexpected", "mismatched"):
         # older CLIP checkpoints contain their constant position_ids
         names = sorted(str(key) for key in report[f"{fault}_keys"] if "position_ids" not in str(key))
@@ -203,6 +207,46 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
                 f" the first is {names[0]}; download both again"
             )
     return model.eval().requires_grad_(False)
+
+
+def load_settings(kind: Any, folder: Path, part: str, setting: str) -> Any:
+    """Call ``from_pretrained`` of a part without weights: a scheduler or an image processor.
+
+    Raises:
+        WeightsError: If it cannot be read or its settings make no sense.
+    """
+    with loading(f"{setting}: {folder / part}", "download it again"):
+        return kind.from_pretrained(folder, subfolder=part, local_files_only=True)
+
+
+def whole_number(config: dict[str, Any], name: str, default: int, file: Path, setting: str) -> int:
+    """Read a whole number, at least 1, from a config.
+
+    Raises:
+        WeightsError: If it is anything else.
+    """
+    value = config.get(name, default)
+    if not _is_whole(value):
+        raise WeightsError(
+            f"{setting}: {file}: {name} must be a whole number from 1, got {one_line(repr(value))};"
+            f" download it again"
+        )
+    return int(value)
+
+
+def positive_number(config: dict[str, Any], name: str, default: float, file: Path, setting: str) -> float:
+    """Read a number above 0 from a config.
+
+    Raises:
+        WeightsError: If it is anything else.
+    """
+    value = config.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < LARGEST:
+        raise WeightsError(
+            f"{setting}: {file}: {name} must be a number above 0, got {one_line(repr(value))};"
+            f" download it again"
+        )
+    return float(value)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -236,6 +280,21 @@ def _fault(files: list[Path]) -> str:
     return ""
 
 
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= LARGEST
+
+
+def _check_counts(config: dict[str, Any], folder: Path, layout: Layout) -> None:
+    """Refuse a network of so many layers that making it would fill the memory before a weight is read."""
+    for name, value in config.items():
+        counts = value if isinstance(value, list) else [value]
+        if "layers" in name and any(type(count) is int and count > MOST_LAYERS for count in counts):
+            raise WeightsError(
+                f"{layout.setting}: {folder}: {name} of its config.json is {one_line(repr(value))}, more than"
+                f" {MOST_LAYERS}; download it again"
+            )
+
+
 def _read_json(path: Path, layout: Layout) -> dict[str, Any]:
     """Read one config of the layout; raise WeightsError if it is missing or damaged."""
     try:
@@ -245,7 +304,7 @@ def _read_json(path: Path, layout: Layout) -> dict[str, Any]:
         if path.parent.name == "refiner":
             remedy = "add Track4Gen's refiner, or set features.diffusion.refiner=false to do without"
         raise WeightsError(f"{layout.setting}: {path} is missing; {remedy}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(
             f"{layout.setting}: {path} cannot be read as a config ({one_line(error)}); download it again"
         ) from error

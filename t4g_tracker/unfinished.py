@@ -1,0 +1,130 @@
+"""Unfinished files: each lies in a folder of its own that its writer keeps locked.
+
+The system drops the lock when the writer ends, however it ends. So what a killed run has left is known
+for sure, and the next run removes it. The folder's name is random: process numbers repeat between
+containers and machines that share a disk, and the threads of a process have the same one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+
+NAME = re.compile(r"\.t4g-([0-9a-f]{8})-[0-9a-f]{16}\.partial")  # of the machine, then random
+EARLIER_NAMES = re.compile(r"\.(.+\.)?\d+\.partial(\.\w+)?|\.writable\.\d+")  # without locks
+REPLACED = ".replaced"  # holds what new parts of a folder have replaced
+OLD_S = 24 * 3600.0  # what nobody has written to for so long is left over, whoever made it
+ATTEMPTS = 10
+
+
+@contextmanager
+def unfinished_folder(folder: Path) -> Iterator[Path]:
+    """Make a locked folder inside ``folder``, for files in the making; it is removed at the end.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    path, descriptor = _make_locked(folder)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
+def move_into_place(unfinished: Path, folder: Path) -> None:
+    """Move the parts of an unfinished folder into ``folder``; those of the same names go into REPLACED.
+
+    Called again after a kill, it moves the rest.
+    """
+    replaced = unfinished / REPLACED
+    replaced.mkdir(exist_ok=True)
+    for part in sorted(set(unfinished.iterdir()) - {replaced}):
+        if (folder / part.name).exists():
+            (folder / part.name).rename(replaced / part.name)
+        part.rename(folder / part.name)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs have left unfinished in ``folder``; what is being written stays.
+
+    A leftover of this machine is one that nobody locks. Locks may not reach other machines, and earlier
+    versions had none: what comes from there must be a day old as well. Anything that cannot be removed
+    stays, without an error.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if NAME.fullmatch(entry.name) or EARLIER_NAMES.fullmatch(entry.name):
+                with suppress(OSError):
+                    _remove_leftover(folder / entry.name)
+
+
+def _make_locked(folder: Path) -> tuple[Path, int]:
+    """Make a folder of a new name and lock it; returns its path and the descriptor that holds the lock."""
+    for _ in range(ATTEMPTS):  # more than one only if another process removes leftovers at this moment
+        path = folder / f".t4g-{_machine()}-{secrets.token_hex(8)}.partial"
+        path.mkdir()
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        if _lock(descriptor) is not False and path.exists():
+            return path, descriptor
+        os.close(descriptor)
+    raise OSError(f"other processes remove what this one makes in {folder}")
+
+
+def _remove_leftover(path: Path) -> None:
+    name = NAME.fullmatch(path.name)
+    if name is None:
+        if _is_old(path) and not (path / "replaced").exists():  # which may hold the only copy of something
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        unlocked = _lock(descriptor)
+        if unlocked is False:  # its writer lives
+            return
+        if (unlocked and name[1] == _machine()) or _is_old(path):
+            if (path / REPLACED).exists():  # killed between two moves: the new parts are whole
+                move_into_place(path, path.parent)
+            shutil.rmtree(path)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock an open folder; False if another holds its lock, None if this disk has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _is_old(path: Path) -> bool:
+    """Whether nobody has written to a file, or to a folder and the files in it, for a day."""
+    parts = [path, *path.rglob("*")] if path.is_dir() else [path]
+    return time.time() - max(part.lstat().st_mtime for part in parts) > OLD_S
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """Identify the running system, whose processes see each other's locks, also from their containers."""
+    try:
+        identity = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        identity = platform.node()
+    return hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
