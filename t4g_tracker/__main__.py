@@ -11,6 +11,7 @@ from typing import Any
 from t4g_tracker import __version__
 from t4g_tracker.bundled import shipped
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.printing import say
 from t4g_tracker.errors import ConfigError, shortened
 
 COMMANDS = {  # each is a module of commands/ with a ``main``, except track, which is run_tracker.py
@@ -42,17 +43,17 @@ def _overview(arguments: list[str] | None) -> int:
     """Answer what is not a command: a request for version or help, or a mistake."""
     name = arguments[0] if arguments else ""
     if name in ("--version", "-V"):
-        print(f"t4g-tracker {__version__}")
+        say(f"t4g-tracker {__version__}")
         return 0
     if name and name not in ("-h", "--help"):
         near = difflib.get_close_matches(name[:80], [*COMMANDS, "--version", "--help"], n=1)
         hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(COMMANDS)}"
         what = "an option" if name.startswith("-") else "a command"
         raise ConfigError(f"t4g {shortened(name)}: is not {what}; {hint}")
-    print("usage: t4g COMMAND [options]\n")
+    say("usage: t4g COMMAND [options]\n")
     for command, what in COMMANDS.items():
-        print(f"  t4g {command:<18} {what}")
-    print("\nt4g COMMAND --help lists the options; t4g --version prints the version.")
+        say(f"  t4g {command:<18} {what}")
+    say("\nt4g COMMAND --help lists the options; t4g --version prints the version.")
     return 0 if name else 2
 
 

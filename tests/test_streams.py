@@ -43,7 +43,9 @@ def shell(tmp_path):
     return run
 
 
-FULL = "error: standard output: cannot be written (No space left on device); free space or choose another"
+FULL = (
+    "error: standard output: cannot be written (No space left on device); free some space, or print elsewhere"
+)
 NOISE = "noise of a library"
 
 

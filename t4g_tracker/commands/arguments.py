@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t4g_tracker.commands.parser import Parser, path, whole
+from t4g_tracker.commands.parser import Parser, whole
 from t4g_tracker.files import default_cache_folder
 
 
@@ -50,6 +50,18 @@ class RunRequest:
 seed_number = whole(0, 2**63 - 1)  # for torch
 
 
+def path_text(text: str) -> Path:
+    """Parse a path; an empty text, as of a variable that is not set, would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; name a file or folder, . for the current one")
+    return Path(text)
+
+
+def add_out(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--out``, None for the default, which is named in the help."""
+    parser.add_argument("--out", type=path_text, help=f"folder for results (default {default})")
+
+
 def object_name(text: str) -> int | tuple[int, int, int]:
     """Parse the name of a mask's object: a number from 1, or its colour as R,G,B."""
     parts = text.split(",")
@@ -88,7 +100,7 @@ def add_settings_arguments(parser: Parser, example: str, settings: Callable[[], 
         settings: Makes the command's settings with their defaults; called only when they are printed.
     """
     parser.settings = settings
-    parser.add_argument("--config", type=path, help="YAML file of settings, or default, fast or paper")
+    parser.add_argument("--config", type=path_text, help="YAML file of settings, or default, fast or paper")
     add_assignments(parser, "STAGE.SETTING=VALUE", f"change single settings, e.g. {example}")
     parser.add_argument(
         "--print-config",
@@ -166,7 +178,7 @@ def _cache_folder(text: str) -> Path:
 
 def add_point_arguments(parser: Parser) -> None:
     """Add the arguments that choose a video, its points to track, and their true tracks."""
-    parser.add_argument("--video", type=path, required=True, help="video file, or folder of frames")
+    parser.add_argument("--video", type=path_text, required=True, help="video file, or folder of frames")
     add_first_frames(parser, "it")
     parser.add_argument(
         "--frames",
@@ -182,7 +194,9 @@ def add_point_arguments(parser: Parser) -> None:
         help="number of the first frame in query points, --grid-frame, --frames and results (default 0)",
     )
     points = parser.add_mutually_exclusive_group()
-    points.add_argument("--queries", type=path, help="query points: .json, .csv, .tsv, .txt, .npy or .npz")
+    points.add_argument(
+        "--queries", type=path_text, help="query points: .json, .csv, .tsv, .txt, .npy or .npz"
+    )
     points.add_argument(
         "--grid",
         type=whole(1, 1000),
@@ -192,12 +206,12 @@ def add_point_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--grid-frame", type=frame_number, metavar="F", help="frame of the grid (default: the first)"
     )
-    parser.add_argument("--mask", type=path, help="image; the grid lies inside its non-zero pixels")
+    parser.add_argument("--mask", type=path_text, help="image; the grid lies inside its non-zero pixels")
     add_mask_object(parser)
     parser.add_argument(
         "--gt",
         dest="truth",
-        type=path,
+        type=path_text,
         help="tracks.npz with the true tracks of the same query points, to measure accuracy",
     )
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from t4g_tracker.commands.streams import SteadyStream, steady_streams
-from t4g_tracker.errors import Interrupted, TrackerError, TrackerWarning, shortened
+from t4g_tracker.commands.printing import SteadyStream, steady_streams
+from t4g_tracker.errors import Interrupted, TrackerError, TrackerWarning, noted_warnings, shortened
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -42,7 +42,8 @@ def _run(command: Callable[[list[str] | None], int], argv: list[str] | None) -> 
     _request_large_pages()
     arguments = sys.argv if argv is None else argv
     try:
-        return command(argv)
+        with noted_warnings():
+            return command(argv)
     except TrackerError as error:
         print(f"error: {shortened(str(error), LONGEST_LINE)}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -60,10 +61,8 @@ def _judged(code: int, output: SteadyStream) -> int:
         return code
     if isinstance(output.error, BrokenPipeError):  # the reader had enough, as head does
         return EXIT_NO_READER
-    reason = output.error.strerror
-    print(
-        f"error: standard output: cannot be written ({reason}); free space or choose another", file=sys.stderr
-    )
+    reason = f"cannot be written ({output.error.strerror}); free some space, or print elsewhere"
+    print(f"error: standard output: {reason}", file=sys.stderr)
     return EXIT_BAD_INPUT
 
 

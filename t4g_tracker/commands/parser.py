@@ -7,10 +7,10 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from t4g_tracker import __version__
+from t4g_tracker.commands.printing import say
 from t4g_tracker.errors import shortened
 
 REQUIRED = "the following arguments are required: "  # argparse's words
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         self._given = sys.argv[1:] if argv is None else argv
         self._check_names()
         if self.settings is not None and "--print-config" in self._given:
-            print(settings_text(self.settings(), self._given), end="")
+            say(settings_text(self.settings(), self._given), end="")
             self.exit()
         found, extra = self.parse_known_args(self._given)
         if extra:
@@ -107,15 +107,6 @@ def settings_text(base: Any, argv: Sequence[str]) -> str:
     parser.add_argument("--set", dest="assignments", action="extend", nargs="+", default=[])
     found, _ = parser.parse_known_args(argv)
     return write_yaml(as_dict(read_settings(base, found.config, found.assignments)))
-
-
-def path(text: str) -> Path:
-    """Parse the name of a file or folder, which cannot be empty."""
-    if not text:
-        raise argparse.ArgumentTypeError(
-            "must name a file or folder, got an empty text; write . for this folder"
-        )
-    return Path(text)
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:

@@ -8,7 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t4g_tracker.commands.parser import Parser, path
+from t4g_tracker.commands.arguments import path_text
+from t4g_tracker.commands.parser import Parser
+from t4g_tracker.commands.printing import say
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
     is_main_process,
@@ -43,7 +45,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--videos",
-        type=path,
+        type=path_text,
         help="folder of real videos to train on, with tracks from optical flow (default: synthetic clips)",
     )
     add_training_arguments(parser, _settings)
@@ -87,7 +89,7 @@ def _train(request: argparse.Namespace) -> None:
     if is_main_process():
         refined = save_model(request.out, finished, pipeline)
         settings = " ".join(extractor_settings(request.out, config.objective, refined))
-        print(f"model in {request.out}; use it with --set features.extractor=track4gen {settings}")
+        say(f"model in {request.out}; use it with --set features.extractor=track4gen {settings}")
 
 
 def _check(request: argparse.Namespace) -> None:

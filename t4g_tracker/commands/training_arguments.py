@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t4g_tracker.commands.arguments import add_settings_arguments
+from t4g_tracker.commands.arguments import add_settings_arguments, path_text
 from t4g_tracker.commands.guarded import guarded, stop_on_interrupt
-from t4g_tracker.commands.parser import Parser, path
+from t4g_tracker.commands.parser import Parser
 from t4g_tracker.errors import Interrupted, shortened
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def seconds(text: str) -> float:
 
 def add_training_arguments(parser: Parser, settings: Callable[[], Any]) -> None:
     """Add the arguments of every training command; ``settings`` makes its settings with their defaults."""
-    parser.add_argument("--out", type=path, required=True, help="folder for checkpoint, history and weights")
+    parser.add_argument(
+        "--out", type=path_text, required=True, help="folder for checkpoint, history and weights"
+    )
     parser.add_argument(
         "--time-budget",
         type=seconds,
@@ -39,7 +41,7 @@ def add_training_arguments(parser: Parser, settings: Callable[[], Any]) -> None:
     )
     parser.add_argument(
         "--keep-clips",
-        type=path,
+        type=path_text,
         help="cache generated clips in this folder, so that each is generated once",
     )
     add_settings_arguments(parser, "trainer.steps=20000", settings)

@@ -1,13 +1,19 @@
-"""Standard output and standard error that cannot fail: closed, without a reader, or on a full disk."""
+"""Printing that cannot fail: to a closed stream, a terminal of few letters, a closed pipe, a full disk."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO, cast
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print a text at once, so that it appears in order with messages and bars."""
+    print(text, end=end, flush=True)
 
 
 class SteadyStream:
@@ -36,7 +42,7 @@ class SteadyStream:
     def _drop(self, error: OSError) -> None:
         """Write to nowhere from now on, also what Python still holds back and writes at its end."""
         self.error = self.error or error
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):  # it may have no file behind it
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
@@ -47,28 +53,28 @@ class SteadyStream:
 
 @contextlib.contextmanager
 def steady_streams() -> Iterator[SteadyStream]:
-    """Replace ``sys.stdout`` and ``sys.stderr`` by streams that cannot fail; yields the former.
+    r"""Replace ``sys.stdout`` and ``sys.stderr`` by streams that cannot fail; yields the former.
 
-    Lines appear as they are printed, also in a pipe, and characters that the terminal lacks are escaped.
+    Letters that the terminal does not have are printed as \x.., as Python's errors are.
     """
     _occupy_closed_numbers()
     before = sys.stdout, sys.stderr
     streams = [SteadyStream(stream or _nowhere()) for stream in before]
-    for stream in streams:
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+    for stream in before:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)
     try:
         yield streams[0]
     finally:
-        for stream in streams:
-            stream.flush()
+        for steady in streams:
+            steady.flush()
         sys.stdout, sys.stderr = before
 
 
 def _nowhere() -> TextIO:
     """Stands for a stream that is closed, as in a program without a console."""
-    return Path(os.devnull).open("w", encoding="utf-8")
+    return Path(os.devnull).open("w", encoding="utf-8", errors="replace")
 
 
 def _occupy_closed_numbers() -> None:
