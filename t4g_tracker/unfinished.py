@@ -34,25 +34,30 @@ def unfinished_folder(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be made.
     """
-    path, descriptor = _make_locked(folder)
-    try:
+    path = folder / f".t4g-{_machine()}-{secrets.token_hex(8)}.partial"
+    descriptor = -1
+    try:  # from here on, so that an interrupt at any moment leaves nothing
+        descriptor = _make_locked(path)
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def move_into_place(unfinished: Path, folder: Path) -> None:
-    """Move the parts of an unfinished folder into ``folder``; those of the same names go into REPLACED.
+    """Move the parts of an unfinished folder into ``folder``.
 
+    A file replaces the one of its name at once. A folder cannot: the old one goes into REPLACED first.
     Called again after a kill, it moves the rest.
     """
     replaced = unfinished / REPLACED
     replaced.mkdir(exist_ok=True)
     for part in sorted(set(unfinished.iterdir()) - {replaced}):
-        if (folder / part.name).exists():
-            (folder / part.name).rename(replaced / part.name)
-        part.rename(folder / part.name)
+        place = folder / part.name
+        if place.exists() and (part.is_dir() or place.is_dir()):
+            place.rename(replaced / part.name)
+        part.rename(place)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -69,19 +74,21 @@ def remove_leftovers(folder: Path) -> None:
                     _remove_leftover(folder / entry.name)
 
 
-def _make_locked(folder: Path) -> tuple[Path, int]:
-    """Make a folder of a new name and lock it; returns its path and the descriptor that holds the lock."""
+def _make_locked(path: Path) -> int:
+    """Make a folder and lock it; returns the descriptor that holds the lock."""
     for _ in range(ATTEMPTS):  # more than one only if another process removes leftovers at this moment
-        path = folder / f".t4g-{_machine()}-{secrets.token_hex(8)}.partial"
-        path.mkdir()
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        if _lock(descriptor) is not False and path.exists():
-            return path, descriptor
-        os.close(descriptor)
-    raise OSError(f"other processes remove what this one makes in {folder}")
+        path.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):
+            descriptor = _open(path)
+            if _lock(descriptor) is not False and path.exists():
+                return descriptor
+            os.close(descriptor)
+        time.sleep(0.01)
+    raise OSError(f"another process removes what this one makes in {path.parent}")
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
 def _remove_leftover(path: Path) -> None:
@@ -90,7 +97,7 @@ def _remove_leftover(path: Path) -> None:
         if _is_old(path) and not (path / "replaced").exists():  # which may hold the only copy of something
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    descriptor = _open(path)
     try:
         unlocked = _lock(descriptor)
         if unlocked is False:  # its writer lives
