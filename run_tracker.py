@@ -10,9 +10,11 @@ t4g_tracker/tracking/tracker.py (matching).
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from t4g_tracker.commands.guarded import guarded, stop_on_interrupt
-from t4g_tracker.commands.track import parse_track, track_states, write_everything
+from t4g_tracker.commands.printing import say
+from t4g_tracker.commands.track import parse_track, track_states, typed_command, write_everything
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,15 +32,16 @@ def track(argv: list[str] | None) -> int:
     request = parse_track(argv)
     from t4g_tracker import Config, read_settings, read_video  # libraries load once the arguments are right
     from t4g_tracker.commands.points import read_foreground_of, request_queries, request_truth
-    from t4g_tracker.commands.runs import run_of
+    from t4g_tracker.commands.runs import facts_of, folder_of, run_of
     from t4g_tracker.features.extractor import check_features
-    from t4g_tracker.files import prepare_output_folder
     from t4g_tracker.fitted import fit_clip
     from t4g_tracker.pipeline import open_clip
     from t4g_tracker.results import closing_lines, describe
-    from t4g_tracker.run_files import result_files
+    from t4g_tracker.run_files import RUN
+    from t4g_tracker.run_record import Call
 
     # Read, and check everything before any long work.
+    call = Call(typed_command(argv), vars(request))
     config = read_settings(Config(), request.config, request.assignments)
     video = read_video(
         request.video, request.first_frames, frames=request.frames, start_frame=request.start_frame
@@ -47,20 +50,21 @@ def track(argv: list[str] | None) -> int:
     truth = request_truth(request, video, queries)
     foreground = read_foreground_of(request, video, config)
     check_features(config.features)
-    folder = prepare_output_folder(request.out or f"outputs/{video.name}")
+    clip = open_clip(video, config, foreground)
+    facts = facts_of(request, clip, queries)
+    folder = folder_of(request, request.out, Path("outputs") / video.name, facts, RUN)
     run = run_of(request, stop=stop_on_interrupt)
+    say(describe(video, queries, clip.size, run.device))
 
     # Fit: frozen features, optical flow, trajectories, adaptation.
-    clip = open_clip(video, config, foreground)
-    print(describe(video, queries, clip.size, run.device))
     fitted = fit_clip(clip, config, run)
 
     # Track: match the query points in every frame, and follow them along the flow.
     results = track_states(fitted, queries)
 
     # Write: tracks, pictures, a record of the run.
-    results = write_everything(fitted, queries, results, truth, folder, vars(request))
-    print("\n".join(closing_lines(folder, results, run.log, result_files(config.outputs))))
+    results, files = write_everything(fitted, queries, results, truth, folder, facts, call)
+    say("\n".join(closing_lines(folder, results, run.log, files)))
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from t4g_tracker import __version__
 from t4g_tracker.bundled import shipped
+from t4g_tracker.commands.printing import say
 
 COMMANDS = {  # each is a module of commands/ with a ``main``, except track, which is run_tracker.py
     "track": "track points through a video",
@@ -34,17 +35,17 @@ def main(argv: list[str] | None = None) -> int:
         code: int = _module(name).main(arguments[1:])
         return code
     if name in ("--version", "-V"):
-        print(f"t4g-tracker {__version__}")
+        say(f"t4g-tracker {__version__}")
         return 0
     if name and not name.startswith("-"):
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(COMMANDS)}"
         print(f"error: t4g {name}: is not a command; {hint}", file=sys.stderr)
         return 2
-    print("usage: t4g COMMAND [options]\n")
+    say("usage: t4g COMMAND [options]\n")
     for command, what in COMMANDS.items():
-        print(f"  t4g {command:<18} {what}")
-    print("\nt4g COMMAND --help lists the options; t4g --version prints the version.")
+        say(f"  t4g {command:<18} {what}")
+    say("\nt4g COMMAND --help lists the options; t4g --version prints the version.")
     return 0 if name in ("-h", "--help") else 2
 
 

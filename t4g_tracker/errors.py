@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 
@@ -75,9 +76,35 @@ class TrackerWarning(UserWarning):
     """
 
 
+_noted: ContextVar[list[str] | None] = ContextVar("noted", default=None)
+
+
 def warn(message: str) -> None:
     """Warn of doubtful input that is used all the same: one line that names it and the remedy."""
+    noted = _noted.get()
+    if noted is not None and message not in noted:
+        noted.append(message)
     warnings.warn(message, TrackerWarning, stacklevel=2)
+
+
+@contextmanager
+def noted_warnings() -> Iterator[list[str]]:
+    """Note what ``warn`` says meanwhile, for the record of a run; it is shown all the same.
+
+    Yields:
+        The messages so far, each once; ``warnings_so_far`` returns them too.
+    """
+    token = _noted.set([])
+    try:
+        yield warnings_so_far()
+    finally:
+        _noted.reset(token)
+
+
+def warnings_so_far() -> list[str]:
+    """The messages of the innermost ``noted_warnings``; empty outside of any."""
+    noted = _noted.get()
+    return [] if noted is None else noted
 
 
 @contextmanager

@@ -81,13 +81,16 @@ def atomic_write(path: str | Path, place: str = OUTPUT_FOLDER) -> Iterator[Path]
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text as UTF-8, with its line ends unchanged.
+    r"""Write a text as UTF-8, with its line ends unchanged.
+
+    A file name that is not UTF-8, or half of a surrogate pair in a name, is written as ``\udc..``: in
+    JSON that is the very same text.
 
     Raises:
         OutputError: If it cannot be written.
     """
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def write_json(path: str | Path, record: Mapping[str, Any]) -> None:

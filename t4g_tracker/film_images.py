@@ -19,6 +19,7 @@ _LINEAR_NOTE = (
     "EXR holds scene-linear values; 0 to 1 became 8 bits by the sRGB curve, and what is above is white; "
     "export pngs for another look"
 )
+_TO_PNG = "ffmpeg -start_number FIRST -i NAME.%04d.{}{} -start_number FIRST NAME.%04d.png"
 _LOG_NOTE = "DPX holds logarithmic values, which are taken as they are; export pngs for another look"
 
 
@@ -50,7 +51,7 @@ def _read_exr(path: Path) -> np.ndarray:
     except ImportError as error:
         raise VideoError(
             f"{path}: EXR needs OpenEXR, which is not installed; pip install 'openexr>=3.4', or convert the "
-            "frames first: ffmpeg -apply_trc iec61966_2_1 -i NAME.%04d.exr NAME.%04d.png"
+            f"frames first: {_TO_PNG.format('exr', ' -vf zscale=tin=linear:t=iec61966-2-1,format=rgb24')}"
         ) from error
     try:
         headers = [part.header for part in File(str(path), header_only=True).parts]
@@ -117,7 +118,7 @@ def _read_dpx(path: Path) -> tuple[np.ndarray, str | None]:
     except (av.FFmpegError, OSError, ValueError, IndexError, StopIteration) as error:
         raise VideoError(
             f"{path}: is cut short, damaged or a DPX that cannot be read; convert the frames first: "
-            "ffmpeg -i NAME.%04d.dpx NAME.%04d.png"
+            f"{_TO_PNG.format('dpx', '')}"
         ) from error
     if values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=-1)

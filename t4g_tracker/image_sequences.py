@@ -57,10 +57,13 @@ def list_images(folder: Path, suffixes: Collection[str] = FRAME_SUFFIXES) -> Lis
         suffixes: Lower-case extensions of the images.
 
     Raises:
-        VideoError: If a name belongs to no plain file, two files have the number of one frame, or the
-            order cannot be told.
+        VideoError: If the folder cannot be read, a name belongs to no plain file, two files have the
+            number of one frame, or the order cannot be told.
     """
-    entries = [file for file in folder.iterdir() if file.name[0] != "."]
+    try:
+        entries = [file for file in folder.iterdir() if file.name[0] != "."]
+    except OSError as error:
+        raise VideoError(f"{folder}: cannot be read ({error.strerror}); give a folder of images") from error
     images = [file for file in entries if file.suffix.lower() in suffixes]
     for file in images:
         refuse_special_file(file, VideoError, "restore it, or take it out of the folder")

@@ -26,6 +26,7 @@ IMAGE_ERRORS = (  # Pillow's on bad files
     ValueError,
     EOFError,
     TypeError,
+    RuntimeError,
     StructError,
     cv2.error,
     Image.DecompressionBombError,

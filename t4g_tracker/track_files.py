@@ -19,21 +19,32 @@ from t4g_tracker.files import atomic_write
 from t4g_tracker.input_files import open_input
 from t4g_tracker.query_formats import names_of, size_of, start_frame_of
 from t4g_tracker.query_table import QueryTable, check_count, complete_names
+from t4g_tracker.tables import spreadsheet_text
 
 MOST_FILE_BYTES = 2**32
 MOST_ARRAY_BYTES = 2**31  # a thousand frames of 100 000 points take 0.8 GB
 
+# Files of version 0.1 lack times, start_frame and pixel_aspect.
 _NEEDED = ("tracks", "visibility", "confidence", "queries", "names", "size", "fps")
 
 
 def write_tracks_npz(
-    path: str | Path, tracks: Tracks, queries: QueryPoints, video_size: Size, fps: float
+    path: str | Path,
+    tracks: Tracks,
+    queries: QueryPoints,
+    video_size: Size,
+    fps: float,
+    *,
+    times: np.ndarray | None = None,
+    start_frame: int = 0,
+    pixel_aspect: float = 1.0,
 ) -> None:
     """Write tracks with everything needed to use them without the video.
 
     The arrays are ``tracks`` (N, T, 2) float32, ``visibility`` (N, T) bool, ``confidence``
     (N, T) float32, ``queries`` (N, 3) float32 as frame, x, y, ``names`` (N,), ``size``
-    (H, W) and ``fps``. The same tracks make the same file, byte for byte.
+    (H, W), ``fps``, ``times`` (T,) float64, ``start_frame`` and ``pixel_aspect``. The same tracks
+    make the same file, byte for byte.
 
     Args:
         path: The npz file.
@@ -41,6 +52,10 @@ def write_tracks_npz(
         queries: The N query points, in the same order.
         video_size: (H, W) in original pixels.
         fps: Frames a second.
+        times: (T,) seconds since the first frame, as in ``Video``; None: one frame each 1 / fps.
+        start_frame: The number that the user's files give to the first frame. The frames in
+            ``queries`` count from 0 all the same, since they are indices of the arrays.
+        pixel_aspect: Width of a pixel over its height.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -54,9 +69,17 @@ def write_tracks_npz(
         "names": np.array(queries.names, dtype=np.str_),
         "size": np.array(video_size, dtype=np.int64),
         "fps": np.array(fps, dtype=np.float64),
+        "times": frame_times(times, tracks.xy.shape[1], fps),
+        "start_frame": np.array(start_frame, dtype=np.int64),
+        "pixel_aspect": np.array(pixel_aspect, dtype=np.float64),
     }
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def frame_times(times: np.ndarray | None, frames: int, fps: float) -> np.ndarray:
+    """(T,) float64 seconds at which frames are shown: those known, or one frame each 1 / fps."""
+    return np.arange(frames) / fps if times is None else times.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -168,16 +191,29 @@ def _checked(arrays: ArrayFile) -> TracksFile:
     return TracksFile(found, queries, size, fps, start_frame_of(arrays))
 
 
-def write_tracks_csv(path: str | Path, tracks: Tracks, queries: QueryPoints) -> None:
-    """Write tracks as a table: name, point, frame, x, y, visible, confidence.
+def write_tracks_csv(
+    path: str | Path,
+    tracks: Tracks,
+    queries: QueryPoints,
+    fps: float,
+    *,
+    times: np.ndarray | None = None,
+    start_frame: int = 0,
+) -> None:
+    """Write tracks as a table: name, point, frame, x, y, visible, confidence, time.
 
     One row per point and frame, points in the order of ``queries``. x and y are original
-    pixels with 3 decimals, visible is 1 or 0, confidence has 3 decimals.
+    pixels with 3 decimals, visible is 1 or 0, confidence has 3 decimals, time is in seconds since
+    the first frame with 6. A name that a spreadsheet would run as a formula gets an apostrophe
+    before it.
 
     Args:
         path: The CSV file, UTF-8.
         tracks: N points in T frames.
         queries: The N query points, for their names.
+        fps: Frames a second.
+        times: (T,) seconds since the first frame, as in ``Video``; None: one frame each 1 / fps.
+        start_frame: The number of the first frame.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -185,10 +221,17 @@ def write_tracks_csv(path: str | Path, tracks: Tracks, queries: QueryPoints) -> 
     xy, visible, confidence = (
         values.tolist() for values in (tracks.xy, tracks.visibility.int(), tracks.confidence)
     )
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    seconds = [f"{time:.6f}" for time in frame_times(times, tracks.xy.shape[1], fps).tolist()]
+    with (
+        atomic_write(path) as temporary,
+        # names given by a program may hold half of a surrogate pair
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["name", "point", "frame", "x", "y", "visible", "confidence"])
-        for point, name in enumerate(queries.names):
+        table.writerow(["name", "point", "frame", "x", "y", "visible", "confidence", "time"])
+        for point, name in enumerate(map(spreadsheet_text, queries.names)):
             for frame, (x, y) in enumerate(xy[point]):
-                seen, sure = visible[point][frame], confidence[point][frame]
-                table.writerow([name, point, frame, f"{x:.3f}", f"{y:.3f}", seen, f"{sure:.3f}"])
+                where = [name, point, frame + start_frame, f"{x:.3f}", f"{y:.3f}"]
+                table.writerow(
+                    [*where, visible[point][frame], f"{confidence[point][frame]:.3f}", seconds[frame]]
+                )

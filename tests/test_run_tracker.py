@@ -16,9 +16,12 @@ from PIL import Image
 import adaptation.loop
 import run_tracker
 from t4g_tracker import pipeline as stages
+from t4g_tracker import run_files
 from t4g_tracker.commands.guarded import LARGE_PAGES, stop_on_interrupt
+from t4g_tracker.commands.runs import points_name
+from t4g_tracker.commands.track import parse_track
 from t4g_tracker.datatypes import Tracks
-from t4g_tracker.run_files import OutputsConfig, result_files
+from t4g_tracker.run_files import RUN
 from t4g_tracker.track_files import read_tracks_npz, write_tracks_npz
 
 SIZE = (64, 96)
@@ -111,12 +114,101 @@ def test_the_record_names_settings_seed_and_accuracy(finished):
     assert list(record["scores"].values())[-1]["delta_avg"] > 90
 
 
-def test_what_is_listed_is_what_was_written(kept, finished, command, tmp_path, capsys):
+def test_the_record_says_what_was_asked_of_which_video_by_which_program(finished, inputs):
+    record = json.loads((finished / "out" / "run.json").read_text())
+    assert record["finished"] is True
+    assert record["files"] == sorted(path.name for path in (finished / "out").iterdir())
+    assert f"--video {inputs / 'clip'} --queries" in record["command"]
+    assert record["arguments"]["grid"] is None
+    video, points = record["video"], record["points"]
+    assert (video["frames"], video["width"], video["height"], video["fps"]) == (8, 96, 64, 24.0)
+    assert video["source"] == str(inputs / "clip")
+    assert (points["count"], points["source"]) == (2, str(inputs / "points.json"))
+    assert record["warnings"] == []
+
+
+def test_pictures_of_an_earlier_run_are_gone_if_this_one_paints_none(
+    kept, finished, command, tmp_path, capsys
+):
+    assert {path.name for path in (finished / "out").iterdir()} == RUN.files
     out = shutil.copytree(finished / "out", tmp_path / "out")
     assert command(out, kept, "--set", "outputs.overlay=true") == 0
     assert "out: overlay.mp4, run.json, tracks.csv, tracks.npz\n" in capsys.readouterr().out
-    with_all = result_files(OutputsConfig(overlay=True, progress=True))
-    assert with_all == sorted(path.name for path in (finished / "out").iterdir())
+    assert sorted(path.name for path in out.iterdir()) == [
+        "overlay.mp4", "run.json", "tracks.csv", "tracks.npz",
+    ]  # fmt: skip
+
+
+def test_by_default_each_video_and_question_has_a_folder_of_its_own(
+    kept, inputs, tiny_settings, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(inputs / "noise", tmp_path / "other" / "clip")
+    calls = [
+        ("clip/points", ["--video", inputs / "clip", "--queries", inputs / "points.json"]),
+        ("clip/grid-3@7", ["--video", inputs / "clip", "--grid", 3, "--grid-frame", 7]),
+        ("clip/points-2", ["--video", "other/clip", "--queries", inputs / "points.json"]),
+        ("clip/points", ["--video", inputs / "clip", "--queries", inputs / "points.json"]),
+    ]
+    for folder, what in calls:
+        where = ["--cache", str(kept), "--device", "cpu", "--quiet"]
+        settings = [*tiny_settings, "adaptation.steps=0", "tracking.path=false"]
+        assert run_tracker.main([*map(str, what), *where, "--set", *settings]) == 0
+        said = capsys.readouterr()
+        assert f"results in outputs/{folder}: run.json, tracks.csv, tracks.npz\n" in said.out
+        assert ("points: holds results of" in said.err) == (folder == "clip/points-2")
+    record = json.loads((tmp_path / "outputs" / "clip" / "points-2" / "run.json").read_text())
+    assert len(record["warnings"]) == 1
+    assert record["video"]["source"] == str(tmp_path / "other" / "clip")
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        (["--queries", "some/koi.queries.json"], "koi.queries"),
+        (["--grid", "4"], "grid-4"),
+        (["--grid", "4", "--grid-frame", "30", "--mask", "masks/dog.png"], "grid-4@30-dog"),
+        (["--grid", "4", "--mask", "dog.png", "--mask-object", "0,128,0"], "grid-4-dog-0,128,0"),
+        (["--queries", "q.csv", "--first-frames", "48"], "q-first-48"),
+        (["--queries", "q.csv", "--frames", "100-180"], "q-frames-100-180"),
+        (["--queries", "a:b?.json"], "a_b_"),
+    ],
+)
+def test_the_folder_is_called_after_the_points(asked, name):
+    assert points_name(parse_track(["--video", "x.mp4", *asked])) == name
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("{}/clip", "clip: results would lie among the files read from it; choose another --out"),
+        ("{}/masks", "masks: results would lie among the files read from it; choose another --out"),
+    ],
+)
+def test_results_are_not_written_among_the_frames(inputs, command, tmp_path, capsys, out, said):
+    before = sorted((inputs / "clip").iterdir())
+    masks = ["--foreground", str(inputs / "masks")]
+    assert command(out.format(inputs), tmp_path / "cache", *masks) == 2
+    assert said in capsys.readouterr().err
+    assert sorted((inputs / "clip").iterdir()) == before
+    assert not (tmp_path / "cache").exists()
+
+
+def test_ctrl_c_while_pictures_are_painted_leaves_the_tracks_and_says_so(
+    kept, finished, command, tmp_path, monkeypatch, capsys
+):
+    def press_ctrl_c(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_files, "plot_curve", press_ctrl_c)
+    assert command(tmp_path / "out", kept, "--set", "outputs.progress=true") == 130
+    said = capsys.readouterr().err
+    there = "tracks.npz, tracks.csv, progress.png, progress.mp4"
+    assert f"out has {there}, but not curve.png; the same command writes them all" in said
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["finished"] is False
+    tracks = (tmp_path / "out" / "tracks.npz").read_bytes()
+    assert tracks == (finished / "out" / "tracks.npz").read_bytes()
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
 def test_asking_for_other_points_reuses_what_the_video_taught(kept, command, tmp_path, monkeypatch, capsys):
@@ -203,10 +295,10 @@ def test_bad_input_is_one_line_and_leaves_earlier_results_alone(
     (out / "tracks.npz").write_text("earlier results")
     capsys.readouterr()
     code = command(out, tmp_path / "cache", *(part.format(inputs) for part in more))
-    error = capsys.readouterr().err
+    *warned, error = capsys.readouterr().err.splitlines()
     assert code == 2
     assert error.startswith("error: ")
-    assert error.count("\n") == 1
+    assert all(line.startswith(f"warning: {out}: holds results of") for line in warned)
     assert said.format(inputs) in error
     assert [path.name for path in out.iterdir()] == ["tracks.npz"]
     assert (out / "tracks.npz").read_text() == "earlier results"
@@ -241,6 +333,8 @@ def test_a_damaged_cache_entry_is_named_and_fresh_gets_past_it(kept, command, tm
         ["--video", "x.mp4"],
         ["--video", "x.mp4", "--grid", "3", "--queries", "q"],
         ["--video", "x.mp4", "--grid", "3", "--first-frames", "1"],
+        ["--video", "x.mp4", "--grid", "3", "--out", ""],
+        ["--video", "", "--grid", "3"],
     ],
 )
 def test_wrong_usage_exits_with_code_2(wrong, capsys):

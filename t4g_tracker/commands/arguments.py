@@ -51,6 +51,18 @@ def seed_number(text: str) -> int:
     return int(text)
 
 
+def path_text(text: str) -> Path:
+    """Parse a path; an empty text, as of a variable that is not set, would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; name a file or folder, . for the current one")
+    return Path(text)
+
+
+def add_out(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--out``, None for the default, which is named in the help."""
+    parser.add_argument("--out", type=path_text, help=f"folder for results (default {default})")
+
+
 def object_name(text: str) -> int | tuple[int, int, int]:
     """Parse the name of a mask's object: a number from 1, or its colour as R,G,B."""
     parts = text.split(",")
@@ -75,7 +87,7 @@ def add_mask_object(parser: argparse.ArgumentParser) -> None:
 
 def add_settings_arguments(parser: argparse.ArgumentParser, example: str) -> None:
     """Add the arguments of every command with settings; ``example`` shows a use of ``--set``."""
-    parser.add_argument("--config", type=Path, help="YAML file of settings")
+    parser.add_argument("--config", type=path_text, help="YAML file of settings")
     add_assignments(parser, "STAGE.SETTING=VALUE", f"change single settings, e.g. {example}")
     add_device(parser)
     parser.add_argument(
@@ -147,7 +159,7 @@ def _cache_folder(text: str) -> Path:
 
 def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that choose a video, its points to track, and their true tracks."""
-    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of frames")
+    parser.add_argument("--video", type=path_text, required=True, help="video file, or folder of frames")
     add_first_frames(parser, "it")
     parser.add_argument(
         "--frames",
@@ -163,7 +175,9 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of the first frame in query points, --grid-frame, --frames and results (default 0)",
     )
     points = parser.add_mutually_exclusive_group()
-    points.add_argument("--queries", type=Path, help="query points: .json, .csv, .tsv, .txt, .npy or .npz")
+    points.add_argument(
+        "--queries", type=path_text, help="query points: .json, .csv, .tsv, .txt, .npy or .npz"
+    )
     points.add_argument(
         "--grid",
         type=int,
@@ -173,12 +187,12 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grid-frame", type=frame_number, metavar="F", help="frame of the grid (default: the first)"
     )
-    parser.add_argument("--mask", type=Path, help="image; the grid lies inside its non-zero pixels")
+    parser.add_argument("--mask", type=path_text, help="image; the grid lies inside its non-zero pixels")
     add_mask_object(parser)
     parser.add_argument(
         "--gt",
         dest="truth",
-        type=Path,
+        type=path_text,
         help="tracks.npz with the true tracks of the same query points, to measure accuracy",
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from t4g_tracker.batch.machines import Machines
 from t4g_tracker.choices import QueryMode
-from t4g_tracker.commands.arguments import RunRequest, add_common_arguments
+from t4g_tracker.commands.arguments import RunRequest, add_common_arguments, path_text
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def add_batch_arguments(parser: argparse.ArgumentParser, out: Path) -> None:
     parser.add_argument(
         "--mode", choices=("strided", "first"), help="query mode of TAP-Vid's tracks (default strided)"
     )
-    parser.add_argument("--out", type=Path, default=out, help="folder for results (default %(default)s)")
+    parser.add_argument("--out", type=path_text, default=out, help="folder for results (default %(default)s)")
     parser.add_argument(
         "--no-overlays", dest="overlays", action="store_false", help="write no videos of the tracks"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from t4g_tracker.choices import DatasetName, Resolution
-from t4g_tracker.commands.arguments import add_first_frames, check_first_frames
+from t4g_tracker.commands.arguments import add_first_frames, check_first_frames, path_text
 from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_arguments, with_mode
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.errors import ConfigError
@@ -43,14 +43,18 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
         "command resumes where it was interrupted.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", type=Path, help="folder with JPEGImages/480p/<clip>/ and tracks/<clip>.npz")
+    what.add_argument(
+        "--data", type=path_text, help="folder with JPEGImages/480p/<clip>/ and tracks/<clip>.npz"
+    )
     names = [name for name in get_args(DatasetName) if name != "folder"]
     what.add_argument(
         "--dataset",
         choices=names,
         help="published data set, with --path; or synthetic-val, made here",
     )
-    parser.add_argument("--path", type=Path, help="the data set's pickle, folder of pickles, or BADJA folder")
+    parser.add_argument(
+        "--path", type=path_text, help="the data set's pickle, folder of pickles, or BADJA folder"
+    )
     parser.add_argument("--clips", nargs="+", help="only these clips")
     parser.add_argument(
         "--resolution",
@@ -59,7 +63,7 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
     )
     add_first_frames(parser, "each clip")
     parser.add_argument(
-        "--configs", type=Path, nargs="+", default=[], help="several YAML files, each measured in turn"
+        "--configs", type=path_text, nargs="+", default=[], help="several YAML files, each measured in turn"
     )
     parser.add_argument(
         "--vary",

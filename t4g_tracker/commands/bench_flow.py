@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.commands.arguments import add_assignments, add_device
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.printing import say
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.tables import Table, markdown_line, rounded
@@ -94,10 +95,10 @@ def _main(argv: list[str] | None) -> int:
     methods = _methods(request.assignments)
     device = pick_device(request.device)
     pairs = val_pairs(request.pairs, (request.height, request.width))
-    print(Table(HEADER, []).markdown(), end="", flush=True)
+    say(Table(HEADER, []).markdown(), end="")
     for name, config in methods.items():
         scores = score_flow(FlowEstimator(config, device), pairs)
-        print(markdown_line([name, *scores.cells()]), end="", flush=True)
+        say(markdown_line([name, *scores.cells()]), end="")
     return 0
 
 

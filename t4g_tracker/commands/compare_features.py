@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,11 +13,13 @@ from t4g_tracker.commands.arguments import (
     PointsRequest,
     RunRequest,
     add_common_arguments,
+    add_out,
     add_point_arguments,
     check_points,
 )
 from t4g_tracker.commands.guarded import guarded
-from t4g_tracker.errors import ConfigError, WeightsError
+from t4g_tracker.commands.printing import say
+from t4g_tracker.errors import ConfigError, WeightsError, warnings_so_far
 from t4g_tracker.features.settings import GROUPS, FeaturesConfig
 
 if TYPE_CHECKING:
@@ -66,7 +69,7 @@ def parse_compare(argv: list[str] | None) -> CompareRequest:
         metavar="NAME[=FOLDER]",
         help=f"one or more of {', '.join(get_args(Extractor))}; =FOLDER names the model to read",
     )
-    parser.add_argument("--out", type=Path, help="folder for results (default outputs/<clip>-features)")
+    add_out(parser, "outputs/<clip>-features/<points>")
     add_common_arguments(parser)
     request = CompareRequest(**vars(parser.parse_args(argv)))
     check_points(parser, request)
@@ -91,15 +94,16 @@ def _choice(text: str) -> Choice:
 def _compare_command(argv: list[str] | None) -> int:
     request = parse_compare(argv)
     from t4g_tracker import Config, read_settings, read_video
-    from t4g_tracker.commands.comparison import comparison_table, write_comparison
+    from t4g_tracker.commands.comparison import COMPARISON, comparison_table, write_comparison
     from t4g_tracker.commands.points import request_queries, request_truth
-    from t4g_tracker.commands.runs import run_of
+    from t4g_tracker.commands.runs import facts_of, folder_of, run_of
     from t4g_tracker.config import as_dict
-    from t4g_tracker.files import prepare_output_folder
     from t4g_tracker.pipeline import open_clip
     from t4g_tracker.results import describe, score_results
+    from t4g_tracker.run_record import Call, machine_facts
 
     # Read, and check everything before any long work.
+    call = Call(["t4g", "compare-features", *(sys.argv[1:] if argv is None else argv)], vars(request))
     base = read_settings(Config(), request.config, request.assignments)
     chosen = choose_features(base.features, request.features)
     configs = {name: replace(base, features=features) for name, features in chosen.items()}
@@ -110,11 +114,12 @@ def _compare_command(argv: list[str] | None) -> int:
     queries = request_queries(request, video)
     truth = request_truth(request, video, queries)
     check_choices(chosen)
-    folder = prepare_output_folder(request.out or f"outputs/{video.name}-features")
+    clip = open_clip(video, base)
+    facts = facts_of(request, clip, queries)
+    folder = folder_of(request, request.out, Path("outputs") / f"{video.name}-features", facts, COMPARISON)
 
     # Track with the features of each extractor.
-    clip = open_clip(video, base)
-    print(describe(video, queries, clip.size, run.device))
+    say(describe(video, queries, clip.size, run.device))
     results: list[Result] = []
     tracking_seconds: dict[str, float] = {}
     for name, config in configs.items():
@@ -124,21 +129,21 @@ def _compare_command(argv: list[str] | None) -> int:
         results = score_results(results, truth, queries, video)
 
     # Write tables and pictures.
-    facts = {
-        "video": request.video,
-        "points": len(queries),
-        "seed": request.seed,
-        "device": str(run.device),
+    known = {
+        **call.facts(),
+        **facts,
+        "warnings": warnings_so_far(),
         "settings": {name: as_dict(config) for name, config in configs.items()},
+        **machine_facts(run.seed, run.device),
     }
     with run.bar("outputs", "file") as report:
         files = write_comparison(
-            folder, video, queries, results, tracking_seconds, truth, base.outputs, facts, report
+            folder, video, queries, results, tracking_seconds, truth, base.outputs, known, report
         )
-    print("\n".join(comparison_table(results, tracking_seconds).console()))
+    say("\n".join(comparison_table(results, tracking_seconds).console()))
     if truth is not None:
-        print("scores in percent, scaled to 256x256, over all frames except each point's query frame")
-    print(f"results in {folder}: {', '.join(sorted(files))}")
+        say("scores in percent, scaled to 256x256, over all frames except each point's query frame")
+    say(f"results in {folder}: {', '.join(files)}")
     return 0
 
 

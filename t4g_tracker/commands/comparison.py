@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from t4g_tracker.files import write_json, write_text
+from t4g_tracker.choices import Extractor
+from t4g_tracker.files import write_text
+from t4g_tracker.result_folder import Kind, finish_record, write_results
 from t4g_tracker.tables import Table, rounded
 
 if TYPE_CHECKING:
     from t4g_tracker.datatypes import QueryPoints, Tracks, Video
+    from t4g_tracker.result_folder import Writers
     from t4g_tracker.results import Result
-    from t4g_tracker.run_files import OutputsConfig, Writers
+    from t4g_tracker.run_files import OutputsConfig
+
+COMPARISON = Kind(
+    record="compare.json",
+    files=frozenset(
+        ["compare.json", "compare.md", "compare.png", "compare.mp4"]
+        + [f"{name}.tracks.npz" for name in get_args(Extractor)]
+    ),
+)
 
 
 def write_comparison(
@@ -41,27 +51,26 @@ def write_comparison(
         progress: Called with (files written, files in all).
 
     Returns:
-        Names of the files.
+        Names of the files, sorted.
 
     Raises:
         OutputError: If a file cannot be written.
     """
-    from t4g_tracker.run_files import sheet_writers, write_all
-    from t4g_tracker.track_files import write_tracks_npz
+    from t4g_tracker.run_files import sheet_writers, write_npz
 
-    def tracks(result: Result, path: Path) -> None:
-        write_tracks_npz(path, result.own_tracks, queries, video.size, video.fps)
+    def writer(result: Result) -> Callable[[Path], None]:
+        return lambda path: write_npz(path, video, queries, result.own_tracks)
 
     table = comparison_table(results, tracking_seconds)
     record = {**facts, **_record(results, tracking_seconds)}
-    writers: Writers = {
-        **{f"{result.name}.tracks.npz": partial(tracks, result) for result in results},
-        **sheet_writers("compare", results, video, queries, truth, config, config.trail_frames),
+    tracks: Writers = {
+        **{f"{result.name}.tracks.npz": writer(result) for result in results},
         "compare.md": lambda path: write_text(path, table.markdown()),
-        "compare.json": lambda path: write_json(path, record),
     }
-    write_all(folder, writers, progress)
-    return list(writers)
+    pictures = sheet_writers("compare", results, video, queries, truth, config, config.trail_frames)
+    files = write_results(folder, COMPARISON, record, tracks, pictures, progress)
+    finish_record(folder, COMPARISON, files, record)
+    return files
 
 
 def comparison_table(results: Sequence[Result], tracking_seconds: Mapping[str, float]) -> Table:

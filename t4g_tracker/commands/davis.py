@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t4g_tracker.commands.arguments import add_mask_object
+from t4g_tracker.commands.arguments import add_mask_object, path_text
 from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_arguments, with_mode
 from t4g_tracker.commands.guarded import guarded
 
@@ -44,7 +45,7 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
         "resumes where it was interrupted. Points come from TAP-Vid's tracks if the folder has them, and "
         "accuracy is measured; otherwise from a grid inside the mask of the first frame.",
     )
-    parser.add_argument("--davis", type=Path, required=True, help="root of DAVIS 2017, at 480p")
+    parser.add_argument("--davis", type=path_text, required=True, help="root of DAVIS 2017, at 480p")
     parser.add_argument("--sequences", nargs="+", help="only these")
     parser.add_argument(
         "--split", default="val", help="ImageSets/2017/<split>.txt, or a text file of names (default val)"
@@ -52,9 +53,9 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
     points = parser.add_mutually_exclusive_group()
     points.add_argument("--grid", type=int, metavar="N", help="N points across the mask of the first frame")
     points.add_argument(
-        "--queries", type=Path, help="folder of query files, <sequence>.json or .csv, .npy, .npz"
+        "--queries", type=path_text, help="folder of query files, <sequence>.json or .csv, .npy, .npz"
     )
-    points.add_argument("--tapvid", type=Path, help="TAP-Vid's tapvid_davis.pkl, for points and truth")
+    points.add_argument("--tapvid", type=path_text, help="TAP-Vid's tapvid_davis.pkl, for points and truth")
     parser.add_argument(
         "--foreground", action="store_true", help="half of the training pairs come from inside the masks"
     )
@@ -105,10 +106,14 @@ def _davis_command(argv: list[str] | None) -> int:
         all_clips=len(names),
     )
     measures = PointProtocol.measures if annotated else ()
-    return run_job(request, _job(request, config, folder, annotated), names, measures, identity, setup)
+    typed = ["run_tracker.py", *(sys.argv[1:] if argv is None else argv)]
+    job = _job(request, config, folder, annotated, ("python", *typed))
+    return run_job(request, job, names, measures, identity, setup)
 
 
-def _job(request: DavisRequest, config: Config, folder: DavisFolder, annotated: bool) -> DavisJob:
+def _job(
+    request: DavisRequest, config: Config, folder: DavisFolder, annotated: bool, command: tuple[str, ...]
+) -> DavisJob:
     """The work on each sequence, for the workers."""
     from t4g_tracker.cache import Cache
     from t4g_tracker.commands.davis_job import DavisJob
@@ -126,6 +131,7 @@ def _job(request: DavisRequest, config: Config, folder: DavisFolder, annotated: 
         annotated=annotated,
         foreground=request.foreground,
         mask_object=request.mask_object,
+        command=command,
     )
 
 

@@ -15,7 +15,7 @@ from t4g_tracker.coordinates import working_size
 from t4g_tracker.datasets.davis_folder import DavisFolder
 from t4g_tracker.datasets.protocols import PointProtocol, worst_tracks
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
-from t4g_tracker.errors import QueryError
+from t4g_tracker.errors import QueryError, noted_warnings
 from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.fitted import fit_clip
 from t4g_tracker.masks import read_foreground, read_mask
@@ -23,6 +23,7 @@ from t4g_tracker.pipeline import open_clip
 from t4g_tracker.queries import grid_queries, read_queries
 from t4g_tracker.query_formats import FORMATS
 from t4g_tracker.results import Result
+from t4g_tracker.run_record import Call, points_facts, video_facts
 from t4g_tracker.video import read_video
 
 DEFAULT_GRID = 8
@@ -39,8 +40,13 @@ class DavisJob(Job):
     annotated: bool  # points and truth are TAP-Vid's
     foreground: bool
     mask_object: int | tuple[int, int, int] | None
+    command: tuple[str, ...]  # as typed, for the records
 
     def __call__(self, name: str, device: str) -> ClipOutcome:
+        with noted_warnings():
+            return self._outcome(name, device)
+
+    def _outcome(self, name: str, device: str) -> ClipOutcome:
         if not self.annotated:
             video = read_video(self.folder.frames(name))
             rows, seconds, peak = self._track(name, video, self._points(name, video), None, device)
@@ -60,6 +66,8 @@ class DavisJob(Job):
         self, name: str, video: Video, queries: QueryPoints, truth: Tracks | None, device: str
     ) -> tuple[list[Result], float, float]:
         """Fit, track and write as run_tracker.py does; returns rows, seconds and peak MB in all."""
+        arguments = {"davis": str(self.folder.root), "sequence": name, "mode": self.mode}
+        call = Call(self.command, arguments)
         config, folder = self.config(), prepare_output_folder(self.out / name)
         foreground = None
         if self.foreground:
@@ -68,8 +76,11 @@ class DavisJob(Job):
         run = self.run(name, torch.device(device))
         fitted = fit_clip(open_clip(video, config, foreground), config, run)
         rows = track_states(fitted, queries)
-        arguments = {"davis": str(self.folder.root), "sequence": name, "mode": self.mode}
-        rows = write_everything(fitted, queries, rows, truth, folder, arguments, self.mode)
+        facts = {
+            "video": video_facts(video, fitted.clip.content, self.folder.frames(name)),
+            "points": points_facts(queries, self._source(name)),
+        }
+        rows, _ = write_everything(fitted, queries, rows, truth, folder, facts, call, self.mode)
         return rows, *run.log.spent(*run.log.stages)
 
     def _points(self, name: str, video: Video) -> QueryPoints:
@@ -77,6 +88,14 @@ class DavisJob(Job):
             return read_queries(query_file(self.queries, name), video)
         mask = read_mask(self.folder.first_mask(name), video, mask_object=self.mask_object)
         return grid_queries(video, self.grid or DEFAULT_GRID, 0, mask)
+
+    def _source(self, name: str) -> str:
+        """Say where the points of a sequence come from."""
+        if self.queries is not None:
+            return str(query_file(self.queries, name).absolute())
+        if self.annotated:
+            return f"{self.mode} queries in {(self.folder.tapvid or self.folder.root / 'tracks').absolute()}"
+        return f"grid of {self.grid or DEFAULT_GRID} in {self.folder.first_mask(name).absolute()}"
 
     def _overlay(self, name: str) -> str:
         return f"{name}/overlay.mp4" if self.config().outputs.overlay else ""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from t4g_tracker.commands.arguments import seed_number
+from t4g_tracker.commands.arguments import path_text, seed_number
 from t4g_tracker.commands.guarded import guarded
 
 CLIP_SHAPE = (24, (288, 512), 512)  # frames, size and points, as in the clips that trainings cache
@@ -30,9 +29,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "regression on synthetic clips. Features are taken before that convolution and do not change.",
     )
     parser.add_argument("model", help="folder of the model, written by t4g train-track4gen")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
+    parser.add_argument("--out", type=path_text, required=True, help="folder to write the model to")
     parser.add_argument("--clips", type=int, default=300, help="synthetic clips (default %(default)s)")
-    parser.add_argument("--keep-clips", type=Path, help="folder to cache generated clips in")
+    parser.add_argument("--keep-clips", type=path_text, help="folder to cache generated clips in")
     parser.add_argument(
         "--seed", type=seed_number, default=0, help="the same seed gives the same model (default 0)"
     )

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from t4g_tracker.errors import Interrupted, TrackerError, TrackerWarning
+from t4g_tracker.commands.printing import flush_output, print_any_text
+from t4g_tracker.errors import Interrupted, TrackerError, TrackerWarning, noted_warnings
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -34,8 +35,10 @@ def guarded(command: Callable[[list[str] | None], int], argv: list[str] | None) 
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     _request_large_pages()
     arguments = sys.argv if argv is None else argv
+    print_any_text()
     try:
-        return command(argv)
+        with noted_warnings():
+            return command(argv)
     except TrackerError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -44,6 +47,8 @@ def guarded(command: Callable[[list[str] | None], int], argv: list[str] | None) 
         then = interrupt.then if isinstance(interrupt, Interrupted) else "repeats what was not finished"
         print(f"\n{str(interrupt) or 'interrupted'}; {again} {then}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        flush_output()
 
 
 def show_warnings_as_lines() -> None:

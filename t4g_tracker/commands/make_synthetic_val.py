@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from t4g_tracker.commands.arguments import path_text
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.synthetic.settings import ValConfig
 
@@ -31,7 +31,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         description="Write the project's own benchmark, synthetic-val: held-out synthetic clips, in the "
         "layout that t4g bench --data FOLDER reads.",
     )
-    parser.add_argument("folder", type=Path, help="where to write the benchmark")
+    parser.add_argument("folder", type=path_text, help="where to write the benchmark")
     parser.add_argument(
         "--clips", type=int, default=default.clips, help="number of clips (default %(default)s)"
     )

@@ -21,6 +21,7 @@ from t4g_tracker.batch.worker_progress import clip_bar
 from t4g_tracker.cache import Cache, make_key
 from t4g_tracker.commands.batch_arguments import BatchRequest
 from t4g_tracker.commands.guarded import stop_on_interrupt
+from t4g_tracker.commands.printing import say
 from t4g_tracker.config import as_dict
 from t4g_tracker.features.extractor import check_features
 from t4g_tracker.flow.estimator import check_flow, resolve_flow, weights_stamp
@@ -138,9 +139,9 @@ def run_job(
         rows = write_summary(request.out, outcomes, measures, {"title": setup.title, **identity})
         write_report(request.out, outcomes, rows, measures, setup)
     if rows:
-        print("\n".join(summary_table(rows, measures).console()))
+        say("\n".join(summary_table(rows, measures).console()))
     overlays = any(outcome.overlay for outcome in outcomes)
-    print(f"{setup.title}; tables{', overlays' if overlays else ''} and report.html in {request.out}")
+    say(f"{setup.title}; tables{', overlays' if overlays else ''} and report.html in {request.out}")
     for outcome in failures:
-        print(f"failed: {outcome.clip}: {outcome.error}")
+        say(f"failed: {outcome.clip}: {outcome.error}")
     return EXIT_SOME_FAILED if failures else 0

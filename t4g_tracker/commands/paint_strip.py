@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from t4g_tracker.commands.arguments import path_text
 from t4g_tracker.commands.guarded import guarded
 
 SIZE_STEP_PX = 64  # the autoencoder halves a frame three times, and the UNet three times more
@@ -28,8 +28,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "noise of level 1, denoised, and a video generated from the first frame alone.",
     )
     parser.add_argument("model", help="folder of the model, or its hub name")
-    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of frames")
-    parser.add_argument("--out", type=Path, required=True, help="picture to write: .png or .jpg")
+    parser.add_argument("--video", type=path_text, required=True, help="video file, or folder of frames")
+    parser.add_argument("--out", type=path_text, required=True, help="picture to write: .png or .jpg")
     parser.add_argument(
         "--size",
         type=int,

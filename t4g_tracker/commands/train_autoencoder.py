@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t4g_tracker.commands.printing import say
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
     is_main_process,
@@ -71,7 +72,7 @@ def _train(request: argparse.Namespace) -> None:
     folder = request.out / "vae"
     with replace_folder(folder) as temporary:
         save_half(vae, temporary)
-    print(f"autoencoder in {folder}; next: t4g train-track4gen --from {request.out} --out FOLDER")
+    say(f"autoencoder in {folder}; next: t4g train-track4gen --from {request.out} --out FOLDER")
 
 
 def _starting_point(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
+from t4g_tracker.commands.printing import say
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
     is_main_process,
@@ -70,7 +71,7 @@ def _train(request: argparse.Namespace) -> None:
     if is_main_process():
         path = request.out / WEIGHTS
         save_raft(averaged.raft, path)
-        print(f"weights in {path}; use them with --set flow.method=raft-small flow.weights={path}")
+        say(f"weights in {path}; use them with --set flow.method=raft-small flow.weights={path}")
 
 
 main = training_command(_parse, _train)

@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t4g_tracker.commands.arguments import path_text
+from t4g_tracker.commands.printing import say
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
     is_main_process,
@@ -42,7 +44,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--videos",
-        type=Path,
+        type=path_text,
         help="folder of real videos to train on, with tracks from optical flow (default: synthetic clips)",
     )
     add_training_arguments(parser)
@@ -81,7 +83,7 @@ def _train(request: argparse.Namespace) -> None:
     if is_main_process():
         refined = save_model(request.out, finished, pipeline)
         settings = " ".join(extractor_settings(request.out, config.objective, refined))
-        print(f"model in {request.out}; use it with --set features.extractor=track4gen {settings}")
+        say(f"model in {request.out}; use it with --set features.extractor=track4gen {settings}")
 
 
 def _check(request: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t4g_tracker.commands.arguments import add_settings_arguments
+from t4g_tracker.commands.arguments import add_settings_arguments, path_text
 from t4g_tracker.commands.guarded import guarded, stop_on_interrupt
 from t4g_tracker.errors import Interrupted
 
@@ -29,7 +29,9 @@ def seconds(text: str) -> float:
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of every training command."""
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, history and weights")
+    parser.add_argument(
+        "--out", type=path_text, required=True, help="folder for checkpoint, history and weights"
+    )
     parser.add_argument(
         "--time-budget",
         type=seconds,
@@ -38,7 +40,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--keep-clips",
-        type=Path,
+        type=path_text,
         help="cache generated clips in this folder, so that each is generated once",
     )
     add_settings_arguments(parser, "trainer.steps=20000")

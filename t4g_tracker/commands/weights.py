@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from t4g_tracker.bundled import RAFT_MINI, TRACK4GEN_MINI, find_bundled
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.printing import say
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.layouts import DINOV2, SVD, TRACK4GEN, ZEROSCOPE, Layout
 from t4g_tracker.features.settings import SVD_MODEL, Dinov2Config, ZeroscopeConfig
@@ -127,15 +128,15 @@ def _main(argv: list[str] | None) -> int:
     known = {model.name: model for model in models()}
     request = _parse(argv, list(known))
     if request.command == "list":
-        print("\n\n".join("\n".join(describe(model)) for model in known.values()))
+        say("\n\n".join("\n".join(describe(model)) for model in known.values()))
         return 0
     model = known[request.name]
     if model.complete():
-        print(f"{model.name} is already there: {model.place()}")
+        say(f"{model.name} is already there: {model.place()}")
         return 0
     if model.downloaded:
-        print(f"{model.name}: {model.size()}; licence: {model.licence}", flush=True)
-    print(f"{model.name} is in {model.fetch()}")
+        say(f"{model.name}: {model.size()}; licence: {model.licence}")
+    say(f"{model.name} is in {model.fetch()}")
     return 0
 
 

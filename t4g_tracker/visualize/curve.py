@@ -57,7 +57,7 @@ def curve_figure(history: History) -> Figure:
     if measures:
         _plot_measures(axes[1], measures)
     axes[-1].set_xlabel("step", color=_INK)
-    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     return figure
 
 
