@@ -7,7 +7,6 @@ containers and machines that share a disk, and the threads of a process have the
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -20,11 +19,12 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from t4g_tracker.locks import ATTEMPTS, try_lock
+
 NAME = re.compile(r"\.t4g-([0-9a-f]{8})-[0-9a-f]{16}\.partial")  # of the machine, then random
 EARLIER_NAMES = re.compile(r"\.(.+\.)?\d+\.partial(\.\w+)?|\.writable\.\d+")  # without locks
 REPLACED = ".replaced"  # holds what new parts of a folder have replaced
 OLD_S = 24 * 3600.0  # what nobody has written to for so long is left over, whoever made it
-ATTEMPTS = 10
 
 
 @contextmanager
@@ -61,17 +61,27 @@ def move_into_place(unfinished: Path, folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs have left unfinished in ``folder``; what is being written stays.
+    """Remove what killed runs have left unfinished in a folder and the folders in it.
 
-    A leftover of this machine is one that nobody locks. Locks may not reach other machines, and earlier
-    versions had none: what comes from there must be a day old as well. Anything that cannot be removed
-    stays, without an error.
+    What is being written stays. A leftover of this machine is one that nobody locks. Locks may not reach
+    other machines, and earlier versions had none: what comes from there must be a day old as well.
+    Anything that cannot be removed stays, without an error.
     """
+    for below in _remove_leftovers_from(folder):
+        _remove_leftovers_from(below)
+
+
+def _remove_leftovers_from(folder: Path) -> list[Path]:
+    """Remove leftovers from one folder; returns the folders in it."""
+    below = []
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if NAME.fullmatch(entry.name) or EARLIER_NAMES.fullmatch(entry.name):
                 with suppress(OSError):
                     _remove_leftover(folder / entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                below.append(folder / entry.name)
+    return below
 
 
 def _make_locked(path: Path) -> int:
@@ -80,7 +90,7 @@ def _make_locked(path: Path) -> int:
         path.mkdir(exist_ok=True)
         with suppress(FileNotFoundError):
             descriptor = _open(path)
-            if _lock(descriptor) is not False and path.exists():
+            if try_lock(descriptor) is not False and path.exists():
                 return descriptor
             os.close(descriptor)
         time.sleep(0.01)
@@ -99,7 +109,7 @@ def _remove_leftover(path: Path) -> None:
         return
     descriptor = _open(path)
     try:
-        unlocked = _lock(descriptor)
+        unlocked = try_lock(descriptor)
         if unlocked is False:  # its writer lives
             return
         if (unlocked and name[1] == _machine()) or _is_old(path):
@@ -108,17 +118,6 @@ def _remove_leftover(path: Path) -> None:
             shutil.rmtree(path)
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Lock an open folder; False if another holds its lock, None if this disk has no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
 
 
 def _is_old(path: Path) -> bool:

@@ -183,10 +183,8 @@ def main(argv: list[str] | None = None) -> int:
             print((root / "log.txt").read_text())
             return 1
         took = time.perf_counter() - begin
-        counts = kill_and_resume(
-            frames, root, request.kills, random.Random(request.seed), root / "whole", took
-        )
-        bad = sum(counts[name] for name in ("half files", "not resumed", "other tracks", "left over"))
+        counts = kill_and_resume(frames, root, request.kills, random.Random(request.seed), took)
+        bad = sum(counts[name] for name in FAULTS)
         if bad:
             print((root / "log.txt").read_text())
     print(f"an undisturbed run takes {took:.1f} s")
