@@ -30,11 +30,13 @@ def main(argv: list[str] | None = None) -> int:
 def track(argv: list[str] | None) -> int:
     """Read, fit, track, write."""
     request = parse_track(argv)
-    from t4g_tracker import Config, read_settings, read_video  # libraries load once the arguments are right
-    from t4g_tracker.commands.points import read_foreground_of, request_queries, request_truth
+    from t4g_tracker import Config, read_settings  # libraries load once the arguments are right
+    from t4g_tracker.commands.points import read_foreground_of, request_queries, request_truth, request_video
     from t4g_tracker.commands.runs import facts_of, folder_of, run_of
     from t4g_tracker.features.extractor import check_features
     from t4g_tracker.fitted import fit_clip
+    from t4g_tracker.flow.estimator import check_named_weights
+    from t4g_tracker.hardware import pick_device
     from t4g_tracker.pipeline import open_clip
     from t4g_tracker.results import closing_lines, describe
     from t4g_tracker.run_files import RUN
@@ -43,9 +45,9 @@ def track(argv: list[str] | None) -> int:
     # Read, and check everything before any long work.
     call = Call(typed_command(argv), vars(request))
     config = read_settings(Config(), request.config, request.assignments)
-    video = read_video(
-        request.video, request.first_frames, frames=request.frames, start_frame=request.start_frame
-    )
+    pick_device(request.device)
+    check_named_weights(config.flow)
+    video = request_video(request, config)
     queries = request_queries(request, video)
     truth = request_truth(request, video, queries)
     foreground = read_foreground_of(request, video, config)

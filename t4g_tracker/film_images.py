@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from t4g_tracker.errors import VideoError
+from t4g_tracker.silence import silent_libraries
 
 FILM_SUFFIXES = (".exr", ".dpx")
 
@@ -54,7 +55,8 @@ def _read_exr(path: Path) -> np.ndarray:
             f"frames first: {_TO_PNG.format('exr', ' -vf zscale=tin=linear:t=iec61966-2-1,format=rgb24')}"
         ) from error
     try:
-        headers = [part.header for part in File(str(path), header_only=True).parts]
+        with silent_libraries():
+            headers = [part.header for part in File(str(path), header_only=True).parts]
         found = [_colour_channels([channel.name for channel in header["channels"]]) for header in headers]
         wanted = next((index for index, names in enumerate(found) if names), None)
         for header in headers:
@@ -66,7 +68,8 @@ def _read_exr(path: Path) -> np.ndarray:
                 f"{path}: has the channels {', '.join(names)}, and it is not clear which are the picture; "
                 "write R, G, B"
             )
-        channels = File(str(path), separate_channels=True).parts[wanted].channels
+        with silent_libraries():
+            channels = File(str(path), separate_channels=True).parts[wanted].channels
         values = np.stack([channels[name].pixels for name in found[wanted]], axis=-1)
     except (OSError, ValueError, RuntimeError, TypeError, IndexError, KeyError) as error:
         raise VideoError(f"{path}: is cut short, damaged or no EXR file; render or copy it again") from error
@@ -107,7 +110,11 @@ def _check_size(path: Path, width: int, height: int) -> None:
 def _read_dpx(path: Path) -> tuple[np.ndarray, str | None]:
     """Read a DPX as (H, W, 3) uint8 RGB, of the upper 8 bits of its values."""
     try:
-        with path.open("rb") as file, av.open(file, format="dpx_pipe") as container:
+        with (  # PyAV prints of seeks that fail
+            silent_libraries(),
+            path.open("rb") as file,
+            av.open(file, format="dpx_pipe") as container,
+        ):
             context = container.streams.video[0].codec_context
             _check_size(path, context.width, context.height)
             frame = next(container.decode(video=0))

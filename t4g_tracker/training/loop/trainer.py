@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 
 from t4g_tracker.errors import TrainingError
 from t4g_tracker.files import locked_folder
-from t4g_tracker.hardware import pick_precision
+from t4g_tracker.hardware import check_precision, pick_precision
 from t4g_tracker.training.loop.batches import ItemOrder, batches_from
 from t4g_tracker.training.loop.checkpoint import Checkpoint, TrainingState
 from t4g_tracker.training.loop.data_workers import default_workers
@@ -92,6 +92,7 @@ def train(
         TrainingError: If the gradient is not finite twenty steps in a row, or a data worker is killed.
         TrackerError: Any such error of generating an item.
     """
+    check_precision("trainer.precision", config.precision, run.device)
     accelerator = _accelerator(run.device, pick_precision(config.precision, run.device))
     writes = accelerator.is_main_process
     with locked_folder(run.folder, place="--out") if writes else nullcontext():
