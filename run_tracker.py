@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> int:
 def track(argv: list[str] | None) -> int:
     """Read, fit, track, write."""
     request = parse_track(argv)
-    from t4g_tracker import Config, read_settings, read_video  # libraries load once the arguments are right
-    from t4g_tracker.commands.points import read_foreground_of, request_queries, request_truth
+    from t4g_tracker import Config, read_settings  # libraries load once the arguments are right
+    from t4g_tracker.commands.points import read_foreground_of, request_queries, request_truth, request_video
     from t4g_tracker.commands.runs import facts_of, folder_of, run_of
     from t4g_tracker.features.extractor import check_features
     from t4g_tracker.fitted import fit_clip
@@ -43,9 +43,7 @@ def track(argv: list[str] | None) -> int:
     # Read, and check everything before any long work.
     call = Call(typed_command(argv), vars(request))
     config = read_settings(Config(), request.config, request.assignments)
-    video = read_video(
-        request.video, request.first_frames, frames=request.frames, start_frame=request.start_frame
-    )
+    video = request_video(request, config)
     queries = request_queries(request, video)
     truth = request_truth(request, video, queries)
     foreground = read_foreground_of(request, video, config)

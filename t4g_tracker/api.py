@@ -71,7 +71,7 @@ def track_points(
     config = settings_of(config)
     steps = whole_number("steps", steps, sys.maxsize)
     config = replace(config, adaptation=replace(config.adaptation, steps=steps))
-    video = opened(frames)
+    video = opened(frames, config)
     queries = as_queries(points, video)
     foreground = masks
     if isinstance(masks, str | Path):

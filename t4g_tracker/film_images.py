@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from t4g_tracker.errors import VideoError
+from t4g_tracker.silence import silent_libraries
 
 FILM_SUFFIXES = (".exr", ".dpx")
 
@@ -19,6 +20,7 @@ _LINEAR_NOTE = (
     "EXR holds scene-linear values; 0 to 1 became 8 bits by the sRGB curve, and what is above is white; "
     "export pngs for another look"
 )
+_TO_PNG = "ffmpeg -start_number FIRST -i NAME.%04d.{}{} -start_number FIRST NAME.%04d.png"
 _LOG_NOTE = "DPX holds logarithmic values, which are taken as they are; export pngs for another look"
 
 
@@ -50,10 +52,11 @@ def _read_exr(path: Path) -> np.ndarray:
     except ImportError as error:
         raise VideoError(
             f"{path}: EXR needs OpenEXR, which is not installed; pip install 'openexr>=3.4', or convert the "
-            "frames first: ffmpeg -apply_trc iec61966_2_1 -i NAME.%04d.exr NAME.%04d.png"
+            f"frames first: {_TO_PNG.format('exr', ' -vf zscale=tin=linear:t=iec61966-2-1,format=rgb24')}"
         ) from error
     try:
-        headers = [part.header for part in File(str(path), header_only=True).parts]
+        with silent_libraries():
+            headers = [part.header for part in File(str(path), header_only=True).parts]
         found = [_colour_channels([channel.name for channel in header["channels"]]) for header in headers]
         wanted = next((index for index, names in enumerate(found) if names), None)
         for header in headers:
@@ -65,7 +68,8 @@ def _read_exr(path: Path) -> np.ndarray:
                 f"{path}: has the channels {', '.join(names)}, and it is not clear which are the picture; "
                 "write R, G, B"
             )
-        channels = File(str(path), separate_channels=True).parts[wanted].channels
+        with silent_libraries():
+            channels = File(str(path), separate_channels=True).parts[wanted].channels
         values = np.stack([channels[name].pixels for name in found[wanted]], axis=-1)
     except (OSError, ValueError, RuntimeError, TypeError, IndexError, KeyError) as error:
         raise VideoError(f"{path}: is cut short, damaged or no EXR file; render or copy it again") from error
@@ -106,7 +110,11 @@ def _check_size(path: Path, width: int, height: int) -> None:
 def _read_dpx(path: Path) -> tuple[np.ndarray, str | None]:
     """Read a DPX as (H, W, 3) uint8 RGB, of the upper 8 bits of its values."""
     try:
-        with path.open("rb") as file, av.open(file, format="dpx_pipe") as container:
+        with (  # PyAV prints of seeks that fail
+            silent_libraries(),
+            path.open("rb") as file,
+            av.open(file, format="dpx_pipe") as container,
+        ):
             context = container.streams.video[0].codec_context
             _check_size(path, context.width, context.height)
             frame = next(container.decode(video=0))
@@ -117,7 +125,7 @@ def _read_dpx(path: Path) -> tuple[np.ndarray, str | None]:
     except (av.FFmpegError, OSError, ValueError, IndexError, StopIteration) as error:
         raise VideoError(
             f"{path}: is cut short, damaged or a DPX that cannot be read; convert the frames first: "
-            "ffmpeg -i NAME.%04d.dpx NAME.%04d.png"
+            f"{_TO_PNG.format('dpx', '')}"
         ) from error
     if values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=-1)

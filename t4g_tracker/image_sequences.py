@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from t4g_tracker.coordinates import Size
 from t4g_tracker.errors import VideoError, warn
 from t4g_tracker.film_images import FILM_SUFFIXES
 from t4g_tracker.frame_names import describe_gaps, order_names
+from t4g_tracker.frame_times import Timing, timing_of
 from t4g_tracker.images import current_rgb, opened_image, read_picture, refuse_special_file
+
+FrameCheck = Callable[[int, Size], None]  # called with the number of frames to read and their (H, W)
 
 FOLDER_FPS = 24.0  # images record no frame rate
 SEQUENCE_SUFFIXES = (".tif", ".tiff", ".webp")  # FFmpeg decodes one picture of these files, or none
@@ -57,10 +61,13 @@ def list_images(folder: Path, suffixes: Collection[str] = FRAME_SUFFIXES) -> Lis
         suffixes: Lower-case extensions of the images.
 
     Raises:
-        VideoError: If a name belongs to no plain file, two files have the number of one frame, or the
-            order cannot be told.
+        VideoError: If the folder cannot be read, a name belongs to no plain file, two files have the
+            number of one frame, or the order cannot be told.
     """
-    entries = [file for file in folder.iterdir() if file.name[0] != "."]
+    try:
+        entries = [file for file in folder.iterdir() if file.name[0] != "."]
+    except OSError as error:
+        raise VideoError(f"{folder}: cannot be read ({error.strerror}); give a folder of images") from error
     images = [file for file in entries if file.suffix.lower() in suffixes]
     for file in images:
         refuse_special_file(file, VideoError, "restore it, or take it out of the folder")
@@ -115,13 +122,16 @@ def _not_read(images: ListedImages) -> str:
     return f"has {len(images.unread)} pictures that are not read ({kinds}), such as {images.unread[0]}"
 
 
-def read_folder(folder: Path, first_frames: int = 0, skip: int = 0) -> list[np.ndarray]:
+def read_folder(
+    folder: Path, first_frames: int = 0, skip: int = 0, check: FrameCheck | None = None
+) -> list[np.ndarray]:
     """Read a folder of images, or some of them, as frames (H, W, 3) uint8 RGB of one size.
 
     Args:
         folder: The folder that holds the images directly.
         first_frames: How many to read after those that are skipped; 0 for all.
         skip: How many to leave out before.
+        check: Called once, when the first is read: it may refuse what does not fit into memory.
 
     Raises:
         VideoError: If there are no images, one cannot be read, or they differ in size.
@@ -141,6 +151,8 @@ def read_folder(folder: Path, first_frames: int = 0, skip: int = 0) -> list[np.n
         picture = read_picture(file)
         notes.add(picture.note)
         frames.add(picture.rgb)
+        if check is not None and len(frames.pictures) == 1:
+            check(len(files), picture.rgb.shape[:2])
         first, last = frames.pictures[0], frames.pictures[-1]
         if first.shape != last.shape:
             raise VideoError(
@@ -152,34 +164,44 @@ def read_folder(folder: Path, first_frames: int = 0, skip: int = 0) -> list[np.n
     return frames.finished(folder)
 
 
-def read_image_sequence(path: Path, first_frames: int = 0, skip: int = 0) -> tuple[list[np.ndarray], float]:
+def read_image_sequence(
+    path: Path, first_frames: int = 0, skip: int = 0, check: FrameCheck | None = None
+) -> tuple[list[np.ndarray], Timing]:
     """Read the pictures of a multi-page TIFF or an animated WebP.
 
     Args:
         path: The file.
         first_frames: How many pictures to read after those that are skipped; 0 for all.
         skip: How many to leave out before.
+        check: Called once, before they are read: it may refuse what does not fit into memory.
 
     Returns:
-        Frames (H, W, 3) uint8 RGB of one size, upright, and the mean rate in frames a second. A WebP has
-        durations; a TIFF has none and gets the rate of a folder.
+        Frames (H, W, 3) uint8 RGB of one size, upright, and when they are shown. A WebP has durations; a
+        TIFF has none and gets the rate of a folder.
 
     Raises:
         VideoError: If the file is cut short, damaged or not an image, or its pictures differ in size.
     """
-    frames, milliseconds = _Frames(), 0.0
+    frames, starts_ms = _Frames(), [0.0]
     remedy = "it is cut short, damaged or of another kind, so copy or export it again"
     with opened_image(path, VideoError, remedy) as opened:
         last = getattr(opened, "n_frames", 1)
-        for page in range(skip, min(last, skip + first_frames) if first_frames else last):
+        pages = range(skip, min(last, skip + first_frames) if first_frames else last)
+        size = opened.height, opened.width
+    if check is not None:
+        check(len(pages), size)
+    with opened_image(path, VideoError, remedy) as opened:
+        for page in pages:
             opened.seek(page)
             frames.add(current_rgb(opened, path, page))
-            milliseconds += opened.info.get("duration", 0)
+            starts_ms.append(starts_ms[-1] + opened.info.get("duration", 0))
     sizes = dict.fromkeys(width_by_height(frame) for frame in frames.pictures)
     if len(sizes) > 1:
         raise VideoError(f"{path}: its pictures differ in size ({', '.join(sizes)}); make all one size")
-    count = len(frames.pictures)
-    return frames.finished(path), 1000 * count / milliseconds if milliseconds else FOLDER_FPS
+    pictures, end_ms = frames.finished(path), starts_ms.pop()
+    if not end_ms:
+        return pictures, Timing(FOLDER_FPS)
+    return pictures, timing_of([start / 1000 for start in starts_ms], 1000 * len(pictures) / end_ms, 0.001)
 
 
 class _Frames:

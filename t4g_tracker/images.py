@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from t4g_tracker.errors import TrackerError, VideoError
 from t4g_tracker.film_images import FILM_SUFFIXES, read_film_image
+from t4g_tracker.silence import silent_libraries
 
 IMAGE_ERRORS = (  # Pillow's on bad files
     OSError,
@@ -26,6 +27,7 @@ IMAGE_ERRORS = (  # Pillow's on bad files
     ValueError,
     EOFError,
     TypeError,
+    RuntimeError,
     StructError,
     cv2.error,
     Image.DecompressionBombError,
@@ -88,14 +90,18 @@ def read_picture(path: Path) -> Picture:
 
 @contextmanager
 def opened_image(path: Path, error: type[TrackerError], remedy: str) -> Iterator[Image.Image]:
-    """Open an image file with Pillow; what is wrong with it, also while it is read, becomes ``error``."""
+    """Open an image file with Pillow; what is wrong with it, also while it is read, becomes ``error``.
+
+    What the libraries below print is dropped meanwhile, so read inside, and print nothing.
+    """
     refuse_special_file(path, error, remedy)
     Image.init()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of damage, which also raises, and of EXIF data
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as opened:
+            formats = [name for name in _FORMATS if name in Image.OPEN]
+            with silent_libraries(), Image.open(path, formats=formats) as opened:
                 yield opened
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as reason:
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6

@@ -45,7 +45,7 @@ def read_mask_values(path: Path) -> MaskValues:
         if deep is not None:
             return _without_alpha(deep, lossy)
         image = ImageOps.exif_transpose(opened)
-        if image.mode == "P":
+        if image.mode == "P" and opened.format != "GIF":  # programs that write GIF number colours anew
             return _of_palette(image, lossy)
         if image.mode not in ("1", "L", "LA", "RGB", "RGBA") or "transparency" in image.info:
             image = image.convert("RGBA" if "transparency" in image.info or "A" in image.mode else "RGB")

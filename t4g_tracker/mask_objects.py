@@ -58,12 +58,13 @@ class LabelledMask:
     objects: tuple[MaskObject, ...]
     tolerance: float = 0.0  # by how much the colours of objects may be off
     soft: bool = False  # has edges of in-between values, although compression did not make them
-    has_palette: bool = False
+    palette: np.ndarray | None = None  # (P, 3) colours, if objects are its indexes
 
     @property
     def void(self) -> bool:
         """Whether one of several indexes of a palette is that of what nobody annotated."""
-        return self.has_palette and len(self.objects) > 1 and VOID in (has.number for has in self.objects)
+        numbers = [has.number for has in self.objects]
+        return self.palette is not None and len(numbers) > 1 and VOID in numbers
 
     def inside(self, name: Name | None) -> np.ndarray:
         """(H, W) bool of the object of that name, or of all but void."""
@@ -136,7 +137,7 @@ def _label_values(mask: MaskValues) -> LabelledMask:
         objects = [_of_colour((code >> 16, code >> 8 & 255, code & 255), 0) for code in numbers]
     else:
         objects = [MaskObject(number) for number in numbers]
-    return LabelledMask(labels, tuple(objects), has_palette=mask.palette is not None)
+    return LabelledMask(labels, tuple(objects), palette=mask.palette)
 
 
 def _has_soft_edges(codes: np.ndarray) -> bool:

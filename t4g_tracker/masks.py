@@ -70,6 +70,11 @@ def _written(mask_object: Name | None) -> str:
 
 def _warn_of_objects(where: str, masks: Sequence[LabelledMask], mask_object: Name | None) -> None:
     """Warn once of what was decided for the pixels of one or many masks."""
+    if any(mask.palette is not None and mask.palette[:1].any() for mask in masks):
+        warn(
+            f"{where}: its palette index 0, which is outside, is not black; check that indexes name the "
+            "objects, or save the mask without palette"
+        )
     if any(mask.soft for mask in masks):
         warn(f"{where}: has soft edges; what is at least half an object's colour is inside it")
     if mask_object is not None:

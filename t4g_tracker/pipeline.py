@@ -10,6 +10,7 @@ No other module imports ``adaptation``, which holds everything that learns.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -32,11 +33,12 @@ from t4g_tracker.features.extractor import (
     features_precision,
     uses_seed,
 )
-from t4g_tracker.features.settings import SIZE_MULTIPLE, FeaturesConfig
+from t4g_tracker.features.settings import SIZE_MULTIPLE, FeaturesConfig, feature_channels
 from t4g_tracker.flow.estimator import FlowEstimator, effective_flow, weights_stamp
 from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.hardware import pick_precision
 from t4g_tracker.matching.settings import MatchingConfig
+from t4g_tracker.memory import check_memory, run_bytes
 from t4g_tracker.run_files import OutputsConfig
 from t4g_tracker.stage_cache import Controls, Node, Run, Stages
 from t4g_tracker.tracking.tracker import TrackingConfig
@@ -84,8 +86,24 @@ class Clip:
         return int(self.frames.shape[-2]), int(self.frames.shape[-1])
 
 
+def frame_bytes(config: Config) -> Callable[[Size], int]:
+    """Estimate what a run with these settings takes of memory for each frame of a video of (H, W)."""
+
+    def of_size(size: Size) -> int:
+        working = working_size(size, config.working_size)
+        return run_bytes(size, working, flow_size(size, config.flow), feature_channels(config.features))
+
+    return of_size
+
+
 def open_clip(video: Video, config: Config, foreground: Tensor | None = None) -> Clip:
-    """Resize a video to the working size of these settings."""
+    """Resize a video to the working size of these settings.
+
+    Raises:
+        VideoError: If a run on it needs more memory than is free.
+    """
+    need, held = frame_bytes(config)(video.size), video.frames.nbytes
+    check_memory(video.source, video.frame_count, video.size, need, held, only_refuse=True)
     frames = working_frames(video, working_size(video.size, config.working_size))
     return Clip(video, content_hash(video), frames, foreground)
 

@@ -13,8 +13,10 @@ from torch import Tensor
 from t4g_tracker.coordinates import Size, resize_frames
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import VideoError
+from t4g_tracker.frame_times import Timing
 from t4g_tracker.image_sequences import FOLDER_FPS, SEQUENCE_SUFFIXES, read_folder, read_image_sequence
-from t4g_tracker.video_files import read_video_file
+from t4g_tracker.memory import check_memory, frames_bytes, out_of_memory
+from t4g_tracker.video_files import FrameBytes, VideoFile, read_video_file
 
 _VALUES_PER_CHUNK = 2**25  # resize this many values at once: 128 MiB as float32
 
@@ -25,16 +27,17 @@ def read_video(
     *,
     frames: tuple[int, int] | None = None,
     start_frame: int = 0,
+    frame_bytes: FrameBytes = frames_bytes,
 ) -> Video:
     """Read every frame of a video file or of a folder of frames, or some of them.
 
-    A file may have any container and codec that PyAV reads; rotation and mirroring in its
-    metadata are applied, so frames look as in a player. A multi-page TIFF or an animated
-    WebP is read too. In a folder, every image that ``list_images`` knows is a frame, in the
-    order of the numbers in their names; hidden files and other extensions are ignored. All
-    become 8-bit RGB; an alpha channel is dropped and the stored colours stay; EXIF rotation
-    is applied. A file shorter than its header states is refused: its tracks would look like
-    tracks through the whole video.
+    A file may have any container and codec that PyAV reads; crop, rotation and mirroring in its
+    metadata are applied, so frames look as in a player, but pixels that are not square stay as
+    they are. A multi-page TIFF or an animated WebP is read too. In a folder, every image that
+    ``list_images`` knows is a frame, in the order of the numbers in their names; hidden files
+    and other extensions are ignored. All become 8-bit RGB; an alpha channel is dropped and the
+    stored colours stay; EXIF rotation is applied. A file that is damaged, or shorter than its
+    header states, is refused: its tracks would look like tracks through the whole video.
 
     Args:
         path: Video file, or folder that holds the frames directly.
@@ -42,43 +45,82 @@ def read_video(
         frames: Read from the first to the last of these two frames alone, both included, counted
             from ``start_frame``. Not together with ``first_frames``.
         start_frame: The number that the user gives to the first frame of ``path``.
+        frame_bytes: What the work on the video takes for each frame of (H, W), to compare with
+            free memory before anything is decoded; by default the frame alone.
 
     Returns:
         The video, with ``frames`` (T, H, W, 3) uint8 RGB at the original size and T
         at least 2. Its ``start_frame`` is the number of its own first frame. ``fps`` is the mean
-        rate of a file, 24 for a folder or a TIFF. ``name`` is the file's stem or the folder's
+        rate of a file, 24 for a folder or a TIFF; if a file's frames do not follow it evenly,
+        ``times`` has the time of each. ``name`` is the file's stem or the folder's
         name, without characters a folder may not have.
 
     Raises:
         VideoError: If ``path`` is missing, empty, not a video, cut short or damaged,
-            has no pictures or only one, if its frames differ in size, or if it does not have
-            the ``frames`` asked for.
+            has no pictures or only one, if its frames differ in size, if it does not have
+            the ``frames`` asked for, or if it does not fit into memory.
     """
     source, path = str(path), Path(path)
     skip, count = _part(source, first_frames, frames, start_frame)
     try:
+        read = _read(source, path, count, skip, frame_bytes)
+        if frames is not None and len(read.frames) < count:
+            raise VideoError(_ends_early(source, read, frames, start_frame))
+        if len(read.frames) < 2:
+            raise VideoError(
+                f"{source}: has 1 frame, but a track needs at least 2 frames; give a longer video"
+            )
+        if frames is not None:
+            source += f" (frames {frames[0]}-{frames[1]})"
+        elif len(read.frames) == first_frames:
+            source += f" (first {first_frames} frames)"
+        return Video(
+            _stack(read.frames),
+            read.timing.fps,
+            _output_name(path),
+            source,
+            read.timing.times,
+            read.pixel_aspect,
+            start_frame + skip,
+        )
+    except MemoryError as error:
+        raise out_of_memory(source) from error
+
+
+def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameBytes) -> VideoFile:
+    """Read a folder or a file of any kind, but its first ``skip`` frames, and up to ``count``; 0 for all."""
+    address = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+)", source, re.IGNORECASE)
+
+    def check(frames: int, size: Size) -> None:
+        check_memory(source, frames, size, frame_bytes(size))
+
+    try:
         if path.is_dir():
-            pictures, fps = read_folder(path, count, skip), FOLDER_FPS
-        elif not path.exists():
+            return VideoFile(read_folder(path, count, skip, check), skip, Timing(FOLDER_FPS), 1.0)
+        if not path.exists():
+            if address is not None:
+                raise VideoError(f"{address[1]}://{address[2]}: is a web address; download it first")
             raise VideoError(f"{source}: no such file or folder; check the path")
-        elif path.stat().st_size == 0:
+        if not path.is_file():
+            raise VideoError(
+                f"{source}: is a pipe or a device, not a file; save the video as a file and give that"
+            )
+        if path.stat().st_size == 0:
             raise VideoError(f"{source}: is empty (0 bytes); copy or export the video again")
-        elif path.suffix.lower() in SEQUENCE_SUFFIXES:
-            pictures, fps = read_image_sequence(path, count, skip)
-        else:
-            pictures, fps = read_video_file(path, count, skip)
+        if path.suffix.lower() in SEQUENCE_SUFFIXES:
+            pictures, timing = read_image_sequence(path, count, skip, check)
+            return VideoFile(pictures, skip, timing, 1.0)
+        return read_video_file(path, count, skip, frame_bytes)
     except OSError as error:
         raise VideoError(f"{source}: cannot be read ({error.strerror}); check the path") from error
-    if frames is not None and len(pictures) < count:
-        has = f"ends after frame {start_frame + skip + len(pictures) - 1}" if pictures else "ends before"
-        raise VideoError(f"{source}: {has}, but frames {frames[0]}-{frames[1]} are asked for; ask for less")
-    if len(pictures) < 2:
-        raise VideoError(f"{source}: has 1 frame, but a track needs at least 2 frames; give a longer video")
-    if frames is not None:
-        source += f" (frames {frames[0]}-{frames[1]})"
-    elif len(pictures) == first_frames:
-        source += f" (first {first_frames} frames)"
-    return Video(_stack(pictures), fps, _output_name(path), source, start_frame=start_frame + skip)
+
+
+def _ends_early(source: str, read: VideoFile, frames: tuple[int, int], start_frame: int) -> str:
+    """Say that a video ends before the last of the frames asked for."""
+    has = f"ends before frame {frames[0]}"
+    if read.frames:
+        has = f"has frames {start_frame}-{start_frame + read.skipped + len(read.frames) - 1}"
+    return f"{source}: {has}, but {frames[0]}-{frames[1]} are asked for; ask for frames that it has"
 
 
 def _part(

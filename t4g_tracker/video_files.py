@@ -1,166 +1,243 @@
-"""Decoding a video file with PyAV, whose packets, times and stream headers show that a file is cut short.
+"""Decoding a video file with PyAV, whose packets, times and stream headers show that a file is damaged.
 
-Readers that return only frames, such as imageio's, end such a file early in silence.
+Readers that return only frames, such as imageio's, take such a file in silence.
 """
 
 from __future__ import annotations
 
-import re
 import shlex
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 
+from t4g_tracker.coordinates import Size
 from t4g_tracker.errors import VideoError
-from t4g_tracker.image_sequences import FOLDER_FPS, width_by_height
+from t4g_tracker.frame_times import Timing, timing_of
+from t4g_tracker.image_sequences import width_by_height
+from t4g_tracker.memory import check_memory, frames_bytes
+from t4g_tracker.video_display import Crop, container_crop, displayed, is_on_its_side, pixel_aspect
+from t4g_tracker.video_endings import ends_too_early
+from t4g_tracker.video_streams import (
+    EXPORT,
+    expected_frames,
+    shown_stream,
+    stated_fps,
+    stated_frames,
+    stated_seconds,
+    warn_of_aspect,
+    warn_of_gap,
+    warn_of_streams,
+    why_unreadable,
+)
+
+# FFmpeg hides damage unless told to fail where data contradict themselves, are short or fail a checksum.
+_STRICT = {"err_detect": "crccheck+buffer+explode"}
+_JOINED_LATE = ("mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v")  # may begin between two key frames
+_DURATION_OF_STREAMS = ("mxf",)  # formats without a count of frames whose header has each stream's duration
+_SLIDES = ("gif", "apng")  # formats in which a picture may well be shown for long
+_MEMORY_CHECK_EVERY = 64  # frames
+
+FrameBytes = Callable[[Size], int]
 
 
 @dataclass(frozen=True)
-class _Decoded:
-    """The frames decoded from a video stream, and how it ended."""
+class VideoFile:
+    """What was read of a video file."""
 
-    frames: list[np.ndarray]  # each (H, W, 3) uint8
+    frames: list[np.ndarray]  # each (H, W, 3) uint8 RGB, as shown
     skipped: int  # frames before them
-    end_s: float | None  # when the last frame ends, in seconds; None if the file has no times
-    cut: bool  # the data stopped inside a frame
+    timing: Timing
+    pixel_aspect: float  # width of a pixel over its height, as shown
 
 
-def read_video_file(path: Path, first_frames: int = 0, skip: int = 0) -> tuple[list[np.ndarray], float]:
+@dataclass(frozen=True)
+class _Job:
+    """What to read of a file, and how."""
+
+    path: Path
+    skip: int  # frames to decode and drop
+    wanted: int  # frames to keep then; 0 for all
+    frame_bytes: FrameBytes
+    careful: bool  # with one thread: damage is then met where it is
+
+
+@dataclass
+class _Decoded:
+    """The frames decoded so far from a video stream."""
+
+    frames: list[np.ndarray] = field(default_factory=list)  # each (H, W, 3) uint8
+    skipped: int = 0  # frames before them
+    packets: int = 0  # packets with data that are to be shown
+    seconds: list[float | None] = field(default_factory=list)  # when each of ``frames`` is shown
+    end_s: float | None = None  # when the last one ends; None if the file has no times
+    end_byte: int | None = None  # where the last packet ends in the file; None if the demuxer does not say
+    tick_s: float = 0.0  # the unit of times
+    turned: bool = False  # shown after a quarter turn
+    damaged: bool = False  # decoding stopped at damage
+    full: bool = False  # all frames that were asked for are there
+
+    @property
+    def count(self) -> int:
+        return self.skipped + len(self.frames)
+
+
+def read_video_file(
+    path: Path, first_frames: int = 0, skip: int = 0, frame_bytes: FrameBytes = frames_bytes
+) -> VideoFile:
     """Decode a video file, or some of its frames.
+
+    Damage that FFmpeg notices is refused, unless all frames asked for lie before it.
 
     Args:
         path: A file of any container and codec of FFmpeg.
         first_frames: How many frames to keep after those that are skipped; 0 for all.
         skip: How many to decode and drop before.
+        frame_bytes: What the work on the video takes for a frame of (H, W), to compare with free memory.
 
     Returns:
-        Frames (H, W, 3) uint8 RGB of one size, upright, and the mean rate in frames a second.
+        Frames of one size, cropped, upright and mirrored as a player shows them.
 
     Raises:
-        VideoError: If the file is not a video, cut short or damaged, or its frames change size.
+        VideoError: If the file is not a video, cut short or damaged, its frames change size, or memory
+            does not suffice.
+        MemoryError: If memory runs out all the same.
     """
     try:
-        # Absolute, since "a:b.mp4" would be read as protocol a; replace, since titles need not be UTF-8.
-        with av.open(str(path.absolute()), metadata_errors="replace") as container:
-            stream = _video_stream(container, path)
-            fps = float(stream.average_rate or stream.guessed_rate or FOLDER_FPS)
-            decoded = _decode(container, stream, path, first_frames, skip)
-            if not 0 < first_frames == len(decoded.frames):
-                _check_complete(decoded, stream, fps, path)
+        quick = _read(_Job(path, skip, first_frames, frame_bytes, careful=False))
+        # Several threads report damage late, or lose frames in silence, so doubt is settled with one.
+        read = quick or _read(_Job(path, skip, first_frames, frame_bytes, careful=True))
+    except MemoryError:
+        raise
     except av.FFmpegError as error:
-        raise VideoError(_why_unreadable(path)) from error
-    return decoded.frames, fps
+        raise VideoError(why_unreadable(path)) from error
+    assert read is not None
+    return read
 
 
-def _video_stream(container: Any, path: Path) -> Any:
-    """Find the first video stream that is not the cover image of a song."""
-    if container.format.name == "tty":  # FFmpeg shows a text file as a terminal
-        raise VideoError(_why_unreadable(path))
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            stream.thread_type = "AUTO"
-            return stream
-    kinds = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-    raise VideoError(f"{path}: holds no video stream, only {kinds}; give a file with moving pictures")
+def _read(job: _Job) -> VideoFile | None:
+    """Open and decode a file; None if there is doubt about damage and ``job`` is not careful."""
+    # Absolute, since "a:b.mp4" would be read as protocol a; replace, since titles need not be UTF-8.
+    with av.open(str(job.path.absolute()), metadata_errors="replace") as container:
+        stream = shown_stream(container, job.path)
+        stream.thread_type = "NONE" if job.careful else "AUTO"
+        stream.codec_context.options = _STRICT
+        if not job.careful:
+            _check_memory_before(container, stream, job)
+        decoded = _decode(container, stream, job)
+        lost = not decoded.full and decoded.packets > decoded.count  # several threads hide damage at the end
+        if not job.careful and (decoded.damaged or lost):
+            return None
+        if not decoded.full:
+            _check_complete(decoded, container, stream, job.path)
+        aspect = pixel_aspect(stream, decoded.turned)
+        warn_of_streams(container, stream, job.path)
+        warn_of_aspect(aspect, job.path)
+        timing = timing_of(decoded.seconds, stated_fps(stream), decoded.tick_s)
+        if container.format.name not in _SLIDES:
+            warn_of_gap(timing, job.path)
+        return VideoFile(decoded.frames, decoded.skipped, timing, aspect)
 
 
-def _decode(container: Any, stream: Any, path: Path, first_frames: int, skip: int) -> _Decoded:
-    """Decode frames after the first ``skip``, upright, up to the first damage or to ``first_frames``."""
-    frames: list[np.ndarray] = []
-    end_s, cut, skipped = None, False, 0
+def _check_memory_before(container: Any, stream: Any, job: _Job) -> None:
+    """Refuse, by what the header states, a video that does not fit into memory."""
+    size = (stream.codec_context.height, stream.codec_context.width)
+    count = max(0, expected_frames(container, stream) - job.skip)
+    if size[0] * size[1]:
+        check_memory(str(job.path), min(count, job.wanted or count), size, job.frame_bytes(size))
+
+
+def _decode(container: Any, stream: Any, job: _Job) -> _Decoded:
+    """Decode the part of a stream that is wanted, up to the first damage."""
+    decoded, crop = _Decoded(), container_crop(container, stream)
+    joined_late = container.format.name in _JOINED_LATE
+    key_pts: int | None = None  # of the first key frame
     try:
         for packet in container.demux(stream):
-            cut = packet.is_corrupt if packet.size else cut
-            try:
-                pictures = packet.decode()
-            except av.InvalidDataError:
-                if frames or skipped:
-                    raise
-                continue  # a recording may begin between two key frames
+            decoded.packets += packet.size > 0 and not packet.is_discard
+            pictures = _sound_pictures(packet)
+            if pictures is None:
+                late = _lies_before_key(packet, key_pts, joined_late)
+                if not job.careful or decoded.count or not late:
+                    decoded.damaged = True
+                    return decoded
+                continue
+            if packet.size:
+                key_pts = packet.pts if key_pts is None and packet.is_keyframe else key_pts
+                decoded.end_byte = None if packet.pos is None else packet.pos + packet.size
             for picture in pictures:
-                if 0 < first_frames == len(frames):
-                    return _Decoded(frames, skipped, end_s, cut=False)
-                if picture.time is not None:
-                    end_s = picture.time + float((picture.duration or 0) * picture.time_base)
-                if skipped < skip:
-                    skipped += 1
-                    continue
-                frames.append(_upright(picture))
-                if frames[-1].shape != frames[0].shape:
-                    sizes = f"{width_by_height(frames[0])} to {width_by_height(frames[-1])}"
-                    number = skipped + len(frames) - 1
-                    raise VideoError(
-                        f"{path}: changes size from {sizes} at frame {number}; {_reencode(path)}"
-                    )
-    except av.FFmpegError:
-        cut = True
-    return _Decoded(frames, skipped, end_s, cut)
+                _keep(picture, crop, decoded, job)
+                if decoded.full:
+                    return decoded
+    except MemoryError:
+        raise
+    except av.FFmpegError:  # while a packet was read
+        decoded.damaged = True
+    return decoded
 
 
-def _upright(picture: Any) -> np.ndarray:
-    """Convert a decoded picture to (H, W, 3) uint8, turned and mirrored by its display matrix."""
-    frame: np.ndarray = picture.to_ndarray(format="rgb24")
-    side_data = picture.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
-    if side_data is None:
-        return frame
-    # (x, y) is shown at (a x + c y, b x + d y); FFmpeg stores the nine numbers a b u c d v x y w.
-    a, b, _, c, d, *_ = (int(value) for value in np.frombuffer(bytes(side_data), np.int32))
-    if abs(b) > abs(a):
-        frame, flip_x, flip_y = frame.swapaxes(0, 1), c < 0, b < 0
-    else:
-        flip_x, flip_y = a < 0, d < 0
-    return np.ascontiguousarray(frame[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
+def _sound_pictures(packet: Any) -> list[Any] | None:
+    """Decode a packet; None if it is damaged."""
+    try:
+        pictures: list[Any] = packet.decode()
+    except av.InvalidDataError:
+        return None
+    damaged = (packet.size and packet.is_corrupt) or any(picture.is_corrupt for picture in pictures)
+    return None if damaged else pictures
 
 
-def _check_complete(decoded: _Decoded, stream: Any, fps: float, path: Path) -> None:
-    """Refuse a file with fewer frames than its header promises."""
-    count = decoded.skipped + len(decoded.frames)
-    if count == 0:
-        raise VideoError(f"{path}: none of its frames can be decoded; copy the file again or re-encode it")
-    promised_s = _promised_seconds(stream)
-    missing_s = promised_s - (count / fps if decoded.end_s is None else decoded.end_s)
-    # Fewer frames alone are not damage: an edit list may trim a healthy file, and its duration.
-    short = count < stream.frames and missing_s > 1.5 / fps
-    if decoded.cut or short or _is_cut_matroska(path):
-        total = stream.frames or round(promised_s * fps)
+def _lies_before_key(packet: Any, key_pts: int | None, joined_late: bool) -> bool:
+    """Whether a packet cannot be decoded because the recording begins between two key frames."""
+    if key_pts is None:
+        return joined_late or not packet.is_keyframe
+    return packet.pts is not None and packet.pts < key_pts  # follows the key frame, but is shown before it
+
+
+def _keep(picture: Any, crop: Crop, decoded: _Decoded, job: _Job) -> None:
+    """Add a picture to the frames, or skip it."""
+    if picture.time is not None:
+        decoded.end_s = picture.time + float((picture.duration or 0) * picture.time_base)
+    if decoded.skipped < job.skip:
+        decoded.skipped += 1
+        return
+    frame, frames = displayed(picture, crop), decoded.frames
+    if frames and frame.shape != frames[0].shape:
+        sizes = f"{width_by_height(frames[0])} to {width_by_height(frame)}"
+        raise VideoError(
+            f"{job.path}: changes size from {sizes} at frame {decoded.count}; {_reencode(job.path)}"
+        )
+    frames.append(frame)
+    decoded.seconds.append(picture.time)
+    decoded.tick_s, decoded.turned = float(picture.time_base or 0), is_on_its_side(picture)
+    decoded.full = len(frames) == job.wanted
+    if len(frames) % _MEMORY_CHECK_EVERY == 0:  # where the header tells no length, or a wrong one
+        count, size, held = len(frames) + _MEMORY_CHECK_EVERY, frame.shape[:2], len(frames) * frame.nbytes
+        check_memory(str(job.path), count, size, job.frame_bytes(size), held, only_refuse=True)
+
+
+def _check_complete(decoded: _Decoded, container: Any, stream: Any, path: Path) -> None:
+    """Refuse a file that is damaged, ends too early or has fewer frames than its header promises."""
+    count, stated, kind = decoded.count, stated_frames(stream), container.format.name
+    if count == 0 and not stated:
+        raise VideoError(f"{path}: none of its frames can be decoded; copy the file again, or {EXPORT}")
+    fps = stated_fps(stream)
+    promised_s = stated_seconds(stream)
+    begin_s = float((stream.start_time or 0) * stream.time_base)
+    missing_s = promised_s - (count / fps if decoded.end_s is None else decoded.end_s - begin_s)
+    # Fewer frames alone are not damage: an edit list may trim a sound file, and its duration.
+    fewer = count < stated or kind in _DURATION_OF_STREAMS
+    short = fewer and missing_s > 1.5 / fps
+    if decoded.damaged or short or ends_too_early(path, kind, decoded.end_byte):
+        total = stated or round(promised_s * fps)
         of_total = f"{count} of {total}" if total > count else f"the first {count}"
+        these = f"track these alone with --first-frames {count}, " if count > 1 else ""
         raise VideoError(
             f"{path}: only {of_total} frames can be read, the file is cut short or damaged; "
-            f"copy it again, or {_reencode(path)}"
+            f"copy it again, {these}or {_reencode(path)}"
         )
-
-
-def _promised_seconds(stream: Any) -> float:
-    """Read the stream's duration from its header; 0 if the header has none."""
-    if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
-    tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))  # Matroska, WebM
-    return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) if tag else 0.0
-
-
-def _is_cut_matroska(path: Path) -> bool:
-    """Whether a Matroska or WebM file, which has no frame count, is shorter than its Segment element."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    at = head.find(b"\x18\x53\x80\x67") + 4  # the Segment element (RFC 8794, RFC 9559), then its size
-    if not head.startswith(b"\x1a\x45\xdf\xa3") or at < 4:
-        return False
-    length = 9 - head[at].bit_length()  # leading zero bits give the bytes of the size
-    unknown = (1 << 7 * length) - 1
-    size = int.from_bytes(head[at : at + length]) & unknown
-    return size != unknown and at + length + size > path.stat().st_size
-
-
-def _why_unreadable(path: Path) -> str:
-    """Explain why no video can be found in a file."""
-    with path.open("rb") as file:
-        head = file.read(8)
-    if head[4:] == b"ftyp" or head[:4] in (b"RIFF", b"\x1a\x45\xdf\xa3"):
-        return f"{path}: is cut short, its index (mp4: moov atom) is missing; copy or export the video again"
-    return f"{path}: is not a video; give a video file (mp4, mov, webm, ...) or a folder of jpg or png frames"
 
 
 def _reencode(path: Path) -> str:

@@ -268,3 +268,27 @@ def test_sizes_mixed_by_turning_are_refused(tmp_path):
     Image.fromarray(SMALL).save(tmp_path / "1.jpg", exif=turned)
     with pytest.raises(VideoError, match=r"differ in size, 0\.jpg is 64x4 and 1\.jpg is 4x64; make all"):
         read_video(tmp_path)
+
+
+def test_what_libraries_print_about_damage_is_no_line_of_ours(tmp_path, capfd):
+    """libtiff, below Pillow, and OpenCV print on standard error; the refusal says it in one line."""
+    path = tmp_path / "0.tiff"
+    Image.fromarray(SMALL).save(path, compression="tiff_lzw")
+    data = bytearray(path.read_bytes())
+    data[8:300] = bytes(255 - value for value in data[8:300])
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match=r"0\.tiff: is not an image that can be read"):
+        read_picture(path)
+    os.write(2, b"later lines come through\n")
+    assert capfd.readouterr().err == "later lines come through\n"
+
+
+def test_images_are_read_with_standard_error_closed(tmp_path):
+    Image.fromarray(SMALL).save(tmp_path / "0.tiff", compression="tiff_lzw")
+    kept = os.dup(2)
+    os.close(2)
+    try:
+        assert np.array_equal(read_picture(tmp_path / "0.tiff").rgb, SMALL)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

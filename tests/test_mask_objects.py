@@ -146,6 +146,20 @@ def test_void_beside_other_indexes_is_outside(tmp_path):
     assert wrong_pixels(path, OTHER, mask_object=255) == 0
 
 
+def test_a_palette_whose_outside_is_not_black_is_doubtful(tmp_path):
+    image = Image.fromarray(painted((RECTANGLE, 1)), "P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    with pytest.warns(TrackerWarning, match=r"p\.png: its palette index 0, which is outside, is not black"):
+        assert wrong_pixels(write(tmp_path / "p.png", image), RECTANGLE) == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_a_gif_the_colours_count(tmp_path):
+    image = Image.fromarray(painted((~RECTANGLE, 1)), "P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    assert wrong_pixels(write(tmp_path / "m.gif", image, optimize=False), RECTANGLE) == 0
+
+
 @pytest.mark.filterwarnings("error")
 def test_index_255_alone_is_the_object(tmp_path):
     assert wrong_pixels(write(tmp_path / "p.png", with_palette(painted((OTHER, 255)))), OTHER) == 0

@@ -65,6 +65,7 @@ def cutout_image():
     return Image.fromarray(colour)
 
 
+@pytest.mark.filterwarnings("ignore:.*its palette index 0")
 @pytest.mark.parametrize(
     ("name", "image"),
     [

@@ -75,6 +75,17 @@ def test_true_tracks_are_cut_to_the_frames_that_are_read(tmp_path, arguments, fi
         request_truth(given, part(first, count, number), moved)
 
 
+def test_true_tracks_of_a_part_say_which_part_by_the_number_of_their_first_frame(tmp_path):
+    of_part = QueryPoints(QUERIES.frame - 2, QUERIES.xy, QUERIES.names)
+    arrays = dict(np.load(truth_file(tmp_path / "gt.npz", of_part, frames=10)))  # frames 2 to 11
+    arrays["tracks"][..., 1] += np.arange(10) / 10
+    np.savez(tmp_path / "gt.npz", **(arrays | {"start_frame": np.array(2)}))
+    given = request("--grid", "4", "--gt", str(tmp_path / "gt.npz"), "--frames", "5-9")
+    queries = QueryPoints(QUERIES.frame - 5, QUERIES.xy, QUERIES.names)
+    truth = request_truth(given, part(5, 5), queries)
+    np.testing.assert_array_equal(truth.xy.numpy(), arrays["tracks"][:, 3:8])
+
+
 def test_true_tracks_that_cannot_be_are_warned_of(tmp_path, recwarn):
     given = request("--grid", "4", "--gt", str(truth_file(tmp_path / "gt.npz", shift=1.0)))
     request_truth(given, VIDEO, QUERIES)

@@ -129,7 +129,7 @@ def frame_number(text: str) -> int:
 
 def frame_range(text: str) -> tuple[int, int]:
     """Parse ``A-B``, two frame numbers with at least two frames from the first to the last."""
-    found = re.fullmatch(r"(-?\d+)-(-?\d+)", text.strip())
+    found = re.fullmatch(r"(-?[0-9]{1,9})-(-?[0-9]{1,9})", text.strip())
     if found is None:
         raise argparse.ArgumentTypeError(f"must be the first and the last frame, such as 30-89, got {text}")
     first, last = int(found[1]), int(found[2])

@@ -93,9 +93,9 @@ def _choice(text: str) -> Choice:
 
 def _compare_command(argv: list[str] | None) -> int:
     request = parse_compare(argv)
-    from t4g_tracker import Config, read_settings, read_video
+    from t4g_tracker import Config, read_settings
     from t4g_tracker.commands.comparison import COMPARISON, comparison_table, write_comparison
-    from t4g_tracker.commands.points import request_queries, request_truth
+    from t4g_tracker.commands.points import request_queries, request_truth, request_video
     from t4g_tracker.commands.runs import facts_of, folder_of, run_of
     from t4g_tracker.config import as_dict
     from t4g_tracker.pipeline import open_clip
@@ -108,9 +108,7 @@ def _compare_command(argv: list[str] | None) -> int:
     chosen = choose_features(base.features, request.features)
     configs = {name: replace(base, features=features) for name, features in chosen.items()}
     run = run_of(request)
-    video = read_video(
-        request.video, request.first_frames, frames=request.frames, start_frame=request.start_frame
-    )
+    video = request_video(request, base)
     queries = request_queries(request, video)
     truth = request_truth(request, video, queries)
     check_choices(chosen)

@@ -13,9 +13,21 @@ from t4g_tracker.coordinates import inside, working_size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError, warn
 from t4g_tracker.masks import read_foreground, read_mask
-from t4g_tracker.pipeline import Config
+from t4g_tracker.pipeline import Config, frame_bytes
 from t4g_tracker.queries import grid_queries, read_queries
 from t4g_tracker.track_files import TracksFile, read_tracks_file
+from t4g_tracker.video import read_video
+
+
+def request_video(request: PointsRequest, config: Config) -> Video:
+    """Read the video of a request, or its part; refuse one that a run would not fit into memory."""
+    return read_video(
+        request.video,
+        request.first_frames,
+        frames=request.frames,
+        start_frame=request.start_frame,
+        frame_bytes=frame_bytes(config),
+    )
 
 
 def request_queries(request: PointsRequest, video: Video) -> QueryPoints:

@@ -129,3 +129,18 @@ class FeaturesConfig:
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)  # track4gen-mini, track4gen, svd
     zeroscope: ZeroscopeConfig = field(default_factory=ZeroscopeConfig)
     dinov2: Dinov2Config = field(default_factory=Dinov2Config)
+
+
+# Channels of each extractor's features with its default model and block.
+_CHANNELS: dict[Extractor, int] = {
+    "track4gen-mini": 128,
+    "track4gen": 640,
+    "svd": 640,
+    "zeroscope": 640,
+    "dinov2": 768,
+}
+
+
+def feature_channels(config: FeaturesConfig) -> int:
+    """How many channels the features have; with a model of one's own, as many as with the default one."""
+    return config.patch.channels if config.extractor == "patch" else _CHANNELS[config.extractor]
