@@ -35,6 +35,8 @@ def track(argv: list[str] | None) -> int:
     from t4g_tracker.commands.runs import facts_of, folder_of, run_of
     from t4g_tracker.features.extractor import check_features
     from t4g_tracker.fitted import fit_clip
+    from t4g_tracker.flow.estimator import check_named_weights
+    from t4g_tracker.hardware import pick_device
     from t4g_tracker.pipeline import open_clip
     from t4g_tracker.results import closing_lines, describe
     from t4g_tracker.run_files import RUN
@@ -43,6 +45,8 @@ def track(argv: list[str] | None) -> int:
     # Read, and check everything before any long work.
     call = Call(typed_command(argv), vars(request))
     config = read_settings(Config(), request.config, request.assignments)
+    pick_device(request.device)
+    check_named_weights(config.flow)
     video = request_video(request, config)
     queries = request_queries(request, video)
     truth = request_truth(request, video, queries)

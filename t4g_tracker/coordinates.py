@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import Limits, check_limits
 
 Size = tuple[int, int]
 
@@ -28,8 +30,16 @@ class WorkingSizeConfig:
     height: int = 0  # 0: from pixels and aspect; otherwise this, and width must be given too
     width: int = 0  # 0, or the width that goes with height
 
+    LIMITS: ClassVar[Limits] = {
+        "pixels": (8 * 8, 4096 * 4096),
+        "multiple": (8, 1024),
+        "height": (0, 16_384),
+        "width": (0, 16_384),
+    }
+
     def __post_init__(self) -> None:
-        if self.multiple < 8 or self.multiple % 8:
+        check_limits(self, "working_size")
+        if self.multiple % 8:
             raise ConfigError(f"working_size.multiple must be 8, 16, 24, ..., got {self.multiple}")
         if self.pixels < self.multiple**2:
             raise ConfigError(
@@ -38,10 +48,15 @@ class WorkingSizeConfig:
         if (self.height > 0) != (self.width > 0):
             raise ConfigError("working_size.height and working_size.width go together; set both or neither")
         for name, side in (("height", self.height), ("width", self.width)):
-            if side < 0 or side % self.multiple:
+            if side % self.multiple:
                 raise ConfigError(
                     f"working_size.{name} must be 0 or a multiple of {self.multiple}, got {side}"
                 )
+        if self.height * self.width > self.LIMITS["pixels"][1]:
+            raise ConfigError(
+                f"working_size.height times width must be at most {self.LIMITS['pixels'][1]}, got "
+                f"{self.height} x {self.width}"
+            )
 
 
 def working_size(original: Size, config: WorkingSizeConfig) -> Size:
@@ -68,10 +83,22 @@ def working_size(original: Size, config: WorkingSizeConfig) -> Size:
         aspect = abs(math.log((w / h) / (width / height)))
         return aspect + 0.5 * abs(math.log(h * w / config.pixels))
 
-    longest = max(1, config.pixels // (m * m))
-    sides = [m * i for i in range(1, longest + 1)]
-    sizes = [(h, w) for h in sides for w in sides if h * w <= 2 * config.pixels]
-    return min(sizes, key=misfit)
+    # The misfit of a height is at least |log(height / best)|, which it is at the width of the same aspect. So
+    # only heights as near to the best as the misfit of the first one can win, each with the widths on either
+    # side of that aspect, or the largest allowed.
+    longest = m * max(1, config.pixels // (m * m))
+    best = (config.pixels * height / width) ** 0.5
+
+    def sizes(h: int) -> list[Size]:
+        most = min(longest, 2 * config.pixels // h // m * m)
+        narrower = int(h * width / height / m) * m
+        return [(h, w) for w in sorted({min(max(w, m), most) for w in (narrower, narrower + m)}) if w]
+
+    first = min(max(round(best / m) * m, m), longest)
+    reach = math.exp(min(misfit(size) for size in sizes(first)) + 1e-6)
+    lowest, highest = max(m, int(best / reach / m) * m), min(longest, best * reach)
+    candidates = [size for h in range(lowest, int(highest) + 1, m) for size in sizes(h)]
+    return min(candidates, key=misfit)
 
 
 def rescale(xy: Tensor, source: Size, target: Size) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import tokenize
 import warnings
 import zipfile
@@ -148,11 +149,36 @@ DAMAGED_ARRAYS = (  # raised by NumPy on a damaged .npy or .npz
 
 def suggestion(name: str, known: Collection[str], all_are: str) -> str:
     """Suggest what to write instead of an unknown name: the nearest, or all of them after ``all_are``."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:200], known, n=1, cutoff=0.5)  # slow on long texts
     return f"did you mean {close[0]}?" if close else f"{all_are} {', '.join(known)}"
 
 
 def one_line(error: BaseException | str) -> str:
     """Shorten an error's message to one line."""
-    words = " ".join(str(error).split())
-    return words if len(words) <= 160 else f"{words[:157]}..."
+    return shortened(" ".join(str(error).split()), 160)
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Cut a text to ``most`` characters, and escape line breaks and other control characters in it."""
+    shown = (mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text[: most + 1])
+    text = "".join(shown)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+class _Brief(reprlib.Repr):
+    """Describes a value of any size, without ever writing all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict = 2, 4, 4, 4
+        self.maxstring = self.maxother = self.maxlong = 60
+
+    def repr_int(self, value: int, level: int) -> str:
+        return super().repr_int(value, level) if value.bit_length() < 4000 else "a very large number"
+
+
+def described(value: object) -> str:
+    """Describe a value in a message: its beginning, and whether it is a text."""
+    if value is None:
+        return "nothing"
+    return f"{'the text ' if isinstance(value, str) else ''}{_Brief().repr(value)}"

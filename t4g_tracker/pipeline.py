@@ -36,7 +36,7 @@ from t4g_tracker.features.extractor import (
 from t4g_tracker.features.settings import SIZE_MULTIPLE, FeaturesConfig, feature_channels
 from t4g_tracker.flow.estimator import FlowEstimator, effective_flow, weights_stamp
 from t4g_tracker.flow.settings import FlowConfig, flow_size
-from t4g_tracker.hardware import pick_precision
+from t4g_tracker.hardware import check_precision, pick_precision
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.memory import check_memory, run_bytes
 from t4g_tracker.run_files import OutputsConfig
@@ -218,6 +218,7 @@ def _extract(
     precision: str,
 ) -> FeatureGrid:
     """Stage 1; ``precision`` follows from settings and device, and is here only to be part of the key."""
+    controls.report(0, len(frames))  # shows the bar while the model loads
     return extract_features(frames, settings, device, seed, controls.report)
 
 
@@ -283,6 +284,7 @@ def _fit_adapter(
 def _effective(config: Config, device: torch.device) -> tuple[AdaptationConfig, MatchingConfig]:
     """The settings as they act on this device; those without effect are reset to their defaults."""
     settings = config.adaptation
+    check_precision("adaptation.precision", settings.precision, device)
     half = pick_precision(settings.precision, device) == torch.bfloat16
     precision: Precision = "bfloat16" if half else "float32"
     width = settings.width if settings.adapter == "lite" else AdaptationConfig.width

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import Limits, check_limits
 from t4g_tracker.result_folder import Kind, Writers
 from t4g_tracker.results import Result
 from t4g_tracker.track_files import write_tracks_csv, write_tracks_npz
@@ -28,11 +28,10 @@ class OutputsConfig:
     dim: float = 0.6  # brightness of the video behind the tracks, 0..1
     progress_columns: int = 6  # frames shown in progress.png
 
+    LIMITS: ClassVar[Limits] = {"trail_frames": (0, 100_000), "dim": (0, 1), "progress_columns": (1, 100)}
+
     def __post_init__(self) -> None:
-        if self.trail_frames < 0 or self.progress_columns < 1:
-            raise ConfigError("outputs: trail_frames must be 0 or more and progress_columns 1 or more")
-        if not 0 <= self.dim <= 1:
-            raise ConfigError(f"outputs.dim must be between 0 and 1, got {self.dim}")
+        check_limits(self, "outputs")
 
 
 RUN = Kind(

@@ -172,7 +172,7 @@ def _checked(arrays: ArrayFile) -> TracksFile:
         first = int(outside.argmax())
         raise QueryError(
             f"query point {first} is in frame {frame[first]:g}, "
-            f"but tracks has {frames} frames (0-{frames - 1})"
+            f"but tracks has {frames} frames (0-{frames - 1}); count frames from 0"
         )
     if not np.isfinite(points).all():
         first = int((~np.isfinite(points)).any(axis=1).argmax())

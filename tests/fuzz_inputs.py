@@ -2,8 +2,8 @@
 
     python tests/fuzz_inputs.py --examples 200
 
-``make fuzz`` does the same. Files that made a fault are kept, with those beside them. ``tests/test_fuzz.py`` runs the same
-with fewer examples.
+``make fuzz`` does the same. Files that made a fault are kept, with those beside them. ``tests/test_fuzz.py``
+runs the same with fewer examples.
 """
 
 from __future__ import annotations

@@ -102,11 +102,11 @@ def test_masks_guide_the_training(clip, config, monkeypatch):
         ({"points": [[0, 0.5, 0.5]]}, "multiply x by 96"),
         ({"frames": "no_such.mp4"}, "no_such.mp4"),
         ({"masks": np.ones((2, 64, 96))}, "masks: must be"),
-        ({"device": "cuda:77"}, "cuda:77: is not on this machine"),
+        ({"device": "cuda:77"}, "device cuda:77: "),
         ({"steps": -1}, "steps must be from 0 to"),
         ({"config": "fast"}, "config must be a Config, got 'fast'; read a file by read_settings"),
-        ({"device": 3}, "--device 3: is not a device"),
-        ({"device": torch.device("cuda:77")}, "cuda:77: is not on this machine"),
+        ({"device": 3}, "device 3: is not a device; did you mean cuda:3?"),
+        ({"device": torch.device("cuda:77")}, "device cuda:77: "),
         ({"steps": 2.0}, "steps must be a whole number, got 2.0"),
         ({"seed": 2**70}, "seed must be from 0 to"),
         ({"cache": __file__}, "a file is in the way of this folder"),
@@ -139,6 +139,7 @@ def test_progress_is_a_callback_and_nothing_else_of_the_program_changes(clip, co
     assert {number: signal.getsignal(number) for number in handlers} == handlers
     assert (torch.get_num_threads(), dict(os.environ), list(warnings.filters)) == state
     assert capfd.readouterr() == ("", "")
+    assert heard[0] == ("features", 0, clip.frame_count)  # before the model is loaded
     assert ("adaptation", 3, 3) in heard
     assert {"features", "flow", "trajectories", "adaptation", "tracking"} <= {stage for stage, _, _ in heard}
     assert all(path.stat().st_mode & 0o777 == 0o640 for path in (tmp_path / "mine").rglob("*.pt"))

@@ -25,6 +25,7 @@ WHAT_LEARNS_MAY_USE = {  # of t4g_tracker
     "datatypes",
     "errors",
     "hardware",
+    "limits",
     "matching",
 }
 

@@ -1,5 +1,6 @@
 """Printing survives a reader that stops and a terminal of few letters; a full disk is one line."""
 
+import contextlib
 import errno
 import io
 import os
@@ -13,13 +14,17 @@ from t4g_tracker.commands.printing import say
 
 @pytest.fixture
 def unread_pipe(monkeypatch):
-    """Standard output is a pipe whose reader has gone."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "w") as stream:
-        monkeypatch.setattr(sys, "stdout", stream)
-        yield
-        monkeypatch.undo()
+    """Makes standard output a pipe whose reader has gone, within a test: pytest sets it for each part."""
+
+    @contextlib.contextmanager
+    def use():
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "w") as stream, monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", stream)
+            yield stream
+
+    return use
 
 
 def test_work_goes_on_and_ends_well_when_nobody_reads_what_it_prints(unread_pipe, capfd):
@@ -31,9 +36,10 @@ def test_work_goes_on_and_ends_well_when_nobody_reads_what_it_prints(unread_pipe
         say("after it")
         return 0
 
-    assert guarded(work, []) == 0
+    with unread_pipe():
+        assert guarded(work, []) == 141  # as of a program that the end of its pipe has stopped
     assert done == [1]
-    assert capfd.readouterr().err == ""
+    assert capfd.readouterr() == ("", "")
 
 
 def test_what_others_left_in_the_buffer_is_dropped_too(unread_pipe, capfd):
@@ -41,9 +47,10 @@ def test_what_others_left_in_the_buffer_is_dropped_too(unread_pipe, capfd):
         sys.stdout.write("usage: ...")  # not flushed
         return 0
 
-    assert guarded(show_help, []) == 0
-    sys.stdout.flush()  # as Python does when it ends
-    assert capfd.readouterr().err == ""
+    with unread_pipe() as stream:
+        assert guarded(show_help, []) == 141
+        stream.flush()  # as Python does when it ends
+    assert capfd.readouterr() == ("", "")
 
 
 class Full(io.StringIO):

@@ -217,7 +217,7 @@ def test_asking_for_other_points_reuses_what_the_video_taught(kept, command, tmp
     (tmp_path / "more.json").write_text(json.dumps([[3, 50, 30], [7, 70, 20], [0, 30, 50]]))
     assert command(tmp_path / "out", kept, "--queries", str(tmp_path / "more.json")) == 0
     assert "trajectories" not in stages_of(tmp_path / "out")
-    assert "took features cached, adaptation cached, flow cached, tracking " in capsys.readouterr().out
+    assert "took features cached, flow cached, adaptation cached, tracking " in capsys.readouterr().out
     assert len(np.load(tmp_path / "out" / "tracks.npz")["tracks"]) == 3
 
 
@@ -266,9 +266,9 @@ def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
             ["--set", "adaptation.stepz=3"],
             "--set: adaptation.stepz is not a setting; did you mean adaptation.steps?",
         ),
-        (["--config", "no_such.yaml"], "no_such.yaml: cannot be read"),
-        (["--device", "nonsense"], "--device nonsense: is not a device"),
-        (["--device", "cuda:99"], "--device cuda:99: is not on this machine; it has cpu"),
+        (["--config", "no_such.yaml"], "no_such.yaml: no such file; give a YAML file, or a name that comes"),
+        (["--device", "nonsense"], "device nonsense: is not a device; write auto, cpu, cuda, cuda:1 or mps"),
+        (["--device", "cuda:99"], "device cuda:99: "),
         (["--gt", "{}/other_points.npz"], "its query points are not the ones to track"),
         (["--gt", "{}/other_size.npz"], "true tracks are of 8 frames of 64x96"),
         (["--foreground", "{}"], "has 0 mask images, but"),
@@ -302,6 +302,23 @@ def test_bad_input_is_one_line_and_leaves_earlier_results_alone(
     assert said.format(inputs) in error
     assert [path.name for path in out.iterdir()] == ["tracks.npz"]
     assert (out / "tracks.npz").read_text() == "earlier results"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--device", "cuda:99"],
+        ["--config", "nosuch"],
+        ["--set", "flow.method=raft-mini", "flow.weights=nowhere.pth"],
+        ["--set", "flow.weights=nowhere.pth"],
+        ["--set", "features.extractor=svd", "features.diffusion.model=nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_mistyped_is_noticed_before_any_folder_is_made(command, tmp_path, capsys, more):
+    assert command(tmp_path / "out", tmp_path / "cache", *more) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_output_folder_with_a_file_in_its_way_is_said_before_any_work(command, tmp_path, capsys):

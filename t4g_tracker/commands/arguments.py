@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from t4g_tracker.commands.parser import Parser, whole
 from t4g_tracker.files import default_cache_folder
 
 
@@ -44,11 +47,7 @@ class RunRequest:
     quiet: bool
 
 
-def seed_number(text: str) -> int:
-    """Parse a seed for torch."""
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2^63 - 1, got {text}")
-    return int(text)
+seed_number = whole(0, 2**63 - 1)  # for torch
 
 
 def path_text(text: str) -> Path:
@@ -58,7 +57,7 @@ def path_text(text: str) -> Path:
     return Path(text)
 
 
-def add_out(parser: argparse.ArgumentParser, default: str) -> None:
+def add_out(parser: Parser, default: str) -> None:
     """Add ``--out``, None for the default, which is named in the help."""
     parser.add_argument("--out", type=path_text, help=f"folder for results (default {default})")
 
@@ -75,7 +74,7 @@ def object_name(text: str) -> int | tuple[int, int, int]:
     raise argparse.ArgumentTypeError(f"must be a number from 1, or a colour as R,G,B of 0 to 255, got {text}")
 
 
-def add_mask_object(parser: argparse.ArgumentParser) -> None:
+def add_mask_object(parser: Parser) -> None:
     """Add ``--mask-object``, stored as ``mask_object``."""
     parser.add_argument(
         "--mask-object",
@@ -85,10 +84,30 @@ def add_mask_object(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_settings_arguments(parser: argparse.ArgumentParser, example: str) -> None:
-    """Add the arguments of every command with settings; ``example`` shows a use of ``--set``."""
-    parser.add_argument("--config", type=path_text, help="YAML file of settings")
+def default_settings() -> Any:
+    """The settings of every command that runs the tracker, with their defaults."""
+    from t4g_tracker.pipeline import Config
+
+    return Config()
+
+
+def add_settings_arguments(parser: Parser, example: str, settings: Callable[[], Any]) -> None:
+    """Add the arguments of every command with settings.
+
+    Args:
+        parser: Of the command.
+        example: A use of ``--set``.
+        settings: Makes the command's settings with their defaults; called only when they are printed.
+    """
+    parser.settings = settings
+    parser.add_argument("--config", type=path_text, help="YAML file of settings, or default, fast or paper")
     add_assignments(parser, "STAGE.SETTING=VALUE", f"change single settings, e.g. {example}")
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        default=argparse.SUPPRESS,  # such a call ends in the parser
+        help="print the settings of --config and --set as a YAML file for --config, and exit",
+    )
     add_device(parser)
     parser.add_argument(
         "--seed", type=seed_number, default=0, help="the same seed gives the same result (default 0)"
@@ -96,28 +115,28 @@ def add_settings_arguments(parser: argparse.ArgumentParser, example: str) -> Non
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
-def add_assignments(parser: argparse.ArgumentParser, metavar: str, what: str) -> None:
+def add_assignments(parser: Parser, metavar: str, what: str) -> None:
     """Add ``--set``, stored as ``assignments``."""
     parser.add_argument(
         "--set", dest="assignments", action="extend", nargs="+", default=[], metavar=metavar, help=what
     )
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
+def add_device(parser: Parser) -> None:
     """Add ``--device``, for ``pick_device``."""
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps")
 
 
-def add_first_frames(parser: argparse.ArgumentParser, what: str) -> None:
+def add_first_frames(parser: Parser, what: str) -> None:
     """Add ``--first-frames``, 0 for all; ``check_first_frames`` checks it."""
     help_text = f"only the first N frames of {what}"
-    parser.add_argument("--first-frames", type=int, default=0, metavar="N", help=help_text)
+    parser.add_argument("--first-frames", type=whole(0, 10**9), default=0, metavar="N", help=help_text)
 
 
-def check_first_frames(parser: argparse.ArgumentParser, count: int) -> None:
+def check_first_frames(parser: Parser, count: int) -> None:
     """Exit with code 2 if ``count`` frames are too few for a track."""
-    if count < 0 or count == 1:
-        parser.error("--first-frames must be at least 2")
+    if count == 1:
+        parser.error("--first-frames must be at least 2, or 0 for all")
 
 
 def frame_number(text: str) -> int:
@@ -138,9 +157,9 @@ def frame_range(text: str) -> tuple[int, int]:
     return first, last
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+def add_common_arguments(parser: Parser) -> None:
     """Add the arguments of every command that runs the tracker."""
-    add_settings_arguments(parser, "adaptation.steps=2000 (configs/default.yaml lists all)")
+    add_settings_arguments(parser, "adaptation.steps=2000 (configs/default.yaml lists all)", default_settings)
     parser.add_argument(
         "--cache",
         type=_cache_folder,
@@ -157,7 +176,7 @@ def _cache_folder(text: str) -> Path:
     return Path(text) if text else default_cache_folder()
 
 
-def add_point_arguments(parser: argparse.ArgumentParser) -> None:
+def add_point_arguments(parser: Parser) -> None:
     """Add the arguments that choose a video, its points to track, and their true tracks."""
     parser.add_argument("--video", type=path_text, required=True, help="video file, or folder of frames")
     add_first_frames(parser, "it")
@@ -180,7 +199,7 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     )
     points.add_argument(
         "--grid",
-        type=int,
+        type=whole(1, 1000),
         metavar="N",
         help="instead: a square grid, N points in a row",
     )
@@ -197,9 +216,7 @@ def add_point_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_points(
-    parser: argparse.ArgumentParser, request: PointsRequest, foreground: Path | None = None
-) -> None:
+def check_points(parser: Parser, request: PointsRequest, foreground: Path | None = None) -> None:
     """Exit with code 2 if a request gives no points to track, gives them twice, or an object of no mask."""
     if request.mask_object is not None and request.mask is None and foreground is None:
         parser.error("--mask-object goes with masks; give --mask or --foreground")

@@ -13,6 +13,7 @@ from t4g_tracker.choices import DatasetName, Resolution
 from t4g_tracker.commands.arguments import add_first_frames, check_first_frames, path_text
 from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_arguments, with_mode
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser
 from t4g_tracker.errors import ConfigError
 
 
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_bench(argv: list[str] | None) -> BenchRequest:
     """Parse the arguments of ``t4g bench``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g bench",
         description="Measure chained flow, frozen features and adapted features on annotated clips. The same "
         "command resumes where it was interrupted.",
@@ -74,7 +75,7 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
         help="measure each value in turn, e.g. adaptation.steps=500,1000,5000; repeated: all combinations",
     )
     add_batch_arguments(parser, Path("outputs/bench"))
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     if arguments.mode and arguments.dataset == "badja":
         parser.error("--mode chooses points of TAP-Vid's tracks; it does not go with --dataset badja")
     request = BenchRequest(**with_mode(arguments))

@@ -18,6 +18,7 @@ from t4g_tracker.commands.arguments import (
     check_points,
 )
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser
 from t4g_tracker.commands.printing import say
 from t4g_tracker.errors import ConfigError, WeightsError, warnings_so_far
 from t4g_tracker.features.settings import GROUPS, FeaturesConfig
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_compare(argv: list[str] | None) -> CompareRequest:
     """Parse the arguments of ``t4g compare-features``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g compare-features",
         description="Track the same query points with the frozen features of several extractors, without "
         "adaptation and without flow, and show them side by side.",
@@ -71,7 +72,7 @@ def parse_compare(argv: list[str] | None) -> CompareRequest:
     )
     add_out(parser, "outputs/<clip>-features/<points>")
     add_common_arguments(parser)
-    request = CompareRequest(**vars(parser.parse_args(argv)))
+    request = CompareRequest(**vars(parser.parse(argv)))
     check_points(parser, request)
     names = [choice.name for choice in request.features]
     repeated = [name for name in names if names.count(name) > 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from t4g_tracker.commands.arguments import add_mask_object, path_text
 from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_arguments, with_mode
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser, whole
 
 if TYPE_CHECKING:
     from t4g_tracker.commands.davis_job import DavisJob
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_davis(argv: list[str] | None) -> DavisRequest:
     """Parse the arguments of ``run_tracker.py --davis``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="run_tracker.py --davis",
         description="Track every sequence of a DAVIS folder, each like a single video. The same command "
         "resumes where it was interrupted. Points come from TAP-Vid's tracks if the folder has them, and "
@@ -51,7 +51,9 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
         "--split", default="val", help="ImageSets/2017/<split>.txt, or a text file of names (default val)"
     )
     points = parser.add_mutually_exclusive_group()
-    points.add_argument("--grid", type=int, metavar="N", help="N points across the mask of the first frame")
+    points.add_argument(
+        "--grid", type=whole(1, 1000), metavar="N", help="N points across the mask of the first frame"
+    )
     points.add_argument(
         "--queries", type=path_text, help="folder of query files, <sequence>.json or .csv, .npy, .npz"
     )
@@ -61,9 +63,7 @@ def parse_davis(argv: list[str] | None) -> DavisRequest:
     )
     add_mask_object(parser)
     add_batch_arguments(parser, Path("outputs/davis"))
-    arguments = parser.parse_args(argv)
-    if arguments.grid is not None and arguments.grid < 1:
-        parser.error(f"--grid must be at least 1, got {arguments.grid}")
+    arguments = parser.parse(argv)
     if arguments.mode and (arguments.grid or arguments.queries):
         parser.error("--mode chooses points of TAP-Vid's tracks; it does not go with --grid or --queries")
     return DavisRequest(**with_mode(arguments))

@@ -6,6 +6,7 @@ import argparse
 
 from t4g_tracker.commands.arguments import path_text
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser
 from t4g_tracker.synthetic.settings import ValConfig
 
 
@@ -26,7 +27,7 @@ def _main(argv: list[str] | None) -> int:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     default = ValConfig()
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g make-synthetic-val",
         description="Write the project's own benchmark, synthetic-val: held-out synthetic clips, in the "
         "layout that t4g bench --data FOLDER reads.",
@@ -42,7 +43,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--size", type=_size, default=default.size, help=f"HEIGHTxWIDTH (default {height}x{width})"
     )
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Printing to standard output, which may be a terminal of few letters, a pipe that closes, or a full disk."""
+"""Printing that cannot fail: to a closed stream, a terminal of few letters, a closed pipe, a full disk."""
 
 from __future__ import annotations
 
@@ -6,49 +6,84 @@ import contextlib
 import io
 import os
 import sys
-
-from t4g_tracker.errors import OutputError
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO, cast
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print a text at once.
+    """Print a text at once, so that it appears in order with messages and bars."""
+    print(text, end=end, flush=True)
 
-    Whoever reads the output may stop, as ``head -1`` does: what is printed later is dropped, and the
-    work goes on.
 
-    Raises:
-        OutputError: If the output is a file that cannot be written.
+class SteadyStream:
+    """A text stream that drops what cannot be written, and remembers why.
+
+    So ``| head -1`` does not end a run before its files are written.
     """
-    try:
-        print(text, end=end, flush=True)
-    except BrokenPipeError:
-        _drop_output()
-    except OSError as error:
-        _drop_output()  # what is still to be flushed would fail again as Python ends
-        raise OutputError(
-            f"standard output: cannot be written ({error.strerror}); free some space, or print elsewhere"
-        ) from error
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._drop(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        """Write to nowhere from now on, also what Python still holds back and writes at its end."""
+        self.error = self.error or error
+        with contextlib.suppress(OSError, ValueError):  # it may have no file behind it
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
-def flush_output() -> None:
-    """Print what others have left in the buffer, such as the text of ``--help``, or drop it."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except (OSError, ValueError):
-        _drop_output()
+@contextlib.contextmanager
+def steady_streams() -> Iterator[SteadyStream]:
+    r"""Replace ``sys.stdout`` and ``sys.stderr`` by streams that cannot fail; yields the former.
 
-
-def _drop_output() -> None:
-    """Point standard output to the null device."""
-    with contextlib.suppress(OSError, ValueError):  # it may have no file behind it
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-
-
-def print_any_text() -> None:
-    r"""Let letters that the terminal does not have be printed as \x.., as Python's errors are."""
-    for stream in (sys.stdout, sys.stderr):
+    Letters that the terminal does not have are printed as \x.., as Python's errors are.
+    """
+    _occupy_closed_numbers()
+    before = sys.stdout, sys.stderr
+    streams = [SteadyStream(stream or _nowhere()) for stream in before]
+    for stream in before:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)
+    try:
+        yield streams[0]
+    finally:
+        for steady in streams:
+            steady.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _nowhere() -> TextIO:
+    """Stands for a stream that is closed, as in a program without a console."""
+    return Path(os.devnull).open("w", encoding="utf-8", errors="replace")
+
+
+def _occupy_closed_numbers() -> None:
+    """Open what is closed of the three standard streams to nowhere.
+
+    Or the next file to be opened would get its number, and a library's messages would end up in it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one

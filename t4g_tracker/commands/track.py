@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from t4g_tracker.commands.arguments import (
     check_points,
     path_text,
 )
+from t4g_tracker.commands.parser import Parser
 
 if TYPE_CHECKING:
     from t4g_tracker.datatypes import QueryPoints, Tracks
@@ -37,7 +37,7 @@ class TrackRequest(RunRequest, PointsRequest):
 
 def parse_track(argv: list[str] | None) -> TrackRequest:
     """Parse the arguments of ``run_tracker.py``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=_program(),
         description="Track points through a video, before and after their query frame. Fits a residual "
         "adapter to the video first; other points of the same video then take seconds.",
@@ -52,7 +52,7 @@ def parse_track(argv: list[str] | None) -> TrackRequest:
     )
     add_out(parser, "outputs/<clip>/<points>")
     add_common_arguments(parser)
-    request = TrackRequest(**vars(parser.parse_args(argv)))
+    request = TrackRequest(**vars(parser.parse(argv)))
     check_points(parser, request, request.foreground)
     return request
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from t4g_tracker.commands.arguments import add_settings_arguments, path_text
 from t4g_tracker.commands.guarded import guarded, stop_on_interrupt
-from t4g_tracker.errors import Interrupted
+from t4g_tracker.commands.parser import Parser
+from t4g_tracker.errors import Interrupted, shortened
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 def seconds(text: str) -> float:
     """Parse a duration: 90s, 45m, 2h, or a plain number of seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh]?)", text, re.ASCII)
     if match is None or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 45m or 2h, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 45m or 2h, got {shortened(text)}")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of every training command."""
+def add_training_arguments(parser: Parser, settings: Callable[[], Any]) -> None:
+    """Add the arguments of every training command; ``settings`` makes its settings with their defaults."""
     parser.add_argument(
         "--out", type=path_text, required=True, help="folder for checkpoint, history and weights"
     )
@@ -43,7 +44,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         type=path_text,
         help="cache generated clips in this folder, so that each is generated once",
     )
-    add_settings_arguments(parser, "trainer.steps=20000")
+    add_settings_arguments(parser, "trainer.steps=20000", settings)
 
 
 def run_training(

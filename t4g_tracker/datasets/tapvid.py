@@ -68,7 +68,7 @@ class PickledClips:
         """
         source = f"{self.path}[{name}]"
         if name not in self._clips:
-            raise DatasetError(f"{source}: there is no such clip")
+            raise DatasetError(f"{source}: there is no such clip; name one of its own")
         clip = self._clips[name]
         frames = _frames(clip["video"], source)
         video = Video(frames, FPS, name, source)

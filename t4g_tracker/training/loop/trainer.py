@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 
 from t4g_tracker.errors import TrainingError
 from t4g_tracker.files import prepare_output_folder
-from t4g_tracker.hardware import pick_precision
+from t4g_tracker.hardware import check_precision, pick_precision
 from t4g_tracker.training.loop.batches import ItemOrder, batches_from
 from t4g_tracker.training.loop.checkpoint import Checkpoint, TrainingState
 from t4g_tracker.training.loop.data_workers import default_workers
@@ -115,6 +115,7 @@ def _begin(
 ) -> _Training:
     """Set up the optimiser on the run's device, and resume from the folder's checkpoint if there is one."""
     prepare_output_folder(run.folder)
+    check_precision("trainer.precision", config.precision, run.device)
     accelerator = _accelerator(run.device, pick_precision(config.precision, run.device))
     if accelerator.device.type == "cpu":
         flatten_time_convolutions(objective)
