@@ -60,3 +60,15 @@ def longest_gap(timing: Timing) -> tuple[float, float] | None:
     if even.mean() < 0.9 or steps[longest] < 1.5 * usual:
         return None
     return float(timing.times[longest]), float(steps[longest] / usual - 1)
+
+
+def frame_times(times: np.ndarray | None, frames: int, fps: float) -> np.ndarray:
+    """(T,) float64 seconds at which frames are shown: those known, or one frame each 1 / fps."""
+    return np.arange(frames) / fps if times is None else times.astype(np.float64)
+
+
+def end_s(times: np.ndarray | None, frames: int, fps: float) -> float:
+    """When the last frame ends, in seconds; if frames are uneven, it is shown as long as most others."""
+    shown = frame_times(times, frames, fps)
+    last = 1 / fps if times is None or frames < 2 else float(np.median(np.diff(times)))
+    return float(shown[-1]) + last

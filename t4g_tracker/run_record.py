@@ -19,7 +19,7 @@ import torch
 
 from t4g_tracker import __version__
 from t4g_tracker.datatypes import QueryPoints, Video
-from t4g_tracker.track_files import frame_times
+from t4g_tracker.frame_times import end_s
 
 PACKAGES = ("t4g-tracker", "torch", "torchvision", "diffusers", "numpy", "opencv-python-headless", "av")
 
@@ -55,7 +55,6 @@ def _plain(value: Any) -> Any:
 def video_facts(video: Video, content: str, path: Path) -> dict[str, Any]:
     """What run.json says of a video; ``content`` is its ``content_hash``."""
     height, width = video.size
-    times = frame_times(video.times, video.frame_count, video.fps)
     return {
         "source": str(path.absolute()),
         "digest": content,
@@ -63,7 +62,7 @@ def video_facts(video: Video, content: str, path: Path) -> dict[str, Any]:
         "width": width,
         "height": height,
         "fps": video.fps,
-        "duration_s": round(float(times[-1]) + 1 / video.fps, 6),
+        "duration_s": round(end_s(video.times, video.frame_count, video.fps), 6),
         "pixel_aspect": video.pixel_aspect,
         "start_frame": video.start_frame,
     }

@@ -16,6 +16,7 @@ from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.errors import QueryError
 from t4g_tracker.files import atomic_write
+from t4g_tracker.frame_times import frame_times
 from t4g_tracker.input_files import open_input
 from t4g_tracker.query_formats import names_of, size_of, start_frame_of
 from t4g_tracker.query_table import QueryTable, check_count, complete_names
@@ -75,11 +76,6 @@ def write_tracks_npz(
     }
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
-
-
-def frame_times(times: np.ndarray | None, frames: int, fps: float) -> np.ndarray:
-    """(T,) float64 seconds at which frames are shown: those known, or one frame each 1 / fps."""
-    return np.arange(frames) / fps if times is None else times.astype(np.float64)
 
 
 @dataclass(frozen=True)

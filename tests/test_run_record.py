@@ -70,17 +70,18 @@ def test_a_call_is_recorded_so_that_it_can_be_typed_again_and_with_its_types(tmp
 
 
 def test_a_video_is_recorded_with_its_size_times_and_shape(tmp_path):
-    frames = np.zeros((3, 36, 64, 3), np.uint8)
-    video = Video(frames, 2.0, "x", "x", np.array([0, 0.1, 1.0]), pixel_aspect=2.0, start_frame=1001)
+    frames = np.zeros((4, 36, 64, 3), np.uint8)
+    times = np.array([0, 0.1, 0.2, 1.0])
+    video = Video(frames, 3.0, "x", "x", times, pixel_aspect=2.0, start_frame=1001)
     facts = video_facts(video, "abc", tmp_path / "x.mp4")
     assert facts == {
         "source": str(tmp_path / "x.mp4"),
         "digest": "abc",
-        "frames": 3,
+        "frames": 4,
         "width": 64,
         "height": 36,
-        "fps": 2.0,
-        "duration_s": 1.5,
+        "fps": 3.0,
+        "duration_s": 1.1,
         "pixel_aspect": 2.0,
         "start_frame": 1001,
     }

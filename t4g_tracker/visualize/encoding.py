@@ -17,6 +17,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from t4g_tracker.errors import OutputError
 from t4g_tracker.files import atomic_write
+from t4g_tracker.frame_times import end_s
 
 _BT709 = 1  # as primaries and as transfer, in the numbers of H.273
 _TICK = Fraction(1, 90000)  # seconds; the clock of films whose rate varies
@@ -43,8 +44,8 @@ def write_video(
         frames: (H, W, 3) uint8 RGB, all of one size; consumed one at a time.
         fps: Frames a second, any positive number; 29.97 becomes 30000/1001.
         quality: H.264's CRF; lower is better and larger, 18 to 28 is usual.
-        times: (T,) seconds at which each of the T frames is shown, the first at 0; the last is shown for
-            1 / fps. None, or times even to 2 ms: one each 1 / fps seconds.
+        times: (T,) seconds at which each of the T frames is shown, the first at 0; the last is shown as
+            long as most others. None, or times even to 2 ms: one each 1 / fps seconds.
         pixel_aspect: Width of a pixel over its height, which players stretch the frames by.
 
     Raises:
@@ -88,7 +89,7 @@ def _even_in_time(times: np.ndarray, fps: float) -> bool:
 
 def _ticks(times: np.ndarray, fps: float) -> list[int]:
     """The (T + 1) times at which frames begin, and the last one ends, in ticks that grow."""
-    ticks = np.round(np.append(times, times[-1] + 1 / fps) / float(_TICK)).astype(np.int64)
+    ticks = np.round(np.append(times, end_s(times, len(times), fps)) / float(_TICK)).astype(np.int64)
     rank = np.arange(len(ticks))
     found: list[int] = (np.maximum.accumulate(ticks - rank) + rank).tolist()
     return found
