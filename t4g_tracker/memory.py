@@ -34,7 +34,8 @@ def run_bytes(original: Size, working: Size, flow: Size, channels: int) -> int:
         channels: Channels of the frozen features.
 
     Source: the peaks of tracking (``peak_memory_mb`` in run.json) of 16 and of 48 frames differ by 6.1 MB a
-    frame at 426x240, 9.5 at 854x480 and 15.9 at 1920x1080, and this gives 5.8, 10.4 and 17.0. Measured by
+    frame at 426x240, 9.5 at 854x480 and 15.9 at 1920x1080, and this gives 5.8, 10.4 and 17.0; with
+    ``features.patch.channels=256`` by 16.3 at 426x240, and this gives 16.8. Measured by
     ``run_tracker.py --video x.mp4 --grid 4 --device cpu --set features.extractor=patch adaptation.steps=5
     adaptation.snapshots=[] outputs.overlay=false outputs.progress=false``.
     """

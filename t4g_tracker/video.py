@@ -16,7 +16,7 @@ from t4g_tracker.errors import VideoError
 from t4g_tracker.frame_times import Timing
 from t4g_tracker.image_sequences import FOLDER_FPS, SEQUENCE_SUFFIXES, read_folder, read_image_sequence
 from t4g_tracker.memory import check_memory, frames_bytes, out_of_memory
-from t4g_tracker.video_files import FrameBytes, VideoFile, read_video_file
+from t4g_tracker.video_files import FrameBytes, Reading, read_video_file
 
 _VALUES_PER_CHUNK = 2**25  # resize this many values at once: 128 MiB as float32
 
@@ -87,7 +87,7 @@ def read_video(
         raise out_of_memory(source) from error
 
 
-def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameBytes) -> VideoFile:
+def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameBytes) -> Reading:
     """Read a folder or a file of any kind, but its first ``skip`` frames, and up to ``count``; 0 for all."""
     address = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+)", source, re.IGNORECASE)
 
@@ -96,7 +96,7 @@ def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameByte
 
     try:
         if path.is_dir():
-            return VideoFile(read_folder(path, count, skip, check), skip, Timing(FOLDER_FPS), 1.0)
+            return Reading(read_folder(path, count, skip, check), skip, Timing(FOLDER_FPS), 1.0)
         if not path.exists():
             if address is not None:
                 raise VideoError(f"{address[1]}://{address[2]}: is a web address; download it first")
@@ -109,13 +109,13 @@ def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameByte
             raise VideoError(f"{source}: is empty (0 bytes); copy or export the video again")
         if path.suffix.lower() in SEQUENCE_SUFFIXES:
             pictures, timing = read_image_sequence(path, count, skip, check)
-            return VideoFile(pictures, skip, timing, 1.0)
+            return Reading(pictures, skip, timing, 1.0)
         return read_video_file(path, count, skip, frame_bytes)
     except OSError as error:
         raise VideoError(f"{source}: cannot be read ({error.strerror}); check the path") from error
 
 
-def _ends_early(source: str, read: VideoFile, frames: tuple[int, int], start_frame: int) -> str:
+def _ends_early(source: str, read: Reading, frames: tuple[int, int], start_frame: int) -> str:
     """Say that a video ends before the last of the frames asked for."""
     has = f"ends before frame {frames[0]}"
     if read.frames:

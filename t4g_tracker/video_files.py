@@ -45,8 +45,8 @@ FrameBytes = Callable[[Size], int]
 
 
 @dataclass(frozen=True)
-class VideoFile:
-    """What was read of a video file."""
+class Reading:
+    """What was read of a video."""
 
     frames: list[np.ndarray]  # each (H, W, 3) uint8 RGB, as shown
     skipped: int  # frames before them
@@ -87,7 +87,7 @@ class _Decoded:
 
 def read_video_file(
     path: Path, first_frames: int = 0, skip: int = 0, frame_bytes: FrameBytes = frames_bytes
-) -> VideoFile:
+) -> Reading:
     """Decode a video file, or some of its frames.
 
     Damage that FFmpeg notices is refused, unless all frames asked for lie before it.
@@ -118,7 +118,7 @@ def read_video_file(
     return read
 
 
-def _read(job: _Job) -> VideoFile | None:
+def _read(job: _Job) -> Reading | None:
     """Open and decode a file; None if there is doubt about damage and ``job`` is not careful."""
     # Absolute, since "a:b.mp4" would be read as protocol a; replace, since titles need not be UTF-8.
     with av.open(str(job.path.absolute()), metadata_errors="replace") as container:
@@ -139,7 +139,7 @@ def _read(job: _Job) -> VideoFile | None:
         timing = timing_of(decoded.seconds, stated_fps(stream), decoded.tick_s)
         if container.format.name not in _SLIDES:
             warn_of_gap(timing, job.path)
-        return VideoFile(decoded.frames, decoded.skipped, timing, aspect)
+        return Reading(decoded.frames, decoded.skipped, timing, aspect)
 
 
 def _check_memory_before(container: Any, stream: Any, job: _Job) -> None:

@@ -31,8 +31,9 @@ def shown_stream(container: Any, path: Path) -> Any:
         return max(streams, key=lambda stream: (_is_default(stream), _pixels(stream)))
     if any(stream.codec_context is None for stream in container.streams.video):
         raise VideoError(f"{path}: FFmpeg has no decoder for it here; {EXPORT}")
-    kinds = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-    raise VideoError(f"{path}: holds no video stream, only {kinds}; give a file with moving pictures")
+    kinds = {"a cover image" if each.type == "video" else each.type for each in container.streams}
+    found = " and ".join(sorted(kinds)) or "nothing"
+    raise VideoError(f"{path}: holds no video stream, only {found}; give a file with moving pictures")
 
 
 def _moving_streams(container: Any) -> list[Any]:

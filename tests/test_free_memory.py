@@ -11,7 +11,8 @@ from tiny_videos import message_of, moving_square, write_video
 from t4g_tracker import memory
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import TrackerWarning, VideoError
-from t4g_tracker.memory import check_memory, free_memory, left_by_groups, run_bytes
+from t4g_tracker.features.settings import FeaturesConfig, PatchConfig
+from t4g_tracker.memory import check_memory, free_memory, left_by_groups
 from t4g_tracker.pipeline import Config, frame_bytes, open_clip
 from t4g_tracker.video import read_video
 
@@ -88,12 +89,18 @@ def test_a_run_takes_more_than_its_frames(tmp_path, free):
 
 
 @pytest.mark.parametrize(
-    ("size", "measured"), [((240, 426), 6.1e6), ((480, 854), 9.5e6), ((1080, 1920), 15.9e6)]
+    ("size", "channels", "measured"),
+    [
+        ((240, 426), 64, 6.1e6),
+        ((240, 426), 256, 16.3e6),
+        ((480, 854), 64, 9.5e6),
+        ((1080, 1920), 64, 15.9e6),
+    ],
 )
-def test_the_estimate_is_near_what_was_measured(size, measured):
-    shrink = min(1, (480 * 854 / (size[0] * size[1])) ** 0.5)
-    flow = (round(size[0] * shrink), round(size[1] * shrink))
-    assert run_bytes(size, (320, 576), flow, 64) == pytest.approx(measured, rel=0.12)
+def test_the_estimate_is_near_what_was_measured(size, channels, measured):
+    patch = PatchConfig(channels=channels)
+    config = Config(features=FeaturesConfig(extractor="patch", patch=patch))
+    assert frame_bytes(config)(size) == pytest.approx(measured, rel=0.12)
 
 
 class OutOfMemory:

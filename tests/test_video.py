@@ -214,6 +214,9 @@ def test_pictures_that_ffmpeg_cannot_decode_are_to_be_exported(tmp_path):
     first.save(tmp_path / "a.webp", save_all=True, append_images=others)
     (tmp_path / "a.webp").rename(tmp_path / "a.dat")  # by its own extension Pillow reads it
     assert "or export it as mp4, or its frames as a folder of png" in message_of(tmp_path / "a.dat")
+    known = write_video(tmp_path / "known.mkv", moving_square(3), "ffv1").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(known.replace(b"V_FFV1", b"V_XYZ1"))
+    assert "FFmpeg has no decoder for it here; export it as mp4" in message_of(tmp_path / "a.mkv")
 
 
 def test_a_moving_avif_is_read_and_not_the_still_beside_it(tmp_path):
@@ -238,7 +241,19 @@ def test_a_song_is_no_video(tmp_path):
         sound.rate = 8000
         container.mux(stream.encode(sound))
         container.mux(stream.encode())
-    assert "no video stream, only audio" in message_of(tmp_path / "song.mp4")
+    assert "no video stream, only audio; give a file with moving pictures" in message_of(
+        tmp_path / "song.mp4"
+    )
+
+
+def test_a_cover_image_is_no_video(tmp_path):
+    with av.open(str(tmp_path / "song.mp4"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuvj420p"
+        stream.disposition = av.stream.Disposition.attached_pic
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(moving_square(1)[0], format="rgb24")))
+        container.mux(stream.encode())
+    assert "no video stream, only a cover image; give" in message_of(tmp_path / "song.mp4")
 
 
 def test_a_folder_is_read_in_natural_order_and_nothing_else_is_read(tmp_path):
