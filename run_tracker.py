@@ -54,19 +54,19 @@ def track(argv: list[str] | None) -> int:
     check_features(config.features)
     clip = open_clip(video, config, foreground)
     facts = facts_of(request, clip, queries)
-    folder = folder_of(request, request.out, Path("outputs") / video.name, facts, RUN)
-    run = run_of(request, stop=stop_on_interrupt)
-    say(describe(video, queries, clip.size, run.device))
+    with folder_of(request, request.out, Path("outputs") / video.name, facts, RUN) as folder:
+        run = run_of(request, stop=stop_on_interrupt)
+        say(describe(video, queries, clip.size, run.device))
 
-    # Fit: frozen features, optical flow, trajectories, adaptation.
-    fitted = fit_clip(clip, config, run)
+        # Fit: frozen features, optical flow, trajectories, adaptation.
+        fitted = fit_clip(clip, config, run)
 
-    # Track: match the query points in every frame, and follow them along the flow.
-    results = track_states(fitted, queries)
+        # Track: match the query points in every frame, and follow them along the flow.
+        results = track_states(fitted, queries)
 
-    # Write: tracks, pictures, a record of the run.
-    results, files = write_everything(fitted, queries, results, truth, folder, facts, call)
-    say("\n".join(closing_lines(folder, results, run.log, files)))
+        # Write: tracks, pictures, a record of the run.
+        results, files = write_everything(fitted, queries, results, truth, folder, facts, call)
+        say("\n".join(closing_lines(folder, results, run.log, files)))
     return 0
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,9 +55,6 @@ class Cache:
         """
         prepare_output_folder(folder, place=PLACE)
         remove_leftovers(folder)
-        with suppress(OSError), os.scandir(folder) as videos:
-            for video in videos:
-                remove_leftovers(Path(video))
         return Cache(folder, secrets.token_hex(8) if fresh else "")
 
     def of(self, content: str) -> Cache:

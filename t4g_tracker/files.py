@@ -10,11 +10,12 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from t4g_tracker.errors import OutputError
+from t4g_tracker.locks import lock_file
 from t4g_tracker.unfinished import move_into_place, remove_leftovers, unfinished_folder
 
 _REMEDIES = {
@@ -29,7 +30,7 @@ _REMEDIES = {
 }
 
 OUTPUT_FOLDER = "output folder"  # in error messages
-LOCK = ".lock"  # a file that stays in the output folder; what counts is who locks it
+LOCK = ".lock"  # a file in the output folder during a run; what counts is who locks it
 
 
 def default_cache_folder() -> Path:
@@ -225,22 +226,17 @@ def locked_folder(path: str | Path, place: str = OUTPUT_FOLDER) -> Iterator[Path
     Raises:
         OutputError: If another run holds it, or as in ``prepare_output_folder``.
     """
-    from filelock import FileLock, Timeout  # takes longer to load than all that --help needs
-
     folder = prepare_output_folder(path, place=place)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(
-            f"{folder}: another run is writing to it; wait for it, or choose another {place}"
-        ) from error
-    except OSError as error:
-        raise OutputError(
-            f"{folder / LOCK}: cannot be locked ({error.strerror}); remove it, or choose another {place}"
-        ) from error
-    try:
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock_file(folder / LOCK))
+        except BlockingIOError as error:
+            raise OutputError(
+                f"{folder}: another run is writing to it; wait for it, or choose another {place}"
+            ) from error
+        except OSError as error:
+            raise OutputError(
+                f"{folder / LOCK}: cannot be locked ({error.strerror}); remove it, or choose another {place}"
+            ) from error
         remove_leftovers(folder)
         yield folder
-    finally:
-        lock.release()

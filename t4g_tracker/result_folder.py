@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from t4g_tracker.errors import Interrupted, OutputError, warn
-from t4g_tracker.files import prepare_output_folder, replace_folder, write_json
+from t4g_tracker.files import locked_folder, replace_folder, write_json
 from t4g_tracker.stage_log import Progress
 
 Writers = dict[str, Callable[[Path], None]]  # by the names of their files
@@ -36,10 +36,11 @@ def safe_name(text: str) -> str:
     return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", text).strip(" .") or "results"
 
 
+@contextmanager
 def open_result_folder(
     given: Path | None, default: Path, facts: Facts, kind: Kind, inputs: Iterable[Path]
-) -> Path:
-    """Choose the folder of a run's results, create it, and check it before any work.
+) -> Iterator[Path]:
+    """Choose the folder of a run's results, create it, check it before any work, and hold it until the end.
 
     Results of the same video and points are replaced. By default other results stay: the folder is then
     called ``default``-2, and so on. A folder that the user gives is used, with a warning.
@@ -52,8 +53,8 @@ def open_result_folder(
         inputs: Files and folders that the run reads.
 
     Raises:
-        OutputError: If results would replace an input or lie among the frames, or if the folder
-            cannot be created or written to.
+        OutputError: If results would replace an input or lie among the frames, if another run is writing
+            to the folder, or if it cannot be created or written to.
     """
     folder = given or _free_folder(default, facts, kind)
     for path in inputs:
@@ -63,8 +64,9 @@ def open_result_folder(
             )
         if path.is_file() and any(_is_file(folder / name, path) for name in kind.files):
             raise OutputError(f"{path}: would be replaced by the results; choose another --out, or copy it")
-    _warn_of_replaced(folder, facts, kind)
-    return prepare_output_folder(folder)
+    with locked_folder(folder, place="--out"):
+        _warn_of_replaced(folder, facts, kind)
+        yield folder
 
 
 def _is_file(place: Path, path: Path) -> bool:

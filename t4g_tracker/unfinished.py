@@ -7,7 +7,6 @@ containers and machines that share a disk, and the threads of a process have the
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -20,11 +19,12 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
+from t4g_tracker.locks import ATTEMPTS, try_lock
+
 NAME = re.compile(r"\.t4g-([0-9a-f]{8})-[0-9a-f]{16}\.partial")  # of the machine, then random
 EARLIER_NAMES = re.compile(r"\.(.+\.)?\d+\.partial(\.\w+)?|\.writable\.\d+")  # without locks
 REPLACED = ".replaced"  # holds what new parts of a folder have replaced
 OLD_S = 24 * 3600.0  # what nobody has written to for so long is left over, whoever made it
-ATTEMPTS = 10
 
 
 @contextmanager
@@ -34,54 +34,71 @@ def unfinished_folder(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be made.
     """
-    path, descriptor = _make_locked(folder)
-    try:
+    path = folder / f".t4g-{_machine()}-{secrets.token_hex(8)}.partial"
+    descriptor = -1
+    try:  # from here on, so that an interrupt at any moment leaves nothing
+        descriptor = _make_locked(path)
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def move_into_place(unfinished: Path, folder: Path) -> None:
-    """Move the parts of an unfinished folder into ``folder``; those of the same names go into REPLACED.
+    """Move the parts of an unfinished folder into ``folder``.
 
+    A file replaces the one of its name at once. A folder cannot: the old one goes into REPLACED first.
     Called again after a kill, it moves the rest.
     """
     replaced = unfinished / REPLACED
     replaced.mkdir(exist_ok=True)
     for part in sorted(set(unfinished.iterdir()) - {replaced}):
-        if (folder / part.name).exists():
-            (folder / part.name).rename(replaced / part.name)
-        part.rename(folder / part.name)
+        place = folder / part.name
+        if place.exists() and (part.is_dir() or place.is_dir()):
+            place.rename(replaced / part.name)
+        part.rename(place)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs have left unfinished in ``folder``; what is being written stays.
+    """Remove what killed runs have left unfinished in a folder and the folders in it.
 
-    A leftover of this machine is one that nobody locks. Locks may not reach other machines, and earlier
-    versions had none: what comes from there must be a day old as well. Anything that cannot be removed
-    stays, without an error.
+    What is being written stays. A leftover of this machine is one that nobody locks. Locks may not reach
+    other machines, and earlier versions had none: what comes from there must be a day old as well.
+    Anything that cannot be removed stays, without an error.
     """
+    for below in _remove_leftovers_from(folder):
+        _remove_leftovers_from(below)
+
+
+def _remove_leftovers_from(folder: Path) -> list[Path]:
+    """Remove leftovers from one folder; returns the folders in it."""
+    below = []
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if NAME.fullmatch(entry.name) or EARLIER_NAMES.fullmatch(entry.name):
                 with suppress(OSError):
                     _remove_leftover(folder / entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                below.append(folder / entry.name)
+    return below
 
 
-def _make_locked(folder: Path) -> tuple[Path, int]:
-    """Make a folder of a new name and lock it; returns its path and the descriptor that holds the lock."""
+def _make_locked(path: Path) -> int:
+    """Make a folder and lock it; returns the descriptor that holds the lock."""
     for _ in range(ATTEMPTS):  # more than one only if another process removes leftovers at this moment
-        path = folder / f".t4g-{_machine()}-{secrets.token_hex(8)}.partial"
-        path.mkdir()
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        if _lock(descriptor) is not False and path.exists():
-            return path, descriptor
-        os.close(descriptor)
-    raise OSError(f"other processes remove what this one makes in {folder}")
+        path.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):
+            descriptor = _open(path)
+            if try_lock(descriptor) is not False and path.exists():
+                return descriptor
+            os.close(descriptor)
+        time.sleep(0.01)
+    raise OSError(f"another process removes what this one makes in {path.parent}")
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
 def _remove_leftover(path: Path) -> None:
@@ -90,9 +107,9 @@ def _remove_leftover(path: Path) -> None:
         if _is_old(path) and not (path / "replaced").exists():  # which may hold the only copy of something
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    descriptor = _open(path)
     try:
-        unlocked = _lock(descriptor)
+        unlocked = try_lock(descriptor)
         if unlocked is False:  # its writer lives
             return
         if (unlocked and name[1] == _machine()) or _is_old(path):
@@ -101,17 +118,6 @@ def _remove_leftover(path: Path) -> None:
             shutil.rmtree(path)
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Lock an open folder; False if another holds its lock, None if this disk has no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
 
 
 def _is_old(path: Path) -> bool:

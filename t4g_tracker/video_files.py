@@ -24,6 +24,7 @@ from t4g_tracker.video_endings import ends_too_early
 from t4g_tracker.video_streams import (
     EXPORT,
     expected_frames,
+    plausible,
     shown_stream,
     stated_fps,
     stated_frames,
@@ -136,7 +137,7 @@ def _read(job: _Job) -> Reading | None:
         aspect = pixel_aspect(stream, decoded.turned)
         warn_of_streams(container, stream, job.path)
         warn_of_aspect(aspect, job.path)
-        timing = timing_of(decoded.seconds, stated_fps(stream), decoded.tick_s)
+        timing = plausible(timing_of(decoded.seconds, stated_fps(stream), decoded.tick_s), job.path)
         if container.format.name not in _SLIDES:
             warn_of_gap(timing, job.path)
         return Reading(decoded.frames, decoded.skipped, timing, aspect)

@@ -15,6 +15,7 @@ from t4g_tracker.image_sequences import FOLDER_FPS
 
 EXPORT = "export it as mp4, or its frames as a folder of png"
 _MICROSECONDS = 1_000_000  # FFmpeg's unit for whole files
+_MOST_FPS = 1000.0  # what films may be written with
 _SQUARE = 0.01  # a pixel whose sides differ by a smaller share is taken as square
 
 
@@ -84,6 +85,17 @@ def warn_of_gap(timing: Timing, path: Path) -> None:
             f"{path}: about {missing:.0f} frames are missing after {begin_s:.2f} s, dropped by the recorder "
             "or lost to damage; frames are counted as if none were missing"
         )
+
+
+def plausible(timing: Timing, path: Path) -> Timing:
+    """Replace a rate that no video has, and of which no film could be written, with that of a folder."""
+    if timing.fps <= _MOST_FPS:
+        return timing
+    warn(
+        f"{path}: has {timing.fps:.6g} frames a second by its header, which is damaged or wrong; "
+        f"{FOLDER_FPS:.0f} are taken, re-encode the video if times matter"
+    )
+    return Timing(FOLDER_FPS)
 
 
 def stated_frames(stream: Any) -> int:

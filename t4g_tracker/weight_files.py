@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from t4g_tracker.errors import WeightsError, one_line
-
-OUT_OF_MEMORY = re.compile("out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
+from t4g_tracker.torch_files import NO_MEMORY
 
 
 @contextmanager
@@ -34,7 +33,7 @@ def loading(what: str, remedy: str) -> Iterator[None]:
     except WeightsError:
         raise
     except Exception as error:
-        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+        if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
             remedy = "close other programs, or choose a smaller model"
         raise WeightsError(f"{what} cannot be loaded ({_reason(error)}); {remedy}") from error
 

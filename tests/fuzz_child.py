@@ -19,7 +19,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-MORE_MEMORY = 2 * 10**9  # bytes beyond what the program takes with a sound file
+import torch
+
+MORE_MEMORY = 11 * 10**8  # bytes beyond what the program takes with a sound file: 2 GB in all are not reached
 STATUS = Path("/proc/self/status")
 
 
@@ -31,14 +33,21 @@ class Read(BaseException):  # not an Exception, so that no code takes it for an 
         self.facts = facts
 
 
-def stop_at_the_fitting(clip: Any, *_: Any) -> SimpleNamespace:
+def stop_at_the_fitting(clip: Any, config: Any, *_: Any) -> SimpleNamespace:
+    """Load what the fitting needs, in place of it."""
+    from t4g_tracker.features.extractor import extract_features
+    from t4g_tracker.flow.estimator import check_flow
+    from t4g_tracker.video import working_frames
+
+    if config.flow.weights:
+        check_flow(config.flow)
+    if config.features.extractor != "patch":
+        extract_features(working_frames(clip.video, clip.size)[:1], config.features, torch.device("cpu"), 0)
     return SimpleNamespace(clip=clip)
 
 
 def stop_at_the_tracking(fitted: Any, queries: Any) -> None:
     """Look at what was read, and end the command."""
-    import torch
-
     from t4g_tracker.coordinates import inside
     from t4g_tracker.video import content_hash
 
@@ -47,7 +56,7 @@ def stop_at_the_tracking(fitted: Any, queries: Any) -> None:
     assert video.frames.ndim == 4
     assert video.frame_count >= 2
     assert video.frames.shape[3] == 3
-    assert 0 < video.fps < 1e6
+    assert 0 < video.fps <= 1000
     assert len(queries) == len(set(queries.names)) > 0
     assert torch.isfinite(queries.xy).all()
     assert inside(queries.xy, video.size).all()

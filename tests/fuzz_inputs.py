@@ -3,7 +3,7 @@
     python tests/fuzz_inputs.py --examples 200
 
 ``make fuzz`` does the same. Files that made a fault are kept, with those beside them. ``tests/test_fuzz.py``
-runs the same with fewer examples.
+runs it with fewer examples.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fuzz_kinds import Kind, kinds
+from fuzz_kinds import MODEL_NAMES, NAMES, Kind, kind_of
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 20  # no file takes longer
@@ -99,7 +99,7 @@ class Reader:
             cwd=ROOT,
         )
         with tempfile.TemporaryDirectory() as folder:
-            sound = next(kind for kind in kinds() if kind.name == "folder of png")
+            sound = kind_of("folder of png")
             answer = self._ask(sound.write(Path(folder), sound.valid), FIRST_SECONDS)
         assert answer.get("code") == 0, answer
 
@@ -202,7 +202,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--examples", type=int, default=200, help="of each kind (default 200)")
-    parser.add_argument("--kinds", nargs="+", help="only these")
+    every = (*NAMES, *MODEL_NAMES)
+    parser.add_argument("--kinds", nargs="+", choices=every, default=every, help="only these")
     parser.add_argument("--seed", type=int, help="other files than always")
     parser.add_argument(
         "--kept", type=Path, default=ROOT / "outputs" / "fuzz", help="folder for the files of faults"
@@ -212,12 +213,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     reader, rows, faults = Reader(), [], []
     try:
-        for kind in kinds():
-            if not request.kinds or kind.name in request.kinds:
-                figures = fuzz(kind, request.examples, reader, request.kept, request.seed)
-                rows.append(figures.line())
-                faults += figures.faults
-                print("\n".join([*figures.faults, " | ".join(figures.line())]), flush=True)
+        for name in request.kinds:
+            figures = fuzz(kind_of(name), request.examples, reader, request.kept, request.seed)
+            rows.append(figures.line())
+            faults += figures.faults
+            print("\n".join([*figures.faults, " | ".join(figures.line())]), flush=True)
     finally:
         reader.stop()
     print("\n".join(Table(HEADER, rows).console()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -31,6 +32,7 @@ class Kind:
     path: str  # where it lies in its folder
     arguments: tuple[str, ...]  # "@" stands for the folder
     beside: tuple[tuple[str, bytes], ...] = ()  # other files of the folder
+    settings: tuple[str, ...] = ("features.extractor=patch",)
 
     def write(self, folder: Path, data: bytes) -> list[str]:
         """Write the files of one case, and return the arguments of the command."""
@@ -38,13 +40,28 @@ class Kind:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         places = ["--out", f"{folder}/out", "--cache", f"{folder}/cache", "--device", "cpu", "--quiet"]
-        arguments = [argument.replace("@", str(folder)) for argument in self.arguments]
-        return [*arguments, *places, "--set", "features.extractor=patch"]
+        given = [*self.arguments, *places, "--set", *self.settings]
+        return [argument.replace("@", str(folder)) for argument in given]
+
+
+NAMES = (
+    *("mp4", "mkv", "webm", "avi", "gif", "ts"),
+    *(f"folder of {form}" for form in ("png", "jpeg", "tiff", "webp", "bmp", "dpx", "exr")),
+    *("pages of tiff", "pages of webp", "json", "csv", "npy", "npz", "gt npz"),
+    *("mask png", "mask jpeg", "mask webp", "mask npy", "folder of masks"),
+    *("yaml", "tracks npz", "pickle", "badja json"),
+)
+MODEL_NAMES = ("pth", "safetensors", "model config")
+
+
+def kind_of(name: str) -> Kind:
+    """Make a kind of file, by its name in one of these lists."""
+    made = _model_kinds() if name in MODEL_NAMES else _kinds()
+    return next(kind for kind in made if kind.name == name)
 
 
 @cache
-def kinds() -> list[Kind]:
-    """Make all kinds."""
+def _kinds() -> list[Kind]:
     return [*_videos(), *_pictures(), *_points(), *_masks(), *_settings(), *_data_sets()]
 
 
@@ -266,8 +283,71 @@ def _data_sets() -> list[Kind]:
         "b": {"video": [_image(p, "PNG") for p in pictures(3)], **arrays},
     }
     pickled = tuple(pickle.dumps(clips, protocol) for protocol in (4, 2, 5))
+    annotated = [
+        {
+            "image_path": f"frames/{t}.png",
+            "segmentation_path": f"masks/{t}.png",
+            "joints": [[10, 20.5], [30, 40]],
+            "visibility": [True, t > 0],
+        }
+        for t in range(3)
+    ]
+    masks = tuple((f"masks/{t}.png", _image(np.eye(*SIZE, dtype=np.uint8) * 255, "PNG")) for t in range(3))
+    badja = json.dumps(annotated).encode()
     published = ("bench", "--dataset", "tapvid-davis", "--path", "@/x.pkl")
     return [
         Kind("tracks npz", tracks, npzs(arrays), "tracks/a.npz", ("bench", "--data", "@"), frames),
         Kind("pickle", pickled[0], damaged(pickled), "x.pkl", published),
+        Kind(
+            "badja json",
+            badja,
+            texts((badja,), annotated),
+            "joint_annotations/a.json",
+            ("bench", "--dataset", "badja", "--path", "@"),
+            (*_folder(), *masks),
+        ),
     ]
+
+
+@cache
+def _model_kinds() -> list[Kind]:
+    """Weights of optical flow, as both kinds of files, and the config of a model's folder."""
+    import torch
+    from safetensors.torch import save
+    from tiny_published import save_tiny_dinov2  # imports large libraries
+    from torchvision.models.optical_flow import raft_small
+
+    torch.manual_seed(0)
+    state = raft_small(weights=None).state_dict()
+    file = io.BytesIO()
+    torch.save(state, file)
+    arguments, patch = (
+        ("--video", "@/frames", "--grid", "3"),
+        ("features.extractor=patch", "flow.method=raft-small"),
+    )
+    kinds = [
+        Kind(
+            name,
+            valid,
+            damaged((valid,)),
+            f"raft.{name}",
+            arguments,
+            _folder(),
+            (*patch, f"flow.weights=@/raft.{name}"),
+        )
+        for name, valid in (("pth", file.getvalue()), ("safetensors", save(state)))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        save_tiny_dinov2(Path(folder))
+        config = (Path(folder) / "config.json").read_bytes()
+        weights = (Path(folder) / "model.safetensors").read_bytes()
+    beside = (*_folder(), ("model/model.safetensors", weights))
+    settings = (
+        "features.extractor=dinov2",
+        "features.dinov2.model=@/model",
+        "working_size.height=64",
+        "working_size.width=64",
+    )
+    damage = texts((config,), json.loads(config))
+    kinds.append(Kind("model config", config, damage, "model/config.json", arguments, beside, settings))
+    return kinds

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +220,26 @@ def test_a_folder_is_for_one_run_at_a_time_until_it_ends_or_is_killed(tmp_path):
     run.wait()
     with locked_folder(out):
         pass
+    assert list(out.iterdir()) == []
+
+
+def test_of_many_at_once_one_holds_a_folder_at_any_time(tmp_path):
+    inside, most, refused = [], [], []
+
+    def hold(number):
+        for _ in range(100):
+            try:
+                with locked_folder(tmp_path):
+                    inside.append(number)
+                    most.append(len(inside))
+                    inside.remove(number)
+            except OutputError:
+                refused.append(number)
+
+    threads = [threading.Thread(target=hold, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(most) == {1}
+    assert len(most) + len(refused) == 400

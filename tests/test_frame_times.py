@@ -1,10 +1,13 @@
 """The rate of a video is the mean one, and times are given where frames do not follow it evenly."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
 from tiny_videos import moving_square, write_video
 
+from t4g_tracker.errors import TrackerWarning
 from t4g_tracker.frame_times import Timing, longest_gap, timing_of
 from t4g_tracker.video import read_video
 
@@ -69,3 +72,17 @@ def test_the_durations_of_a_webp_become_times(tmp_path):
     video = read_video(tmp_path / "a.webp")
     np.testing.assert_allclose(video.times, [0, 0.04, 0.08, 0.58])
     assert video.fps == pytest.approx(3 / 0.58)
+
+
+def test_a_rate_that_no_video_has_is_replaced_with_a_warning(tmp_path):
+    path = write_video(tmp_path / "a.avi", moving_square(9), "mjpeg", "yuvj420p", rate=24)
+    data = bytearray(path.read_bytes())
+    for at in range(len(data) - 8):
+        if data[at : at + 8] == struct.pack("<2I", 1, 24):  # scale and rate of the stream
+            data[at : at + 8] = struct.pack("<2I", 1, 24 + 2**25)
+    path.write_bytes(data)
+    with pytest.warns(TrackerWarning, match=r"a\.avi: has 3\.35545e\+07 frames a second by its header"):
+        video = read_video(path)
+    assert video.fps == 24
+    assert video.frame_count == 9
+    assert read_video(write_video(tmp_path / "fast.avi", moving_square(9), "mpeg4", rate=1000)).fps == 1000

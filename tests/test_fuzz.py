@@ -2,7 +2,7 @@
 
 import pytest
 from fuzz_inputs import Reader, fuzz
-from fuzz_kinds import kinds
+from fuzz_kinds import MODEL_NAMES, NAMES, kind_of
 
 EXAMPLES = 25  # of each kind; tests/fuzz_inputs.py takes any number
 
@@ -14,8 +14,8 @@ def reader():
     reader.stop()
 
 
-@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
-def test_a_damaged_file_is_read_or_refused_in_one_line(kind, reader, tmp_path):
-    figures = fuzz(kind, EXAMPLES, reader, tmp_path)
+@pytest.mark.parametrize("name", NAMES + MODEL_NAMES)
+def test_a_damaged_file_is_read_or_refused_in_one_line(name, reader, tmp_path):
+    figures = fuzz(kind_of(name), EXAMPLES, reader, tmp_path)
     assert not figures.faults, "\n".join(figures.faults[:3])
     assert figures.examples >= EXAMPLES

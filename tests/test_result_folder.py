@@ -35,7 +35,8 @@ def record(folder):
 
 
 def opened(default, about, given=None, inputs=()):
-    return open_result_folder(given, default, about, KIND, inputs)
+    with open_result_folder(given, default, about, KIND, inputs) as folder:
+        return folder
 
 
 def test_the_same_question_comes_to_the_same_folder(tmp_path):

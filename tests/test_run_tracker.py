@@ -21,6 +21,7 @@ from t4g_tracker.commands.guarded import LARGE_PAGES, stop_on_interrupt
 from t4g_tracker.commands.runs import points_name
 from t4g_tracker.commands.track import parse_track
 from t4g_tracker.datatypes import Tracks
+from t4g_tracker.files import locked_folder
 from t4g_tracker.run_files import RUN
 from t4g_tracker.track_files import read_tracks_npz, write_tracks_npz
 
@@ -329,6 +330,14 @@ def test_an_output_folder_with_a_file_in_its_way_is_said_before_any_work(command
     assert error.count("\n") == 1
     assert not (tmp_path / "cache").exists()
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_second_run_into_the_same_folder_is_refused_at_once(command, tmp_path, capsys):
+    with locked_folder(tmp_path / "out"):
+        assert command(tmp_path / "out", tmp_path / "cache") == 2
+    said = "another run is writing to it; wait for it, or choose another --out\n"
+    assert capsys.readouterr().err == f"error: {tmp_path / 'out'}: {said}"
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("kind", ["features", "adaptation"])

@@ -16,7 +16,8 @@ import torch
 from tiny_training import CONFIG, Batch, Fit, assert_same, checkpoint, fit
 from torch import Tensor
 
-from t4g_tracker.errors import CacheError, ConfigError, TrainingError
+from t4g_tracker.errors import CacheError, ConfigError, OutputError, TrainingError
+from t4g_tracker.files import locked_folder
 from t4g_tracker.torch_files import load_torch, save_torch
 from t4g_tracker.training.loop import trainer
 from t4g_tracker.training.loop.batches import ItemOrder
@@ -137,6 +138,11 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path):
     del saved["model"]["line.bias"]
     save_torch(tmp_path / CHECKPOINT, saved, "")
     with pytest.raises(CacheError, match=rf"{CHECKPOINT}: does not fit the model"):
+        fit(tmp_path)
+
+
+def test_two_trainings_do_not_write_to_one_folder(tmp_path):
+    with locked_folder(tmp_path), pytest.raises(OutputError, match=r"another run is writing to it; .* --out"):
         fit(tmp_path)
 
 

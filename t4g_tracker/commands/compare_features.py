@@ -115,34 +115,34 @@ def _compare_command(argv: list[str] | None) -> int:
     check_choices(chosen)
     clip = open_clip(video, base)
     facts = facts_of(request, clip, queries)
-    folder = folder_of(request, request.out, Path("outputs") / f"{video.name}-features", facts, COMPARISON)
+    clip_folder = Path("outputs") / f"{video.name}-features"
+    with folder_of(request, request.out, clip_folder, facts, COMPARISON) as folder:
+        # Track with the features of each extractor.
+        say(describe(video, queries, clip.size, run.device))
+        results: list[Result] = []
+        tracking_seconds: dict[str, float] = {}
+        for name, config in configs.items():
+            result, tracking_seconds[name] = track_frozen(clip, config, run, queries, name)
+            results.append(result)
+        if truth is not None:
+            results = score_results(results, truth, queries, video)
 
-    # Track with the features of each extractor.
-    say(describe(video, queries, clip.size, run.device))
-    results: list[Result] = []
-    tracking_seconds: dict[str, float] = {}
-    for name, config in configs.items():
-        result, tracking_seconds[name] = track_frozen(clip, config, run, queries, name)
-        results.append(result)
-    if truth is not None:
-        results = score_results(results, truth, queries, video)
-
-    # Write tables and pictures.
-    known = {
-        **call.facts(),
-        **facts,
-        "warnings": warnings_so_far(),
-        "settings": {name: as_dict(config) for name, config in configs.items()},
-        **machine_facts(run.seed, run.device),
-    }
-    with run.bar("outputs", "file") as report:
-        files = write_comparison(
-            folder, video, queries, results, tracking_seconds, truth, base.outputs, known, report
-        )
-    say("\n".join(comparison_table(results, tracking_seconds).console()))
-    if truth is not None:
-        say("scores in percent, scaled to 256x256, over all frames except each point's query frame")
-    say(f"results in {folder}: {', '.join(files)}")
+        # Write tables and pictures.
+        known = {
+            **call.facts(),
+            **facts,
+            "warnings": warnings_so_far(),
+            "settings": {name: as_dict(config) for name, config in configs.items()},
+            **machine_facts(run.seed, run.device),
+        }
+        with run.bar("outputs", "file") as report:
+            files = write_comparison(
+                folder, video, queries, results, tracking_seconds, truth, base.outputs, known, report
+            )
+        say("\n".join(comparison_table(results, tracking_seconds).console()))
+        if truth is not None:
+            say("scores in percent, scaled to 256x256, over all frames except each point's query frame")
+        say(f"results in {folder}: {', '.join(files)}")
     return 0
 
 

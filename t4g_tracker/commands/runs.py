@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -42,11 +43,13 @@ def facts_of(request: PointsRequest, clip: Clip, queries: QueryPoints) -> Facts:
     }
 
 
-def folder_of(request: PointsRequest, out: Path | None, clip_folder: Path, facts: Facts, kind: Kind) -> Path:
-    """Choose and create the folder of a request's results, in ``clip_folder`` unless ``out`` is given.
+def folder_of(
+    request: PointsRequest, out: Path | None, clip_folder: Path, facts: Facts, kind: Kind
+) -> AbstractContextManager[Path]:
+    """Choose, create and hold the folder of a request's results, in ``clip_folder`` unless ``out`` is given.
 
     Raises:
-        OutputError: If it cannot be written, or results would replace an input.
+        OutputError: If it cannot be written, another run holds it, or results would replace an input.
     """
     inputs = {name: value for name, value in vars(request).items() if isinstance(value, Path)}
     read = [path for name, path in inputs.items() if name not in ("out", "cache")]
