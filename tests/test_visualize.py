@@ -187,6 +187,18 @@ def test_the_curve_has_losses_on_a_log_scale_above_measures_in_percent():
     assert measures.get_ylim() == (0, 104)
 
 
+@pytest.mark.parametrize(("held_out", "delta_avg"), [(0.649, 60.0), (0.6, 60.0), (0.3, 90.0)])
+def test_the_last_values_are_written_beside_their_lines_and_not_over_each_other(held_out, delta_avg):
+    last = {"step": 600, "loss": 1.0, "held_out_2px": held_out, "delta_avg": delta_avg}
+    figure = curve_figure([{"step": 0, "loss": 1.0, "held_out_2px": 0.1, "delta_avg": 5.0}, last])
+    figure.canvas.draw()
+    labels = figure.axes[1].texts
+    assert [label.get_text() for label in labels] == [f"{100 * held_out:.1f}", f"{delta_avg:.1f}"]
+    one, other = (label.get_window_extent() for label in labels)
+    assert not one.overlaps(other)
+    assert abs(labels[1].xy[1] - delta_avg) <= 7
+
+
 @pytest.mark.parametrize("last", [5, 60, 300, 2000])
 def test_steps_are_marked_at_round_numbers(last):
     figure = curve_figure([{"step": step, "loss": 1.0} for step in (0, last)])
