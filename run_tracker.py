@@ -37,10 +37,10 @@ def track(argv: list[str] | None) -> int:
     from t4g_tracker.fitted import fit_clip
     from t4g_tracker.flow.estimator import check_named_weights
     from t4g_tracker.hardware import pick_device
+    from t4g_tracker.outputs.run_files import RUN
+    from t4g_tracker.outputs.run_record import Call
     from t4g_tracker.pipeline import open_clip
     from t4g_tracker.results import closing_lines, describe
-    from t4g_tracker.run_files import RUN
-    from t4g_tracker.run_record import Call
 
     # Read, and check everything before any long work.
     call = Call(typed_command(argv), vars(request))

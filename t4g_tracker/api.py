@@ -13,7 +13,7 @@ import numpy as np
 from t4g_tracker.arrays import ArrayLike, as_queries
 from t4g_tracker.datatypes import Video
 from t4g_tracker.fitted import fit, opened, settings_of, whole_number
-from t4g_tracker.masks import read_foreground
+from t4g_tracker.inputs.masks import read_foreground
 from t4g_tracker.pipeline import Config
 
 

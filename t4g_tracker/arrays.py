@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Video
 from t4g_tracker.errors import QueryError, TrackerError, VideoError, one_line
-from t4g_tracker.query_table import QueryTable, check_in_video, refuse_fractions
+from t4g_tracker.inputs.query_table import QueryTable, check_in_video, refuse_fractions
 
 ArrayLike = Any  # anything that numpy or torch can turn into an array
 

@@ -13,18 +13,18 @@ from typing import Any
 import torch
 
 from t4g_tracker.arrays import ArrayLike, as_masks, as_queries, as_video
-from t4g_tracker.cache import Cache
 from t4g_tracker.coordinates import working_size
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.files import default_cache_folder
 from t4g_tracker.hardware import pick_device
+from t4g_tracker.inputs.video import read_video
 from t4g_tracker.pipeline import Clip, Config, Plan, frame_bytes, open_clip, plan
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import Progress, StageLog, bars_of, no_bar
+from t4g_tracker.storage.cache import Cache
+from t4g_tracker.storage.files import default_cache_folder
 from t4g_tracker.tracking.chaining import chain_query_points
 from t4g_tracker.tracking.tracker import track
-from t4g_tracker.video import read_video
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,6 @@ from adaptation.loop import adapt
 from adaptation.prepare import PreparedFeatures, prepare_features
 from adaptation.result import Adaptation
 from adaptation.settings import AdaptationConfig
-from t4g_tracker.cache import digest, make_key
 from t4g_tracker.choices import Precision
 from t4g_tracker.coordinates import Size, WorkingSizeConfig, working_size
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, Trajectories, Video
@@ -37,14 +36,15 @@ from t4g_tracker.features.settings import SIZE_MULTIPLE, FeaturesConfig, feature
 from t4g_tracker.flow.estimator import FlowEstimator, effective_flow, weights_stamp
 from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.hardware import check_precision, pick_precision
+from t4g_tracker.inputs.video import content_hash, working_frames
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.memory import check_memory, run_bytes
-from t4g_tracker.run_files import OutputsConfig
+from t4g_tracker.outputs.run_files import OutputsConfig
 from t4g_tracker.stage_cache import Controls, Node, Run, Stages
+from t4g_tracker.storage.cache import digest, make_key
 from t4g_tracker.tracking.tracker import TrackingConfig
 from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
-from t4g_tracker.video import content_hash, working_frames
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from t4g_tracker.cache import Cache, make_key, pack, unpack
 from t4g_tracker.errors import Interrupted
 from t4g_tracker.stage_log import Bar, StageLog, no_bar
+from t4g_tracker.storage.cache import Cache, make_key, pack, unpack
 
 Value = TypeVar("Value")
 Stop = Callable[[], AbstractContextManager[Callable[[], bool]]]

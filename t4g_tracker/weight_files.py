@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from t4g_tracker.errors import WeightsError, one_line
-from t4g_tracker.torch_files import NO_MEMORY
+from t4g_tracker.storage.torch_files import NO_MEMORY
 
 
 @contextmanager

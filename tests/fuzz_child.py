@@ -37,7 +37,7 @@ def stop_at_the_fitting(clip: Any, config: Any, *_: Any) -> SimpleNamespace:
     """Load what the fitting needs, in place of it."""
     from t4g_tracker.features.extractor import extract_features
     from t4g_tracker.flow.estimator import check_flow
-    from t4g_tracker.video import working_frames
+    from t4g_tracker.inputs.video import working_frames
 
     if config.flow.weights:
         check_flow(config.flow)
@@ -49,7 +49,7 @@ def stop_at_the_fitting(clip: Any, config: Any, *_: Any) -> SimpleNamespace:
 def stop_at_the_tracking(fitted: Any, queries: Any) -> None:
     """Look at what was read, and end the command."""
     from t4g_tracker.coordinates import inside
-    from t4g_tracker.video import content_hash
+    from t4g_tracker.inputs.video import content_hash
 
     video = fitted.clip.video
     assert video.frames.dtype == "uint8"

@@ -30,9 +30,9 @@ from PIL import Image
 import adaptation.loop
 import run_tracker
 from t4g_tracker import fitted, pipeline, run_files  # noqa: F401  loaded once: each run is a fork of this process
-from t4g_tracker.cache import Cache
 from t4g_tracker.errors import CacheError
-from t4g_tracker.track_files import read_tracks_npz
+from t4g_tracker.outputs.track_files import read_tracks_npz
+from t4g_tracker.storage.cache import Cache
 
 FRAMES, HEIGHT, WIDTH = 6, 64, 96
 KILLS_OF_A_RUN = 4  # at most

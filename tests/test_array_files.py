@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from t4g_tracker.array_files import ArrayFile
 from t4g_tracker.errors import QueryError
+from t4g_tracker.inputs.array_files import ArrayFile
 
 MOST_BYTES = 2_000_000
 

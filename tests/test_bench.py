@@ -18,9 +18,9 @@ from t4g_tracker.__main__ import main as t4g
 from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.errors import DatasetError
+from t4g_tracker.inputs.video import read_video
 from t4g_tracker.synthetic import settings as synthetic_settings
 from t4g_tracker.training.flow.objective import new_raft, save_raft
-from t4g_tracker.video import read_video
 
 TINY_VAL = synthetic_settings.ValConfig(clips=2, frames=4, size=(64, 96), points=16)
 

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 import run_tracker
-from t4g_tracker.cache import Cache, make_key, pack, unpack
 from t4g_tracker.commands.track import parse_track
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import CacheError, OutputError
-from t4g_tracker.files import default_cache_folder
+from t4g_tracker.storage.cache import Cache, make_key, pack, unpack
+from t4g_tracker.storage.files import default_cache_folder
 
 PAYLOAD = {
     "values": torch.arange(5000.0),

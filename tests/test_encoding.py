@@ -8,7 +8,7 @@ import pytest
 from av.video.reformatter import Colorspace
 
 from t4g_tracker.errors import OutputError
-from t4g_tracker.video import read_video
+from t4g_tracker.inputs.video import read_video
 from t4g_tracker.visualize.encoding import write_video
 
 FLAT = [(200, 40, 40), (40, 200, 40), (40, 40, 200), (255, 255, 0), (0, 0, 0), (255, 255, 255), (12, 12, 14)]

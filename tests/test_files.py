@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from t4g_tracker.errors import OutputError
-from t4g_tracker.files import (
+from t4g_tracker.storage.files import (
     atomic_write,
     locked_folder,
     prepare_output_folder,
@@ -193,7 +193,7 @@ def test_a_name_of_the_longest_length_can_be_written(tmp_path):
 
 HOLD = """
 import sys
-from t4g_tracker.files import locked_folder
+from t4g_tracker.storage.files import locked_folder
 
 with locked_folder(sys.argv[1]):
     print("held", flush=True)

@@ -8,8 +8,8 @@ from PIL import Image
 from tiny_videos import moving_square, write_video
 
 from t4g_tracker.errors import TrackerWarning
-from t4g_tracker.frame_times import Timing, longest_gap, timing_of
-from t4g_tracker.video import read_video
+from t4g_tracker.inputs.frame_times import Timing, longest_gap, timing_of
+from t4g_tracker.inputs.video import read_video
 
 
 def test_even_times_keep_the_stated_rate_though_files_round_them():

@@ -12,9 +12,9 @@ from t4g_tracker import memory
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import TrackerWarning, VideoError
 from t4g_tracker.features.settings import FeaturesConfig, PatchConfig
+from t4g_tracker.inputs.video import read_video
 from t4g_tracker.memory import check_memory, free_memory, left_by_groups
 from t4g_tracker.pipeline import Config, frame_bytes, open_clip
-from t4g_tracker.video import read_video
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_video_that_nearly_fills_the_memory_is_read_with_a_warning(tmp_path, f
 
 def test_nothing_is_decoded_of_a_video_that_is_too_big(tmp_path, free, monkeypatch):
     path = write_video(tmp_path / "a.mp4", moving_square(12))
-    monkeypatch.setattr("t4g_tracker.video_files._decode", lambda *_: pytest.fail("decodes"))
+    monkeypatch.setattr("t4g_tracker.inputs.video_files._decode", lambda *_: pytest.fail("decodes"))
     free(1000)
     with pytest.raises(VideoError, match="need about"):
         read_video(path)
@@ -118,8 +118,8 @@ class OutOfMemory:
 )
 def test_running_out_of_memory_is_no_damage(tmp_path, monkeypatch, error):
     file, folder, _ = sources(tmp_path, moving_square(3))
-    monkeypatch.setattr("t4g_tracker.video_files.displayed", OutOfMemory(error))
-    monkeypatch.setattr("t4g_tracker.image_sequences.read_picture", OutOfMemory(error))
+    monkeypatch.setattr("t4g_tracker.inputs.video_files.displayed", OutOfMemory(error))
+    monkeypatch.setattr("t4g_tracker.inputs.image_sequences.read_picture", OutOfMemory(error))
     for source in (file, folder):
         message = message_of(source)
         assert "memory ran out while it was read; track fewer with --first-frames" in message

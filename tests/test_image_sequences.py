@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from t4g_tracker.errors import TrackerWarning, VideoError
-from t4g_tracker.image_sequences import first_file_number, image_files
-from t4g_tracker.video import read_video
+from t4g_tracker.inputs.image_sequences import first_file_number, image_files
+from t4g_tracker.inputs.video import read_video
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 24, 32, 3), dtype=np.uint8)
 

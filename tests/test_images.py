@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from t4g_tracker.errors import TrackerWarning, VideoError
-from t4g_tracker.images import read_picture
-from t4g_tracker.video import read_video
+from t4g_tracker.inputs.images import read_picture
+from t4g_tracker.inputs.video import read_video
 
 RAMP = np.arange(4 * 64 * 3).reshape(4, 64, 3)  # 0 to 767, each value once
 DEEP = (RAMP * 80).astype(np.uint16)  # up to 61360

@@ -248,7 +248,7 @@ def test_a_stage_sees_nothing_that_its_key_is_not_made_of(compute):
 def test_what_is_cached_answers_the_same_settings_and_no_others(clip, tmp_path, tiny_settings):
     def cached(*more):
         config = read_settings(Config(), None, [*tiny_settings, "adaptation.steps=2", *more])
-        from t4g_tracker.cache import Cache
+        from t4g_tracker.storage.cache import Cache
 
         run = Run(device=CPU, cache=Cache(tmp_path), log=StageLog())
         fit_clip(open_clip(clip.video, config), config, run)

@@ -14,7 +14,7 @@ from t4g_tracker.commands.davis import parse_davis
 from t4g_tracker.commands.track import parse_track
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import QueryError, TrackerWarning, VideoError
-from t4g_tracker.masks import read_foreground, read_mask
+from t4g_tracker.inputs.masks import read_foreground, read_mask
 
 CLIP = Video(np.zeros((3, 128, 192, 3), np.uint8), 24.0, "dog", "dog.mp4")
 RECTANGLE = np.zeros((128, 192), bool)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import QueryError, VideoError
-from t4g_tracker.masks import read_foreground, read_mask
+from t4g_tracker.inputs.masks import read_foreground, read_mask
 
 VIDEO = Video(np.zeros((24, 36, 64, 3), np.uint8), 24.0, "dog", "assets/dog.mp4")
 

@@ -8,7 +8,7 @@ from t4g_tracker.commands.points import request_queries, request_truth
 from t4g_tracker.commands.track import parse_track
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError
-from t4g_tracker.track_files import write_tracks_npz
+from t4g_tracker.outputs.track_files import write_tracks_npz
 
 FRAMES, SIZE = 12, (36, 64)
 VIDEO = Video(np.zeros((FRAMES, *SIZE, 3), np.uint8), 24.0, "dog", "dog.mp4")

@@ -10,8 +10,8 @@ import torch
 
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import QueryError, TrackerWarning
-from t4g_tracker.queries import grid_queries, read_queries
-from t4g_tracker.query_table import MOST_POINTS
+from t4g_tracker.inputs.queries import grid_queries, read_queries
+from t4g_tracker.inputs.query_table import MOST_POINTS
 
 VIDEO = Video(np.zeros((80, 36, 64, 3), np.uint8), 24.0, "dog", "assets/dog.mp4")
 

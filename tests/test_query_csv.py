@@ -7,7 +7,7 @@ import pytest
 
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import QueryError
-from t4g_tracker.queries import read_queries
+from t4g_tracker.inputs.queries import read_queries
 
 VIDEO = Video(np.zeros((80, 36, 64, 3), np.uint8), 24.0, "dog", "dog.mp4")
 ROWS = [[0, 12.5, 30], [79, 1, 2.25]]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import QueryError, TrackerWarning
-from t4g_tracker.queries import grid_queries, read_queries
+from t4g_tracker.inputs.queries import grid_queries, read_queries
 
 FRAMES = np.zeros((80, 36, 64, 3), np.uint8)
 VIDEO = Video(FRAMES, 24.0, "dog", "dog.mp4")

@@ -6,7 +6,13 @@ import re
 import pytest
 
 from t4g_tracker.errors import OutputError, TrackerWarning
-from t4g_tracker.result_folder import Kind, finish_record, open_result_folder, safe_name, write_results
+from t4g_tracker.outputs.result_folder import (
+    Kind,
+    finish_record,
+    open_result_folder,
+    safe_name,
+    write_results,
+)
 
 KIND = Kind("run.json", frozenset({"run.json", "tracks.npz", "overlay.mp4"}))
 

@@ -9,7 +9,7 @@ import torch
 from t4g_tracker.commands.compare_features import Choice
 from t4g_tracker.datatypes import QueryPoints, Video
 from t4g_tracker.errors import noted_warnings, warn, warnings_so_far
-from t4g_tracker.run_record import Call, commit_of, points_facts, video_facts
+from t4g_tracker.outputs.run_record import Call, commit_of, points_facts, video_facts
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

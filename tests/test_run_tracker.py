@@ -16,14 +16,14 @@ from PIL import Image
 import adaptation.loop
 import run_tracker
 from t4g_tracker import pipeline as stages
-from t4g_tracker import run_files
 from t4g_tracker.commands.guarded import LARGE_PAGES, stop_on_interrupt
 from t4g_tracker.commands.runs import points_name
 from t4g_tracker.commands.track import parse_track
 from t4g_tracker.datatypes import Tracks
-from t4g_tracker.files import locked_folder
-from t4g_tracker.run_files import RUN
-from t4g_tracker.track_files import read_tracks_npz, write_tracks_npz
+from t4g_tracker.outputs import run_files
+from t4g_tracker.outputs.run_files import RUN
+from t4g_tracker.outputs.track_files import read_tracks_npz, write_tracks_npz
+from t4g_tracker.storage.files import locked_folder
 
 SIZE = (64, 96)
 POINTS = [{"frame": 0, "x": 40, "y": 40, "name": "nose"}, {"frame": 5, "x": 60.25, "y": 30.5}]

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from t4g_tracker.cache import Cache
 from t4g_tracker.errors import Interrupted
 from t4g_tracker.stage_cache import Node, Run, Stages
+from t4g_tracker.storage.cache import Cache
 
 CPU = torch.device("cpu")
 

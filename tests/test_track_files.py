@@ -10,7 +10,12 @@ import torch
 
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.errors import QueryError
-from t4g_tracker.track_files import read_tracks_file, read_tracks_npz, write_tracks_csv, write_tracks_npz
+from t4g_tracker.outputs.track_files import (
+    read_tracks_file,
+    read_tracks_npz,
+    write_tracks_csv,
+    write_tracks_npz,
+)
 
 QUERIES = QueryPoints(
     torch.tensor([0, 2, 1]),

@@ -17,8 +17,8 @@ from tiny_training import CONFIG, Batch, Fit, assert_same, checkpoint, fit
 from torch import Tensor
 
 from t4g_tracker.errors import CacheError, ConfigError, OutputError, TrainingError
-from t4g_tracker.files import locked_folder
-from t4g_tracker.torch_files import load_torch, save_torch
+from t4g_tracker.storage.files import locked_folder
+from t4g_tracker.storage.torch_files import load_torch, save_torch
 from t4g_tracker.training.loop import trainer
 from t4g_tracker.training.loop.batches import ItemOrder
 from t4g_tracker.training.loop.optimisation import one_cycle

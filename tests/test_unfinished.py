@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from t4g_tracker.files import replace_folder
-from t4g_tracker.unfinished import OLD_S, REPLACED, remove_leftovers, unfinished_folder
+from t4g_tracker.storage.files import replace_folder
+from t4g_tracker.storage.unfinished import OLD_S, REPLACED, remove_leftovers, unfinished_folder
 
 WRITER = """
 import sys
 from pathlib import Path
-from t4g_tracker.unfinished import unfinished_folder
+from t4g_tracker.storage.unfinished import unfinished_folder
 
 with unfinished_folder(Path(sys.argv[1])) as unfinished:
     (unfinished / "partial.pt").write_text("half of the")

@@ -15,7 +15,7 @@ from tiny_videos import message_of, moving_square, write_video
 from t4g_tracker.coordinates import resize_frames
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import VideoError
-from t4g_tracker.video import content_hash, read_video, working_frames
+from t4g_tracker.inputs.video import content_hash, read_video, working_frames
 
 
 def write_folder(path, images):
@@ -346,7 +346,7 @@ def test_working_frames_are_rounded_and_the_same_in_one_go_and_frame_by_frame(mo
     at_once = working_frames(video, (20, 30))
     exact = resize_frames(torch.tensor(video.frames).permute(0, 3, 1, 2).float(), (20, 30))
     assert (at_once - exact).abs().max() <= 0.5
-    monkeypatch.setattr("t4g_tracker.video._VALUES_PER_CHUNK", 1)
+    monkeypatch.setattr("t4g_tracker.inputs.video._VALUES_PER_CHUNK", 1)
     assert torch.equal(working_frames(video, (20, 30)), at_once)
 
 

@@ -8,7 +8,7 @@ import pytest
 from tiny_videos import message_of, moving_square, write_video
 
 from t4g_tracker.errors import TrackerWarning
-from t4g_tracker.video import read_video
+from t4g_tracker.inputs.video import read_video
 
 SIZE = (96, 128)
 

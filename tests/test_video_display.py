@@ -8,7 +8,7 @@ import pytest
 from tiny_videos import moving_square, write_video
 
 from t4g_tracker.errors import TrackerWarning
-from t4g_tracker.video import read_video
+from t4g_tracker.inputs.video import read_video
 
 EBML_VOID = 0xEC
 CROP_IDS = {"left": 0x54CC, "right": 0x54DD, "top": 0x54BB, "bottom": 0x54AA}

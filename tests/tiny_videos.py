@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from t4g_tracker.errors import VideoError
-from t4g_tracker.video import read_video
+from t4g_tracker.inputs.video import read_video
 
 
 def moving_square(count=24, height=32, width=48):

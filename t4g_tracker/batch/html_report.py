@@ -12,7 +12,7 @@ from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.published import CLIPS, LONGEST_FRAMES, Published, published_for
 from t4g_tracker.batch.summary import MEAN, SummaryRow, summary_table
 from t4g_tracker.datasets.protocols import WORST_OF_A_CLIP
-from t4g_tracker.files import write_text
+from t4g_tracker.storage.files import write_text
 from t4g_tracker.tables import Table, rounded
 
 WORST_SHOWN = 50

@@ -18,8 +18,8 @@ from typing import Any
 
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.errors import CacheError, OutputError, one_line, warn
-from t4g_tracker.files import locked_folder, write_text
 from t4g_tracker.identity import refuse
+from t4g_tracker.storage.files import locked_folder, write_text
 from t4g_tracker.tables import Table, rounded
 
 JOURNAL, IDENTITY = "journal.jsonl", "batch.json"

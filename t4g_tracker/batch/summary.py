@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.files import write_json, write_text
 from t4g_tracker.results import Result
+from t4g_tracker.storage.files import write_json, write_text
 from t4g_tracker.tables import Table, rounded
 
 MEAN = "mean"

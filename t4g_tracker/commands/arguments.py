@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from t4g_tracker.commands.parser import Parser, whole
-from t4g_tracker.files import default_cache_folder
+from t4g_tracker.storage.files import default_cache_folder
 
 
 @dataclass(frozen=True)

@@ -90,13 +90,13 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
 def _bench_command(argv: list[str] | None) -> int:
     request = parse_bench(argv)
     from t4g_tracker.batch.html_report import Setup
-    from t4g_tracker.cache import Cache
     from t4g_tracker.commands.bench_job import BenchJob
     from t4g_tracker.commands.many_clips import check_run, run_job, with_changes
     from t4g_tracker.config import read_settings
     from t4g_tracker.datasets.annotated import View
     from t4g_tracker.datasets.choice import DatasetChoice
     from t4g_tracker.pipeline import Config
+    from t4g_tracker.storage.cache import Cache
 
     base = read_settings(Config(), request.config, request.assignments)
     check_names([file.stem for file in request.configs])

@@ -14,13 +14,13 @@ from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datasets.choice import AnnotatedClips, DatasetChoice
 from t4g_tracker.datasets.protocols import worst_tracks
 from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.fitted import Fitted, fit_clip
 from t4g_tracker.flow.estimator import resolve_flow
+from t4g_tracker.outputs.run_files import write_overlay
 from t4g_tracker.pipeline import open_clip
 from t4g_tracker.results import Result
-from t4g_tracker.run_files import write_overlay
 from t4g_tracker.stage_log import StageLog
+from t4g_tracker.storage.files import prepare_output_folder
 
 
 @dataclass(frozen=True)

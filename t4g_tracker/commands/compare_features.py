@@ -99,9 +99,9 @@ def _compare_command(argv: list[str] | None) -> int:
     from t4g_tracker.commands.points import request_queries, request_truth, request_video
     from t4g_tracker.commands.runs import facts_of, folder_of, run_of
     from t4g_tracker.config import as_dict
+    from t4g_tracker.outputs.run_record import Call, machine_facts
     from t4g_tracker.pipeline import open_clip
     from t4g_tracker.results import describe, score_results
-    from t4g_tracker.run_record import Call, machine_facts
 
     # Read, and check everything before any long work.
     call = Call(["t4g", "compare-features", *(sys.argv[1:] if argv is None else argv)], vars(request))

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from t4g_tracker.choices import Extractor
-from t4g_tracker.files import write_text
-from t4g_tracker.result_folder import Kind, finish_record, write_results
+from t4g_tracker.outputs.result_folder import Kind, finish_record, write_results
+from t4g_tracker.storage.files import write_text
 from t4g_tracker.tables import Table, rounded
 
 if TYPE_CHECKING:
     from t4g_tracker.datatypes import QueryPoints, Tracks, Video
-    from t4g_tracker.result_folder import Writers
+    from t4g_tracker.outputs.result_folder import Writers
+    from t4g_tracker.outputs.run_files import OutputsConfig
     from t4g_tracker.results import Result
-    from t4g_tracker.run_files import OutputsConfig
 
 COMPARISON = Kind(
     record="compare.json",
@@ -56,7 +56,7 @@ def write_comparison(
     Raises:
         OutputError: If a file cannot be written.
     """
-    from t4g_tracker.run_files import sheet_writers, write_npz
+    from t4g_tracker.outputs.run_files import sheet_writers, write_npz
 
     def writer(result: Result) -> Callable[[Path], None]:
         return lambda path: write_npz(path, video, queries, result.own_tracks)

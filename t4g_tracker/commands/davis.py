@@ -115,8 +115,8 @@ def _job(
     request: DavisRequest, config: Config, folder: DavisFolder, annotated: bool, command: tuple[str, ...]
 ) -> DavisJob:
     """The work on each sequence, for the workers."""
-    from t4g_tracker.cache import Cache
     from t4g_tracker.commands.davis_job import DavisJob
+    from t4g_tracker.storage.cache import Cache
 
     return DavisJob(
         configs={"tracked": config},

@@ -16,15 +16,15 @@ from t4g_tracker.datasets.davis_folder import DavisFolder
 from t4g_tracker.datasets.protocols import PointProtocol, worst_tracks
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError, noted_warnings
-from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.fitted import fit_clip
-from t4g_tracker.masks import read_foreground, read_mask
+from t4g_tracker.inputs.masks import read_foreground, read_mask
+from t4g_tracker.inputs.queries import grid_queries, read_queries
+from t4g_tracker.inputs.query_formats import FORMATS
+from t4g_tracker.inputs.video import read_video
+from t4g_tracker.outputs.run_record import Call, points_facts, video_facts
 from t4g_tracker.pipeline import open_clip
-from t4g_tracker.queries import grid_queries, read_queries
-from t4g_tracker.query_formats import FORMATS
 from t4g_tracker.results import Result
-from t4g_tracker.run_record import Call, points_facts, video_facts
-from t4g_tracker.video import read_video
+from t4g_tracker.storage.files import prepare_output_folder
 
 DEFAULT_GRID = 8
 

@@ -18,7 +18,6 @@ from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.run import run_batch
 from t4g_tracker.batch.summary import summary_table, write_summary
 from t4g_tracker.batch.worker_progress import clip_bar
-from t4g_tracker.cache import Cache, make_key
 from t4g_tracker.commands.batch_arguments import BatchRequest
 from t4g_tracker.commands.guarded import stop_on_interrupt
 from t4g_tracker.commands.printing import say
@@ -29,6 +28,7 @@ from t4g_tracker.hardware import pick_device
 from t4g_tracker.pipeline import Config
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import StageLog
+from t4g_tracker.storage.cache import Cache, make_key
 
 EXIT_SOME_FAILED = 1
 BUNDLED = ("track4gen-mini",)  # extractors whose files change only with the program

@@ -64,10 +64,10 @@ def _paint(request: argparse.Namespace) -> None:
 
     from t4g_tracker.errors import VideoError
     from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline
-    from t4g_tracker.files import atomic_write, prepare_output_folder
+    from t4g_tracker.inputs.video import read_video, working_frames
+    from t4g_tracker.storage.files import atomic_write, prepare_output_folder
     from t4g_tracker.training.track4gen.objective import ObjectiveConfig
     from t4g_tracker.training.track4gen.strip import labelled, paint_strip
-    from t4g_tracker.video import read_video, working_frames
 
     prepare_output_folder(request.out.parent)
     folder = find_folder(request.model, need_refiner=False)

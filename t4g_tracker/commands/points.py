@@ -12,11 +12,11 @@ from t4g_tracker.commands.track import TrackRequest
 from t4g_tracker.coordinates import inside, working_size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError, warn
-from t4g_tracker.masks import read_foreground, read_mask
+from t4g_tracker.inputs.masks import read_foreground, read_mask
+from t4g_tracker.inputs.queries import grid_queries, read_queries
+from t4g_tracker.inputs.video import read_video
+from t4g_tracker.outputs.track_files import TracksFile, read_tracks_file
 from t4g_tracker.pipeline import Config, frame_bytes
-from t4g_tracker.queries import grid_queries, read_queries
-from t4g_tracker.track_files import TracksFile, read_tracks_file
-from t4g_tracker.video import read_video
 
 
 def request_video(request: PointsRequest, config: Config) -> Video:

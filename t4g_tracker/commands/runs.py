@@ -6,15 +6,15 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
-from t4g_tracker.cache import Cache
 from t4g_tracker.commands.arguments import PointsRequest, RunRequest
 from t4g_tracker.datatypes import QueryPoints
 from t4g_tracker.hardware import pick_device
+from t4g_tracker.outputs.result_folder import Facts, Kind, open_result_folder, safe_name
+from t4g_tracker.outputs.run_record import points_facts, video_facts
 from t4g_tracker.pipeline import Clip
-from t4g_tracker.result_folder import Facts, Kind, open_result_folder, safe_name
-from t4g_tracker.run_record import points_facts, video_facts
 from t4g_tracker.stage_cache import Run, Stop, never
 from t4g_tracker.stage_log import StageLog, progress_bar
+from t4g_tracker.storage.cache import Cache
 
 
 def run_of(request: RunRequest, stop: Stop = never) -> Run:

@@ -22,9 +22,9 @@ from t4g_tracker.commands.parser import Parser
 if TYPE_CHECKING:
     from t4g_tracker.datatypes import QueryPoints, Tracks
     from t4g_tracker.fitted import Fitted
-    from t4g_tracker.result_folder import Facts
+    from t4g_tracker.outputs.result_folder import Facts
+    from t4g_tracker.outputs.run_record import Call
     from t4g_tracker.results import Result
-    from t4g_tracker.run_record import Call
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,10 @@ def write_everything(
     """
     from t4g_tracker.config import as_dict
     from t4g_tracker.errors import warnings_so_far
-    from t4g_tracker.result_folder import finish_record, write_results
+    from t4g_tracker.outputs.result_folder import finish_record, write_results
+    from t4g_tracker.outputs.run_files import RUN, picture_writers, track_writers
+    from t4g_tracker.outputs.run_record import machine_facts
     from t4g_tracker.results import score_results
-    from t4g_tracker.run_files import RUN, picture_writers, track_writers
-    from t4g_tracker.run_record import machine_facts
 
     video, config, run = fitted.clip.video, fitted.config, fitted.run
     adaptation = fitted.stages.adaptation.value

@@ -15,7 +15,7 @@ from t4g_tracker.commands.training_arguments import (
     training_command,
 )
 from t4g_tracker.config import read_settings
-from t4g_tracker.files import replace_folder
+from t4g_tracker.storage.files import replace_folder
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLTemporalDecoder

@@ -14,7 +14,7 @@ from t4g_tracker.coordinates import Size, fractions_to_pixels, rescale
 from t4g_tracker.datasets.annotations import checked_annotations, warn_of_points_outside
 from t4g_tracker.datatypes import Tracks, Video
 from t4g_tracker.errors import DatasetError
-from t4g_tracker.video import working_frames
+from t4g_tracker.inputs.video import working_frames
 
 
 @dataclass(frozen=True)

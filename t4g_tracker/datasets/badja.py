@@ -21,9 +21,9 @@ from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datasets.annotations import OUTSIDE_AT_MOST, numbers, outside_by, truth_values
 from t4g_tracker.datatypes import Tracks, Video
 from t4g_tracker.errors import DatasetError, one_line
-from t4g_tracker.image_sequences import image_files
-from t4g_tracker.masks import read_mask
-from t4g_tracker.video import read_video
+from t4g_tracker.inputs.image_sequences import image_files
+from t4g_tracker.inputs.masks import read_mask
+from t4g_tracker.inputs.video import read_video
 
 ALL_JOINTS = 37  # of the SMAL model as BADJA numbers them
 ANNOTATED_JOINTS = (8, 9, 10, 12, 13, 14, 15, 18, 19, 20, 22, 23, 24, 25, 28, 31, 32, 33, 35, 36)

@@ -13,8 +13,8 @@ from t4g_tracker.datasets.frames_and_tracks import check_annotations, read_annot
 from t4g_tracker.datasets.tapvid import PickledClips
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError, suggestion
-from t4g_tracker.image_sequences import image_files
-from t4g_tracker.video import read_video
+from t4g_tracker.inputs.image_sequences import image_files
+from t4g_tracker.inputs.video import read_video
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from t4g_tracker.datasets.annotated import AnnotatedClip, annotated
 from t4g_tracker.datasets.annotations import Annotations, checked_annotations
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DAMAGED_ARRAYS, DatasetError
-from t4g_tracker.image_sequences import image_files
-from t4g_tracker.video import read_video
+from t4g_tracker.inputs.image_sequences import image_files
+from t4g_tracker.inputs.video import read_video
 
 
 class FolderClips:

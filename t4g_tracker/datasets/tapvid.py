@@ -21,7 +21,7 @@ from t4g_tracker.datasets.annotations import checked_annotations
 from t4g_tracker.datasets.pickles import StoredArray, StoredBytes, open_pickle
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError, one_line
-from t4g_tracker.images import IMAGE_ERRORS
+from t4g_tracker.inputs.images import IMAGE_ERRORS
 
 FPS = 24.0  # the pickles have no rate; only overlays need one
 REMEDY = "use the file of its publisher"

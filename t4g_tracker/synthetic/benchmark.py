@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from t4g_tracker.coordinates import pixels_to_fractions
-from t4g_tracker.files import atomic_write, prepare_output_folder
+from t4g_tracker.storage.files import atomic_write, prepare_output_folder
+from t4g_tracker.storage.unfinished import remove_leftovers
 from t4g_tracker.synthetic.clips import TrainingClip, generate_clip, val_generator
 from t4g_tracker.synthetic.settings import ValConfig
-from t4g_tracker.unfinished import remove_leftovers
 
 JPEG_QUALITY = 97  # high, since the clips already contain compression losses
 

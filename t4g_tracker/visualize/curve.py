@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t4g_tracker.files import atomic_write
+from t4g_tracker.storage.files import atomic_write
 
 if TYPE_CHECKING:  # matplotlib takes a second to load, and most uses of this package plot nothing
     from matplotlib.axes import Axes

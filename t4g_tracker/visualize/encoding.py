@@ -16,8 +16,8 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace
 
 from t4g_tracker.errors import OutputError
-from t4g_tracker.files import atomic_write
-from t4g_tracker.frame_times import end_s
+from t4g_tracker.inputs.frame_times import end_s
+from t4g_tracker.storage.files import atomic_write
 
 _BT709 = 1  # as primaries and as transfer, in the numbers of H.273
 _TICK = Fraction(1, 90000)  # seconds; the clock of films whose rate varies

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models.optical_flow import RAFT, raft_small
 
-from t4g_tracker.files import atomic_write
 from t4g_tracker.flow.raft import KnownEncoding, load_raft
 from t4g_tracker.limits import Limits, check_limits
+from t4g_tracker.storage.files import atomic_write
 from t4g_tracker.synthetic.clips import FlowPair
 from t4g_tracker.training.flow.crops import FlowBatch
 

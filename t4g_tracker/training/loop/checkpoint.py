@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from t4g_tracker.errors import CacheError
 from t4g_tracker.identity import refuse
-from t4g_tracker.torch_files import load_torch, save_torch
+from t4g_tracker.storage.torch_files import load_torch, save_torch
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from t4g_tracker.errors import DAMAGED_ARRAYS, OutputError
-from t4g_tracker.files import atomic_write, prepare_output_folder
-from t4g_tracker.unfinished import remove_leftovers
+from t4g_tracker.storage.files import atomic_write, prepare_output_folder
+from t4g_tracker.storage.unfinished import remove_leftovers
 
 Item = TypeVar("Item")
 

@@ -23,8 +23,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from t4g_tracker.errors import TrainingError
-from t4g_tracker.files import locked_folder
 from t4g_tracker.hardware import check_precision, pick_precision
+from t4g_tracker.storage.files import locked_folder
 from t4g_tracker.training.loop.batches import ItemOrder, batches_from
 from t4g_tracker.training.loop.checkpoint import Checkpoint, TrainingState
 from t4g_tracker.training.loop.data_workers import default_workers

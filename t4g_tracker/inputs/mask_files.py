@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from t4g_tracker.errors import DAMAGED_ARRAYS, QueryError
-from t4g_tracker.images import deep_values, opened_image, refuse_special_file
+from t4g_tracker.inputs.images import deep_values, opened_image, refuse_special_file
 
 MASK_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif", ".npy")
 

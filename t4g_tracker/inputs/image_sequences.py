@@ -11,10 +11,10 @@ import numpy as np
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.errors import VideoError, warn
-from t4g_tracker.film_images import FILM_SUFFIXES
-from t4g_tracker.frame_names import describe_gaps, order_names
-from t4g_tracker.frame_times import Timing, timing_of
-from t4g_tracker.images import current_rgb, opened_image, read_picture, refuse_special_file
+from t4g_tracker.inputs.film_images import FILM_SUFFIXES
+from t4g_tracker.inputs.frame_names import describe_gaps, order_names
+from t4g_tracker.inputs.frame_times import Timing, timing_of
+from t4g_tracker.inputs.images import current_rgb, opened_image, read_picture, refuse_special_file
 
 FrameCheck = Callable[[int, Size], None]  # called with the number of frames to read and their (H, W)
 

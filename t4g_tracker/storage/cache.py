@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import torch
 
 from t4g_tracker.errors import CacheError, OutputError
-from t4g_tracker.files import default_cache_folder, prepare_output_folder
-from t4g_tracker.torch_files import load_torch, peek, save_torch
-from t4g_tracker.unfinished import remove_leftovers
+from t4g_tracker.storage.files import default_cache_folder, prepare_output_folder
+from t4g_tracker.storage.torch_files import load_torch, peek, save_torch
+from t4g_tracker.storage.unfinished import remove_leftovers
 
 PLACE = "folder with --cache"  # in errors
 REMEDY = "delete it or run with --fresh"

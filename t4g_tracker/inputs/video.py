@@ -13,10 +13,10 @@ from torch import Tensor
 from t4g_tracker.coordinates import Size, resize_frames
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import VideoError
-from t4g_tracker.frame_times import Timing
-from t4g_tracker.image_sequences import FOLDER_FPS, SEQUENCE_SUFFIXES, read_folder, read_image_sequence
+from t4g_tracker.inputs.frame_times import Timing
+from t4g_tracker.inputs.image_sequences import FOLDER_FPS, SEQUENCE_SUFFIXES, read_folder, read_image_sequence
+from t4g_tracker.inputs.video_files import FrameBytes, Reading, read_video_file
 from t4g_tracker.memory import check_memory, frames_bytes, out_of_memory
-from t4g_tracker.video_files import FrameBytes, Reading, read_video_file
 
 _VALUES_PER_CHUNK = 2**25  # resize this many values at once: 128 MiB as float32
 

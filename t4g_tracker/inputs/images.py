@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from t4g_tracker.errors import TrackerError, VideoError
-from t4g_tracker.film_images import FILM_SUFFIXES, read_film_image
-from t4g_tracker.silence import silent_libraries
+from t4g_tracker.inputs.film_images import FILM_SUFFIXES, read_film_image
+from t4g_tracker.inputs.silence import silent_libraries
 
 IMAGE_ERRORS = (  # Pillow's on bad files
     OSError,

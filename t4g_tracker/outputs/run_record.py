@@ -19,7 +19,7 @@ import torch
 
 from t4g_tracker import __version__
 from t4g_tracker.datatypes import QueryPoints, Video
-from t4g_tracker.frame_times import end_s
+from t4g_tracker.inputs.frame_times import end_s
 
 PACKAGES = ("t4g-tracker", "torch", "torchvision", "diffusers", "numpy", "opencv-python-headless", "av")
 
@@ -38,7 +38,7 @@ class Call:
             "command": shlex.join(self.command),
             "started": self.started.isoformat(timespec="seconds"),
             "version": __version__,
-            "commit": commit_of(Path(__file__).parents[1]),
+            "commit": commit_of(Path(__file__).parents[2]),
             "arguments": {name: _plain(value) for name, value in self.arguments.items()},
         }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from t4g_tracker.mask_files import MaskValues
+from t4g_tracker.inputs.mask_files import MaskValues
 
 Name = int | tuple[int, int, int]  # what a user calls an object: its number, or R, G, B
 

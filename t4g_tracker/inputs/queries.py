@@ -10,10 +10,10 @@ import torch
 
 from t4g_tracker.datatypes import QueryPoints, Video
 from t4g_tracker.errors import QueryError, warn
-from t4g_tracker.input_files import open_input
-from t4g_tracker.masks import check_mask
-from t4g_tracker.query_formats import FORMATS, points_of_arrays
-from t4g_tracker.query_table import (
+from t4g_tracker.inputs.input_files import open_input
+from t4g_tracker.inputs.masks import check_mask
+from t4g_tracker.inputs.query_formats import FORMATS, points_of_arrays
+from t4g_tracker.inputs.query_table import (
     MOST_POINTS,
     QueryTable,
     check_in_video,

@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from t4g_tracker.errors import VideoError
-from t4g_tracker.silence import silent_libraries
+from t4g_tracker.inputs.silence import silent_libraries
 
 FILM_SUFFIXES = (".exr", ".dpx")
 

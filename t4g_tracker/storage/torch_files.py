@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.errors import CacheError, OutputError
-from t4g_tracker.files import atomic_write
+from t4g_tracker.storage.files import atomic_write
 
 DIGEST = "digest"
 NO_MEMORY = re.compile("(can't|cannot) allocate memory|not enough memory", re.IGNORECASE)  # RuntimeErrors

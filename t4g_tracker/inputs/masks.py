@@ -14,9 +14,9 @@ from torch.nn.functional import interpolate
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import QueryError, VideoError, warn
-from t4g_tracker.image_sequences import list_images, warn_of_doubts
-from t4g_tracker.mask_files import MASK_SUFFIXES, read_mask_values
-from t4g_tracker.mask_objects import VOID, LabelledMask, Name, distinct, label_objects, listed
+from t4g_tracker.inputs.image_sequences import list_images, warn_of_doubts
+from t4g_tracker.inputs.mask_files import MASK_SUFFIXES, read_mask_values
+from t4g_tracker.inputs.mask_objects import VOID, LabelledMask, Name, distinct, label_objects, listed
 
 
 def read_mask(

@@ -16,12 +16,11 @@ import numpy as np
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.errors import VideoError
-from t4g_tracker.frame_times import Timing, timing_of
-from t4g_tracker.image_sequences import width_by_height
-from t4g_tracker.memory import check_memory, frames_bytes
-from t4g_tracker.video_display import Crop, container_crop, displayed, is_on_its_side, pixel_aspect
-from t4g_tracker.video_endings import ends_too_early
-from t4g_tracker.video_streams import (
+from t4g_tracker.inputs.frame_times import Timing, timing_of
+from t4g_tracker.inputs.image_sequences import width_by_height
+from t4g_tracker.inputs.video_display import Crop, container_crop, displayed, is_on_its_side, pixel_aspect
+from t4g_tracker.inputs.video_endings import ends_too_early
+from t4g_tracker.inputs.video_streams import (
     EXPORT,
     expected_frames,
     plausible,
@@ -34,6 +33,7 @@ from t4g_tracker.video_streams import (
     warn_of_streams,
     why_unreadable,
 )
+from t4g_tracker.memory import check_memory, frames_bytes
 
 # FFmpeg hides damage unless told to fail where data contradict themselves, are short or fail a checksum.
 _STRICT = {"err_detect": "crccheck+buffer+explode"}

@@ -10,11 +10,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from t4g_tracker.array_files import ArrayFile
 from t4g_tracker.errors import QueryError, suggestion
-from t4g_tracker.input_files import decoded
-from t4g_tracker.query_csv import FIELDS, points_of_csv
-from t4g_tracker.query_table import MOST_POINTS, ClipFacts, QueryTable, check_count, checked_name
+from t4g_tracker.inputs.array_files import ArrayFile
+from t4g_tracker.inputs.input_files import decoded
+from t4g_tracker.inputs.query_csv import FIELDS, points_of_csv
+from t4g_tracker.inputs.query_table import MOST_POINTS, ClipFacts, QueryTable, check_count, checked_name
 
 _SHAPE = '{"queries": [{"frame": 0, "x": 12.5, "y": 40}, ...]}, or the list alone'
 _MOST_ARRAY_BYTES = 2**28  # of an array of query points or names

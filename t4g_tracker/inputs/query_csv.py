@@ -12,8 +12,8 @@ from typing import BinaryIO
 import numpy as np
 
 from t4g_tracker.errors import QueryError, suggestion
-from t4g_tracker.input_files import decoded
-from t4g_tracker.query_table import MOST_POINTS, QueryTable, check_count, checked_name
+from t4g_tracker.inputs.input_files import decoded
+from t4g_tracker.inputs.query_table import MOST_POINTS, QueryTable, check_count, checked_name
 
 FIELDS = ("frame", "x", "y", "name")
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from t4g_tracker.locks import ATTEMPTS, try_lock
+from t4g_tracker.storage.locks import ATTEMPTS, try_lock
 
 NAME = re.compile(r"\.t4g-([0-9a-f]{8})-[0-9a-f]{16}\.partial")  # of the machine, then random
 EARLIER_NAMES = re.compile(r"\.(.+\.)?\d+\.partial(\.\w+)?|\.writable\.\d+")  # without locks

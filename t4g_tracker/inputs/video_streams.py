@@ -10,8 +10,8 @@ from typing import Any
 import av
 
 from t4g_tracker.errors import VideoError, warn
-from t4g_tracker.frame_times import Timing, longest_gap
-from t4g_tracker.image_sequences import FOLDER_FPS
+from t4g_tracker.inputs.frame_times import Timing, longest_gap
+from t4g_tracker.inputs.image_sequences import FOLDER_FPS
 
 EXPORT = "export it as mp4, or its frames as a folder of png"
 _MICROSECONDS = 1_000_000  # FFmpeg's unit for whole files

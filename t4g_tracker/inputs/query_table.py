@@ -13,7 +13,7 @@ import torch
 from t4g_tracker.coordinates import Size, inside
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import QueryError, VideoError
-from t4g_tracker.image_sequences import first_file_number
+from t4g_tracker.inputs.image_sequences import first_file_number
 
 MOST_POINTS = 100_000  # of one run: so many took 20 s of one core a frame (measured: 8 frames of 192x128)
 LONGEST_NAME = 200  # characters

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from t4g_tracker.errors import OutputError
-from t4g_tracker.locks import lock_file
-from t4g_tracker.unfinished import move_into_place, remove_leftovers, unfinished_folder
+from t4g_tracker.storage.locks import lock_file
+from t4g_tracker.storage.unfinished import move_into_place, remove_leftovers, unfinished_folder
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or choose another {place}",
