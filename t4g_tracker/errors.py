@@ -89,6 +89,8 @@ def warn(message: str) -> None:
 def noted_warnings() -> Iterator[list[str]]:
     """Note what ``warn`` says meanwhile, for the record of a run; it is shown all the same.
 
+    Only in this thread: another one, which inherits no ``ContextVar``, notes nothing here.
+
     Yields:
         The messages so far, each once; ``warnings_so_far`` returns them too.
     """
