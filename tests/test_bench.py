@@ -276,8 +276,8 @@ def test_a_baseline_that_varies_is_named_after_its_settings(data, run_bench, tmp
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("cut", b"PK\x03\x04 and then nothing", "is not a file of points and occluded"),
-        ("text", b"hello", "is not a file of points and occluded"),
+        ("cut", b"PK\x03\x04 and then nothing", "is not readable as numpy's"),
+        ("text", b"hello", "is not readable as numpy's"),
         (
             "frames",
             {"points": np.zeros((3, 5, 2)), "occluded": np.zeros((3, 5))},
@@ -296,6 +296,13 @@ def test_a_damaged_annotation_is_refused_by_name(slide, ask, save_frames, tmp_pa
     with pytest.raises(DatasetError, match=said) as caught:
         FolderClips(tmp_path).load(name)
     assert str(tmp_path / "tracks" / f"{name}.npz") in str(caught.value)
+
+
+def test_an_annotation_larger_than_memory_is_not_read(slide, ask, tmp_path, monkeypatch):
+    annotate(tmp_path, slide(7, SIZE), ask((0, 40, 40)), "clip")
+    monkeypatch.setattr("t4g_tracker.datasets.frames_and_tracks._MOST_BYTES", 100)
+    with pytest.raises(DatasetError, match=r"clip\.npz: .* more than the 0 MB that are read"):
+        FolderClips(tmp_path).visibility("clip")
 
 
 @pytest.mark.parametrize(
