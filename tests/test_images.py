@@ -259,6 +259,22 @@ def test_an_exr_shows_its_display_window(tmp_path):
     np.testing.assert_array_equal(shown, expected)
 
 
+@pytest.mark.parametrize("suffix", [".exr", ".dpx"])
+def test_pixels_that_are_not_square_are_told(tmp_path, suffix):
+    """As scanned from film of anamorphic lenses."""
+    for name in ("1", "2"):
+        path = tmp_path / f"{name}{suffix}"
+        if suffix == ".exr":
+            write_exr(path, np.zeros((4, 6, 3), np.float32), pixelAspectRatio=2.0)
+        else:
+            write_dpx(path, SMALL, "rgb24")
+            data = bytearray(path.read_bytes())
+            data[1628:1636] = struct.pack(">II", 2, 1)
+            path.write_bytes(data)
+    with pytest.warns(TrackerWarning, match="its pixels are not square, a player shows them 2 times as wide"):
+        assert read_video(tmp_path).pixel_aspect == 2
+
+
 def test_the_picture_of_an_exr_is_found_or_refused(tmp_path):
     plane = np.full((4, 4), 0.5, np.float32)
     grey, layer = {"Y": plane}, {f"beauty.{colour}": plane for colour in "RGB"}

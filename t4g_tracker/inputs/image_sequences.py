@@ -24,6 +24,7 @@ from t4g_tracker.inputs.images import (
     read_picture,
     refuse_special_file,
 )
+from t4g_tracker.inputs.reading import Reading
 
 FrameCheck = Callable[[int, Size], None]  # called with the number of frames to read and their (H, W)
 
@@ -61,6 +62,11 @@ class ListedImages:
     doubt: str | None  # why the order may be wrong, to put after the folder's name
     unread: tuple[str, ...]  # names of pictures of kinds that are not read
 
+    @property
+    def first_number(self) -> int | None:
+        """The number in the name of the first, such as 1001 in shot.1001.png; None if it is not whole."""
+        return int(self.numbers[0]) if self.numbers and self.numbers[0].denominator == 1 else None
+
 
 def list_images(folder: Path, suffixes: Collection[str] = FRAME_SUFFIXES) -> ListedImages:
     """List the images of a folder, without hidden ones, in the order of their frames.
@@ -93,19 +99,6 @@ def image_files(folder: Path) -> list[Path]:
     return list(list_images(folder).files)
 
 
-def first_file_number(folder: Path) -> int | None:
-    """Read the frame number of a folder's first image from its name, such as 1001 from shot.1001.png.
-
-    Returns:
-        The number; None if the images' names differ in no whole number alone, or there are none.
-
-    Raises:
-        VideoError: As ``list_images``.
-    """
-    numbers = list_images(folder).numbers
-    return int(numbers[0]) if numbers and numbers[0].denominator == 1 else None
-
-
 def warn_of_doubts(folder: Path, images: ListedImages, part: slice) -> None:
     """Warn if the order of a folder's images is doubtful, numbers are missing, or pictures are not read.
 
@@ -133,7 +126,7 @@ def _not_read(images: ListedImages) -> str:
 
 def read_folder(
     folder: Path, first_frames: int = 0, skip: int = 0, check: FrameCheck | None = None
-) -> list[np.ndarray]:
+) -> Reading:
     """Read a folder of images, or some of them, as frames (H, W, 3) uint8 RGB of one size.
 
     Args:
@@ -155,11 +148,12 @@ def read_folder(
     part = slice(skip, skip + first_frames if first_frames else None)
     files = images.files[part]
     warn_of_doubts(folder, images, part)
-    frames, notes = EightBitFrames(), set[str | None]()
+    frames, notes, pixel_aspect = EightBitFrames(), set[str | None](), 1.0
     for file in files:
         picture = read_picture(file)
         notes.add(picture.note)
         frames.add(picture.rgb)
+        pixel_aspect = picture.pixel_aspect
         if check is not None and len(frames.pictures) == 1:
             check(len(files), picture.rgb.shape[:2])
         first, last = frames.pictures[0], frames.pictures[-1]
@@ -171,7 +165,8 @@ def read_folder(
     for note in sorted(filter(None, notes)):
         warn(f"{folder}: {note}")
     others = images.files[:skip] + images.files[skip + len(files) :]
-    return frames.finished(folder, _deep_pictures(others))
+    pictures = frames.finished(folder, _deep_pictures(others))
+    return Reading(pictures, skip, Timing(FOLDER_FPS), pixel_aspect, images.first_number)
 
 
 def _deep_pictures(files: Iterable[Path]) -> Iterator[np.ndarray]:
@@ -184,7 +179,7 @@ def _deep_pictures(files: Iterable[Path]) -> Iterator[np.ndarray]:
 
 def read_image_sequence(
     path: Path, first_frames: int = 0, skip: int = 0, check: FrameCheck | None = None
-) -> tuple[list[np.ndarray], Timing]:
+) -> Reading:
     """Read the pictures of a multi-page TIFF or an animated WebP.
 
     Args:
@@ -219,8 +214,9 @@ def read_image_sequence(
         raise VideoError(f"{path}: its pictures differ in size ({', '.join(sizes)}); make all one size")
     end_ms = starts_ms.pop()
     if not end_ms:
-        return pictures, Timing(FOLDER_FPS)
-    return pictures, timing_of([start / 1000 for start in starts_ms], 1000 * len(pictures) / end_ms, 0.001)
+        return Reading(pictures, skip, Timing(FOLDER_FPS))
+    timing = timing_of([start / 1000 for start in starts_ms], 1000 * len(pictures) / end_ms, 0.001)
+    return Reading(pictures, skip, timing)
 
 
 def _pages(opened: Image.Image, path: Path, pages: Iterable[int]) -> Iterator[np.ndarray]:
