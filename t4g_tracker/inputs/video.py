@@ -14,6 +14,7 @@ from t4g_tracker.coordinates import Size, resize_frames
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import VideoError
 from t4g_tracker.inputs.image_sequences import SEQUENCE_SUFFIXES, read_folder, read_image_sequence
+from t4g_tracker.inputs.input_files import refuse_special
 from t4g_tracker.inputs.reading import Reading
 from t4g_tracker.inputs.video_files import FrameBytes, read_video_file
 from t4g_tracker.inputs.video_streams import warn_of_aspect
@@ -104,10 +105,7 @@ def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameByte
             if address is not None:
                 raise VideoError(f"{address[1]}://{address[2]}: is a web address; download it first")
             raise VideoError(f"{source}: no such file or folder; check the path")
-        if not path.is_file():
-            raise VideoError(
-                f"{source}: is a pipe or a device, not a file; save the video as a file and give that"
-            )
+        refuse_special(path, VideoError, "save the video as a file and give that")
         if path.stat().st_size == 0:
             raise VideoError(f"{source}: is empty (0 bytes); copy or export the video again")
         if path.suffix.lower() in SEQUENCE_SUFFIXES:
