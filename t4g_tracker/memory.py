@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +92,10 @@ def _gigabytes(count: int) -> str:
 
 def _left_by_limits() -> Iterator[int]:
     """What the limits of the process leave (ulimit -v, ulimit -d)."""
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return
     used = psutil.Process().memory_info()
     for limit, taken in ((resource.RLIMIT_AS, used.vms), (resource.RLIMIT_DATA, getattr(used, "data", 0))):
         soft, _ = resource.getrlimit(limit)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from t4g_tracker.errors import OutputError
 from t4g_tracker.storage.files import replace_folder
-from t4g_tracker.storage.unfinished import OLD_S, REPLACED, remove_leftovers, unfinished_folder
+from t4g_tracker.storage.unfinished import OLD_S, remove_leftovers, unfinished_folder
 
 WRITER = """
 import sys
@@ -129,35 +130,67 @@ def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path):
     remove_leftovers(tmp_path / "none")
 
 
-def test_a_replacement_that_is_killed_between_two_moves_is_finished(tmp_path, monkeypatch):
-    (tmp_path / "refiner").mkdir()
-    (tmp_path / "unet").mkdir()
-    (tmp_path / "unet" / "old").touch()
-    moved, rename = [], Path.rename
+OLD = {"notes": "mine", "refiner": "old", "tracks": "old", "unet/old": "old"}
+NEW = {"added": "new", "refiner": "new", "tracks": "new", "unet/new": "new"}
 
-    class Killed(BaseException):
-        pass
 
-    def killed_at_the_third(self, target):
-        moved.append(self)
-        if len(moved) == 4:  # the new refiner is in place, the old unet is away, the new one not yet there
-            rename(self.parent, tmp_path / "kept")
-            raise Killed
-        return rename(self, target)
+def texts_in(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
-    def replace():
-        with replace_folder(tmp_path) as unfinished:
-            for part in ("refiner", "unet"):
-                (unfinished / part).mkdir()
-                (unfinished / part / "new").touch()
 
-    monkeypatch.setattr(Path, "rename", killed_at_the_third)
-    with pytest.raises(Killed):
-        replace()
+def fill(folder, texts):
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def replace(folder):
+    with replace_folder(folder) as unfinished:
+        fill(unfinished, NEW)
+
+
+def fail_at(monkeypatch, turn, error, after=False, lasting=False):
+    """Let one move fail: before it is made or ``after``; if ``lasting``, all later ones too."""
+    turns, move = [], Path.replace
+
+    def failing(self, target):
+        turns.append(self)
+        fails = len(turns) == turn or (lasting and len(turns) > turn)
+        if fails and not after:
+            raise error
+        moved = move(self, target)
+        if fails:
+            raise error
+        return moved
+
+    monkeypatch.setattr(Path, "replace", failing)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("turn", range(1, 6))  # added, refiner, tracks, the old unet, the new one
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), PermissionError(1, "Operation not permitted")])
+@pytest.mark.parametrize("links", [True, False])
+def test_a_replacement_that_fails_between_two_moves_changes_nothing(
+    tmp_path, monkeypatch, turn, error, after, links
+):
+    fill(tmp_path, OLD)
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: os.open("", 0))
+    fail_at(monkeypatch, turn, error, after)
+    with pytest.raises((KeyboardInterrupt, OutputError)):
+        replace(tmp_path)
     monkeypatch.undo()
-    left = (tmp_path / "kept").rename(moved[-1].parent)
-    assert not (tmp_path / "unet").exists()
-    assert (left / REPLACED / "unet" / "old").exists()
+    assert texts_in(tmp_path) == OLD
+    replace(tmp_path)
+    assert texts_in(tmp_path) == {"notes": "mine", **NEW}
+
+
+@pytest.mark.parametrize("turn", range(1, 6))
+def test_a_replacement_that_can_neither_end_nor_go_back_is_finished_later(tmp_path, monkeypatch, turn):
+    fill(tmp_path, OLD)
+    fail_at(monkeypatch, turn, KeyboardInterrupt(), after=True, lasting=True)
+    with pytest.raises(KeyboardInterrupt):
+        replace(tmp_path)
+    monkeypatch.undo()
     remove_leftovers(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["refiner", "unet"]
-    assert [path.name for path in (tmp_path / "unet").iterdir()] == ["new"]
+    assert texts_in(tmp_path) == {"notes": "mine", **NEW}

@@ -74,8 +74,8 @@ def atomic_write(path: str | Path, place: str = OUTPUT_FOLDER) -> Iterator[Path]
             temporary = unfinished / f"partial{path.suffix}"
             mode = _make_empty(temporary)
             yield temporary
-            _flush_to_disk(temporary)
             temporary.chmod(mode)  # some writers make files that only their owner may read
+            _flush_to_disk(temporary)
             temporary.replace(path)
     except OSError as error:
         raise OutputError(_why_not_written(path, error, place)) from error
@@ -126,7 +126,7 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     """Write a folder's content under a temporary name, and move it into place once all of it is whole.
 
     Files and folders of the same names are replaced by renaming, so half of a file can never be
-    read. Anything else in ``folder`` stays. If writing fails, nothing changes.
+    read. Anything else in ``folder`` stays. If writing or moving fails or is interrupted, nothing changes.
 
     Args:
         folder: The folder to write; created if missing.
@@ -168,7 +168,7 @@ def _make_empty(path: Path) -> int:
 
 def _flush_to_disk(path: Path) -> None:
     """Wait until the file's bytes are on the disk."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes only what is open for writing
         os.fsync(file.fileno())
 
 

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows, which has no such locks
+    fcntl = None  # type: ignore[assignment]
+
 ATTEMPTS = 10
 
 
+def open_folder(folder: Path) -> int:
+    """Open a folder, to lock it; -1 where the system has no locks.
+
+    Raises:
+        OSError: If it is missing, or no folder.
+    """
+    return -1 if fcntl is None else os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+def close(descriptor: int) -> None:
+    """Close what ``open_folder`` has opened, and drop its lock."""
+    if descriptor >= 0:
+        os.close(descriptor)
+
+
 def try_lock(descriptor: int) -> bool | None:
-    """Lock an open file or folder; False if another holds its lock, None if this disk has no locks."""
+    """Lock an open file or folder; False if another holds its lock, None if there are no locks here."""
+    if fcntl is None:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # some network disks say the latter
@@ -25,12 +46,15 @@ def try_lock(descriptor: int) -> bool | None:
 
 @contextmanager
 def lock_file(path: Path) -> Iterator[None]:
-    """Hold a lock file; it is made for this and removed at the end.
+    """Hold a lock file; it is made for this and removed at the end. Does nothing where there are no locks.
 
     Raises:
         BlockingIOError: If another process or thread holds it.
         OSError: If it cannot be made.
     """
+    if fcntl is None:
+        yield
+        return
     descriptor = _lock_named(path)
     try:
         yield

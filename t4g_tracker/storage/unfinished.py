@@ -19,17 +19,19 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from t4g_tracker.storage.locks import ATTEMPTS, try_lock
+from t4g_tracker.storage.locks import ATTEMPTS, close, open_folder, try_lock
 
 NAME = re.compile(r"\.t4g-([0-9a-f]{8})-[0-9a-f]{16}\.partial")  # of the machine, then random
 EARLIER_NAMES = re.compile(r"\.(.+\.)?\d+\.partial(\.\w+)?|\.writable\.\d+")  # without locks
-REPLACED = ".replaced"  # holds what new parts of a folder have replaced
+REPLACED = ".replaced"  # holds what new parts of a folder replace, until all of them are in place
 OLD_S = 24 * 3600.0  # what nobody has written to for so long is left over, whoever made it
 
 
 @contextmanager
 def unfinished_folder(folder: Path) -> Iterator[Path]:
     """Make a locked folder inside ``folder``, for files in the making; it is removed at the end.
+
+    It stays if ``move_into_place`` could neither end nor go back: ``remove_leftovers`` finishes that.
 
     Raises:
         OSError: If it cannot be made.
@@ -40,24 +42,45 @@ def unfinished_folder(folder: Path) -> Iterator[Path]:
         descriptor = _make_locked(path)
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
-        if descriptor >= 0:
-            os.close(descriptor)
+        if not (path / REPLACED).exists():
+            shutil.rmtree(path, ignore_errors=True)
+        close(descriptor)
 
 
 def move_into_place(unfinished: Path, folder: Path) -> None:
-    """Move the parts of an unfinished folder into ``folder``.
+    """Move the parts of an unfinished folder into ``folder``: all of them, or after an error none."""
+    replaced, names = unfinished / REPLACED, sorted(part.name for part in unfinished.iterdir())
+    try:
+        _move_parts(unfinished, folder)
+    except BaseException:
+        for name in reversed(names):  # by what lies where: an interrupt can come between any two moves
+            if not (unfinished / name).exists():
+                (folder / name).replace(unfinished / name)
+            if (replaced / name).exists():
+                (replaced / name).replace(folder / name)
+        shutil.rmtree(replaced, ignore_errors=True)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
-    A file replaces the one of its name at once. A folder cannot: the old one goes into REPLACED first.
-    Called again after a kill, it moves the rest.
-    """
+
+def _move_parts(unfinished: Path, folder: Path) -> None:
+    """Move parts into ``folder``; what they replace goes into REPLACED. Called again, it moves the rest."""
     replaced = unfinished / REPLACED
     replaced.mkdir(exist_ok=True)
     for part in sorted(set(unfinished.iterdir()) - {replaced}):
         place = folder / part.name
-        if place.exists() and (part.is_dir() or place.is_dir()):
-            place.rename(replaced / part.name)
-        part.rename(place)
+        if place.exists():
+            _keep(place, replaced / part.name, linked=place.is_file() and part.is_file())
+        part.replace(place)
+
+
+def _keep(place: Path, kept: Path, linked: bool) -> None:
+    """Keep what is to be replaced: by a second name, so that it keeps its first, or else by moving it."""
+    if linked:
+        with suppress(OSError):  # some disks have no links
+            os.link(place, kept)
+            return
+    place.replace(kept)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -89,16 +112,12 @@ def _make_locked(path: Path) -> int:
     for _ in range(ATTEMPTS):  # more than one only if another process removes leftovers at this moment
         path.mkdir(exist_ok=True)
         with suppress(FileNotFoundError):
-            descriptor = _open(path)
+            descriptor = open_folder(path)
             if try_lock(descriptor) is not False and path.exists():
                 return descriptor
-            os.close(descriptor)
+            close(descriptor)
         time.sleep(0.01)
     raise OSError(f"another process removes what this one makes in {path.parent}")
-
-
-def _open(folder: Path) -> int:
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
 def _remove_leftover(path: Path) -> None:
@@ -107,17 +126,17 @@ def _remove_leftover(path: Path) -> None:
         if _is_old(path) and not (path / "replaced").exists():  # which may hold the only copy of something
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         return
-    descriptor = _open(path)
+    descriptor = open_folder(path)
     try:
         unlocked = try_lock(descriptor)
         if unlocked is False:  # its writer lives
             return
         if (unlocked and name[1] == _machine()) or _is_old(path):
             if (path / REPLACED).exists():  # killed between two moves: the new parts are whole
-                move_into_place(path, path.parent)
+                _move_parts(path, path.parent)
             shutil.rmtree(path)
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
 def _is_old(path: Path) -> bool:
