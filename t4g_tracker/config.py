@@ -243,16 +243,3 @@ def _checked_text(value: Any, name: str) -> str:
     if any(len(part.encode()) > LONGEST_NAME for part in value.split("/")) or len(value) > 16 * LONGEST_NAME:
         raise ConfigError(f"{name} is too long for a file's name, {described(value)}; write a shorter one")
     return value
-
-
-def as_dict(settings: Any) -> dict[str, Any]:
-    """Convert nested dataclasses to plain dicts and lists, ready for JSON or YAML."""
-    plain = dataclasses.asdict(settings)
-
-    def simple(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: simple(entry) for key, entry in value.items()}
-        return list(value) if isinstance(value, tuple) else value
-
-    result: dict[str, Any] = simple(plain)
-    return result

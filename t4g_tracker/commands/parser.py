@@ -99,14 +99,15 @@ def settings_text(base: Any, argv: Sequence[str]) -> str:
     Raises:
         ConfigError: If a setting is wrong.
     """
-    from t4g_tracker.config import as_dict, read_settings
+    from t4g_tracker.config import read_settings
     from t4g_tracker.settings_yaml import write_yaml
+    from t4g_tracker.storage.files import plain_values
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config")
     parser.add_argument("--set", dest="assignments", action="extend", nargs="+", default=[])
     found, _ = parser.parse_known_args(argv)
-    return write_yaml(as_dict(read_settings(base, found.config, found.assignments)))
+    return write_yaml(plain_values(read_settings(base, found.config, found.assignments)))
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
