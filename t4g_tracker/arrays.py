@@ -15,7 +15,8 @@ from torch.nn.functional import interpolate
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Video
-from t4g_tracker.errors import QueryError, TrackerError, VideoError, one_line
+from t4g_tracker.errors import QueryError, TrackerError, VideoError, one_line, warn
+from t4g_tracker.inputs.mask_files import values_of_array
 from t4g_tracker.inputs.query_table import QueryTable, check_in_video, refuse_fractions
 
 ArrayLike = Any  # anything that numpy or torch can turn into an array
@@ -95,7 +96,8 @@ def as_masks(masks: ArrayLike, video: Video, size: Size) -> Tensor:
     """Resize one mask a frame to the working size.
 
     Args:
-        masks: (T, H, W) bool or numbers, True or not 0 inside; the size of the video.
+        masks: (T, H, W) bool or whole numbers, True or not 0 inside; or probabilities in 0..1, at least a
+            half inside, with a warning. The size of the video.
         video: T frames of (H, W).
         size: (H, W) of the result.
 
@@ -103,10 +105,17 @@ def as_masks(masks: ArrayLike, video: Video, size: Size) -> Tensor:
         (T, H, W) bool; a pixel is inside where the nearest pixel of the mask is.
 
     Raises:
-        QueryError: If the shape does not fit the video, or nothing is inside.
+        QueryError: If the shape does not fit the video, numbers are negative or above 1 and not whole, or
+            nothing is inside.
     """
     given = _array(masks, "masks", QueryError, "give True or False for each pixel")
-    values = torch.from_numpy(np.ascontiguousarray(given != 0))
+    try:
+        numbers, soft = values_of_array(given)
+    except QueryError as error:
+        raise QueryError(f"masks: {error}") from None
+    if soft:
+        warn("masks: are probabilities; what is at least 0.5 is inside, so give bool to choose")
+    values = torch.from_numpy(np.ascontiguousarray(numbers != 0))
     expected = (video.frame_count, *video.size)
     if tuple(values.shape) != expected:
         raise QueryError(f"masks: must be {expected}, one for each frame, got {tuple(values.shape)}")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-import tokenize
 import warnings
-import zipfile
-import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -129,24 +126,6 @@ def collected_warnings() -> Iterator[list[str]]:
         warnings.simplefilter("always", TrackerWarning)
         warnings.showwarning = collect
         yield lines
-
-
-DAMAGED_ARRAYS = (  # raised by NumPy on a damaged .npy or .npz
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    MemoryError,  # a header claims more than there is
-    OverflowError,
-    RuntimeError,  # an encrypted or unknown kind of zip
-    SyntaxError,  # in a header, which is Python
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def suggestion(name: str, known: Collection[str], all_are: str) -> str:

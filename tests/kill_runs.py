@@ -29,8 +29,9 @@ from PIL import Image
 
 import adaptation.loop
 import run_tracker
-from t4g_tracker import fitted, pipeline, run_files  # noqa: F401  loaded once: each run is a fork of this process
+from t4g_tracker import fitted, pipeline  # noqa: F401  loaded once: each run is a fork of this process
 from t4g_tracker.errors import CacheError
+from t4g_tracker.outputs import run_files  # noqa: F401
 from t4g_tracker.outputs.track_files import read_tracks_npz
 from t4g_tracker.storage.cache import Cache
 

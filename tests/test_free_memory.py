@@ -1,12 +1,15 @@
 """A video that does not fit into memory is refused before it is read, and memory is never called damage."""
 
+import re
 import warnings
+from fractions import Fraction
 
 import av
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from tiny_videos import message_of, moving_square, write_video
+from tiny_videos import copy_packets, message_of, moving_square, write_video
 
 from t4g_tracker import memory
 from t4g_tracker.datatypes import Video
@@ -75,6 +78,23 @@ def test_a_file_without_a_length_is_refused_while_it_is_read(tmp_path, free):
     path = write_video(tmp_path / "a.h264", moving_square(130))
     free(moving_square(20).nbytes)
     assert "128 frames of 48x32 need about" in message_of(path)
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv", "a.flv"])
+def test_a_variable_rate_lets_no_sound_video_be_refused(tmp_path, free, name):
+    """Such files state the clock of their times, 1000 or 2000 a second, as their rate."""
+    frames = moving_square(40)
+    times = np.cumsum(np.random.default_rng(0).integers(10, 60, 40)).tolist()
+    source = write_video(tmp_path / "a.mp4", frames, times=times, tick=Fraction(1, 1000))
+    path = copy_packets(source, tmp_path / name)
+    free(int(frames.nbytes * 1.1))
+    with pytest.warns(TrackerWarning, match=r"40 frames of 48x32 need about .*; if it does not fit, track"):
+        assert read_video(path, frame_bytes=lambda size: 6 * size[0] * size[1]).frame_count == 40
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2 | 1])
+    free(frames.nbytes * 2)
+    message = message_of(path)
+    assert "only the first " in message or re.search(r"only \d+ of \d\d frames", message)
 
 
 def test_a_run_takes_more_than_its_frames(tmp_path, free):

@@ -2,7 +2,11 @@
 
 import os
 import stat
+import struct
 import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import av
@@ -12,8 +16,9 @@ import OpenEXR
 import pytest
 from PIL import Image
 
-from t4g_tracker.errors import TrackerWarning, VideoError
-from t4g_tracker.inputs.images import read_picture
+from t4g_tracker.errors import TrackerError, TrackerWarning, VideoError
+from t4g_tracker.inputs.images import opened_image, read_picture
+from t4g_tracker.inputs.mask_files import read_mask_values
 from t4g_tracker.inputs.video import read_video
 
 RAMP = np.arange(4 * 64 * 3).reshape(4, 64, 3)  # 0 to 767, each value once
@@ -83,6 +88,34 @@ def test_a_tiff_of_floats_is_refused_with_a_remedy(tmp_path, values):
     cv2.imwrite(str(tmp_path / "0.tif"), values)
     with pytest.raises(VideoError, match=r"^.*0\.tif: .*; save it with 8 or 16 bits, as grey or RGB"):
         read_picture(tmp_path / "0.tif")
+
+
+def with_tag(path, tag, value):
+    """Change a value of a little-endian TIFF: 262 says what is white, 284 how colours lie."""
+    data = bytearray(path.read_bytes())
+    at = data.index(struct.pack("<HHI", tag, 3, 1), int.from_bytes(data[4:8], "little")) + 8
+    data[at : at + 2] = value.to_bytes(2, "little")
+    path.write_bytes(data)
+    return path
+
+
+def test_a_tiff_whose_white_is_zero_is_read_as_its_twin_of_8_bits(tmp_path):
+    grey = SMALL[..., 0]
+    Image.fromarray(grey).save(tmp_path / "shallow.tif")
+    save_deep(tmp_path / "deep.tif", grey.astype(np.uint16) * 257)
+    shallow, deep = (with_tag(tmp_path / name, 262, 0) for name in ("shallow.tif", "deep.tif"))
+    assert (read_picture(shallow).rgb[..., 0] == 255 - grey).all()
+    np.testing.assert_array_equal(read_picture(deep).rgb, read_picture(shallow).rgb * np.uint16(257))
+    assert (read_mask_values(shallow).values == 255 - grey).all()
+    assert (read_mask_values(deep).values == (255 - grey) * np.uint16(257)).all()
+
+
+def test_colours_in_planes_are_refused_where_they_would_be_scrambled(tmp_path):
+    save_deep(tmp_path / "0.tif", DEEP)
+    path = with_tag(tmp_path / "0.tif", 284, 2)
+    for read in (read_picture, read_mask_values):
+        with pytest.raises(TrackerError, match=r"0\.tif: holds each colour in a plane .*; save it inter"):
+            read(path)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -292,3 +325,27 @@ def test_images_are_read_with_standard_error_closed(tmp_path):
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def test_threads_that_read_images_change_nothing_of_the_process(tmp_path):
+    """Each would save and put back what another has changed: filters of warnings, and standard error."""
+    path = tmp_path / "0.png"
+    Image.fromarray(SMALL).save(path)
+    both_inside = threading.Barrier(2)
+    opened_first, closed_first = threading.Event(), threading.Event()
+
+    def read(first):
+        if not first:
+            opened_first.wait()
+        with opened_image(path, VideoError, ""):
+            opened_first.set()
+            both_inside.wait()
+            if not first:
+                closed_first.wait()
+        closed_first.set()
+
+    filters, error = list(warnings.filters), os.fstat(2)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(read, [True, False]))
+    assert list(warnings.filters) == filters
+    assert os.path.samestat(os.fstat(2), error)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from t4g_tracker.arrays import as_masks
 from t4g_tracker.commands.compare_features import parse_compare
 from t4g_tracker.commands.davis import parse_davis
 from t4g_tracker.commands.track import parse_track
@@ -67,6 +68,7 @@ def test_a_mask_saved_with_loss_keeps_its_edge(tmp_path, shape, colour, suffix, 
     [
         ("ones.npy", RECTANGLE),
         ("ids.npy", RECTANGLE[None].astype(np.int64)),
+        ("floats.npy", RECTANGLE.astype(np.float32)),
         ("one.webp", painted((RECTANGLE, 1))),
         ("one.tif", painted((RECTANGLE, 1))),
         ("one.gif", painted((RECTANGLE, 1))),
@@ -97,6 +99,28 @@ def test_soft_edges_are_inside_from_half_the_colour(tmp_path, deviation_px, colo
         # A blurred disc of radius r is half as bright at about r - s^2 / 2r.
         assert wrong_pixels(tmp_path / "soft.png", DISC) <= 2 * np.pi * deviation_px**2
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".npy"])
+def test_a_map_of_probabilities_is_inside_from_a_half(tmp_path, suffix):
+    """A slow ramp: none of its values fills more than a thin ring."""
+    distance_px = np.hypot(np.arange(128)[:, None] - 60.3, np.arange(192) - 90.7)
+    probability = 1 / (1 + np.exp((distance_px - 30) / 8))
+    values = probability.astype(np.float32) if suffix == ".npy" else (probability * 255).astype(np.uint8)
+    path = write(tmp_path / f"map{suffix}", values)
+    with pytest.warns(TrackerWarning, match=r"has soft edges; what is at least half") as caught:
+        assert wrong_pixels(path, DISC) <= DISC.sum() / 25
+    assert len(caught) == 1
+
+
+def test_masks_in_memory_are_those_of_files():
+    right = torch.from_numpy(np.stack([DISC] * 3))
+    for masks in (right, right.float(), right.int() * 7):
+        assert torch.equal(as_masks(masks, CLIP, (128, 192)), right)
+    with pytest.warns(TrackerWarning, match="masks: are probabilities; what is at least 0.5 is inside"):
+        assert torch.equal(as_masks(right * 0.3 + 0.3, CLIP, (128, 192)), right)
+    with pytest.raises(QueryError, match="masks: has values below 0"):
+        as_masks(right * 9.5 - 3, CLIP, (128, 192))
 
 
 def test_photographs_are_no_masks(tmp_path):
@@ -148,7 +172,7 @@ def test_void_beside_other_indexes_is_outside(tmp_path):
 
 def test_a_palette_whose_outside_is_not_black_is_doubtful(tmp_path):
     image = Image.fromarray(painted((RECTANGLE, 1)), "P")
-    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.putpalette([255, 255, 255, *RED])
     with pytest.warns(TrackerWarning, match=r"p\.png: its palette index 0, which is outside, is not black"):
         assert wrong_pixels(write(tmp_path / "p.png", image), RECTANGLE) == 0
 
@@ -158,6 +182,41 @@ def test_of_a_gif_the_colours_count(tmp_path):
     image = Image.fromarray(painted((~RECTANGLE, 1)), "P")
     image.putpalette([255, 255, 255, 0, 0, 0])
     assert wrong_pixels(write(tmp_path / "m.gif", image, optimize=False), RECTANGLE) == 0
+
+
+def soft_disc():
+    return Image.fromarray(cv2.GaussianBlur(DISC * np.uint8(255), (0, 0), 1))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        soft_disc().convert("P"),  # grey values as indexes, white at 255
+        soft_disc().convert("RGB").quantize(16),
+        Image.fromarray(DISC * np.uint8(255)).convert("RGB").quantize(2),  # white at 0, black at 1
+        Image.merge("LA", [Image.fromarray(DISC * np.uint8(255))] * 2).convert("RGBA").quantize(4),
+    ],
+    ids=["grey", "soft", "hard", "transparent"],
+)
+@pytest.mark.filterwarnings("ignore:.*soft edges")
+@pytest.mark.filterwarnings("error:.*(index|objects)")
+def test_of_a_palette_made_by_reducing_colours_the_colours_count(tmp_path, image):
+    assert image.mode == "P"
+    assert wrong_pixels(write(tmp_path / "p.png", image), DISC) <= 2 * np.pi
+
+
+def test_white_at_index_255_is_an_object(tmp_path):
+    path = write(tmp_path / "p.png", with_palette(painted((RECTANGLE, 1), (OTHER, 255)), (255, 255, 255)))
+    with pytest.warns(TrackerWarning, match=r"has several objects, 1 .*, 255 .*, and all are inside"):
+        assert wrong_pixels(path, RECTANGLE | OTHER) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*several objects")
+def test_indexes_count_where_index_0_is_black(tmp_path):
+    """Also if the palette has black again."""
+    path = write(tmp_path / "p.png", with_palette(painted((RECTANGLE, 1), (OTHER, 7))))
+    assert wrong_pixels(path, RECTANGLE | OTHER) == 0
+    assert wrong_pixels(path, OTHER, mask_object=7) == 0
 
 
 @pytest.mark.filterwarnings("error")

@@ -51,10 +51,10 @@ def object_at(value, background=0, depth=np.uint8):
 
 
 def palette_image():
-    """An object of index 1 painted black on a white background of index 0, to mislead."""
+    """An object of index 1 painted red on a white background of index 0, to mislead."""
     image = Image.fromarray(object_at(1)).convert("P")
     image.putdata(object_at(1).ravel())
-    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.putpalette([255, 255, 255, 200, 0, 0])
     return image
 
 
@@ -112,7 +112,11 @@ def test_bad_mask_files_are_refused_before_they_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "dead.png").symlink_to("gone")
     (tmp_path / "zero.png").symlink_to("/dev/zero")
-    np.save(tmp_path / "floats.npy", object_at(1).astype(float))
+    np.save(tmp_path / "text.npy", object_at(1).astype(str))
+    np.save(tmp_path / "scores.npy", object_at(2.5, -1.5, np.float32))
+    np.save(tmp_path / "void.npy", object_at(1, -1, np.int32))
+    np.save(tmp_path / "percent.npy", object_at(99.5, 0, np.float32))
+    np.savez(tmp_path / "several.npz", a=object_at(1))
     np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
     with (tmp_path / "claims.npy").open("wb") as file:  # a terabyte, by its header
         header = {"descr": "|u1", "fortran_order": False, "shape": (10**6, 10**6)}
@@ -125,9 +129,13 @@ def test_bad_mask_files_are_refused_before_they_are_read(tmp_path):
         ("pipe.png", "is a pipe"),
         ("dead.png", "is a link to a file that is not there"),
         ("zero.png", "is a device"),
-        ("floats.npy", "is float64 (36, 64); a mask is (H, W) of bool or whole numbers"),
-        ("pickled.npy", "is not an array that can be read"),
-        ("claims.npy", "is not an array that can be read"),
+        ("text.npy", "is <U3 (36, 64); a mask is (H, W) of bool or whole numbers"),
+        ("scores.npy", "has values below 0 or not finite; a mask has 0 outside"),
+        ("void.npy", "has values below 0 or not finite"),
+        ("percent.npy", "has fractions above 1; a mask is bool, whole numbers, or probabilities"),
+        ("several.npz", "holds several arrays; save the mask alone"),
+        ("pickled.npy", "holds pickled objects"),
+        ("claims.npy", "is not readable as numpy's"),
         ("pages.tif", "holds 2 pictures; a mask is one"),
     ):
         with pytest.raises(QueryError) as caught:

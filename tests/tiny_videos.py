@@ -22,19 +22,42 @@ def moving_square(count=24, height=32, width=48):
     return frames
 
 
-def write_video(path, frames, codec="libx264", pixels="yuv420p", times=None, coder=None, rate=24, **muxer):
-    """Encode ``frames`` at ``rate`` a second, or shown at ``times`` in 1/24 s."""
+def write_video(
+    path,
+    frames,
+    codec="libx264",
+    pixels="yuv420p",
+    times=None,
+    coder=None,
+    rate=24,
+    tick=Fraction(1, 24),
+    **muxer,
+):
+    """Encode ``frames`` at ``rate`` a second, or shown at ``times`` in units of ``tick`` seconds."""
     with av.open(str(path), "w", options=muxer) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt, stream.gop_size = pixels, 6
         stream.options = coder or {}
+        if times:
+            stream.codec_context.time_base = tick
         for index, frame in enumerate(frames):
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
             if times:
-                picture.pts, picture.time_base = times[index], Fraction(1, 24)
+                picture.pts, picture.time_base = times[index], tick
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
+    return path
+
+
+def copy_packets(source, path):
+    """Write the video of ``source`` into a container that states no rate, as ``ffmpeg -c copy`` does."""
+    with av.open(str(source)) as read, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
     return path
 
 

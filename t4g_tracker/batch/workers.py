@@ -13,6 +13,7 @@ import os
 import queue
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -148,6 +149,7 @@ def _forward_reports(receiver: Connection, report: Report | None) -> None:
 def _initialise(threads: int, sender: Connection) -> None:
     """Set up a process: number of threads, reports, and a thread that ends it with its parent."""
     use_threads(threads)
+    warnings.filterwarnings("ignore", module="PIL")  # as ``guarded`` does in the first process
     report_to(lambda clip, progress: sender.send((clip, progress)))
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -34,6 +34,7 @@ def guarded(command: Callable[[list[str] | None], int], argv: list[str] | None) 
 def _run(command: Callable[[list[str] | None], int], argv: list[str] | None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", module="PIL")  # of damage, which also raises, and of EXIF data
     show_warnings_as_lines()
     for noisy in ("httpx", "huggingface_hub", "diffusers", "transformers", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

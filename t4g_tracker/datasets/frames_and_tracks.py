@@ -13,9 +13,13 @@ import numpy as np
 from t4g_tracker.datasets.annotated import AnnotatedClip, annotated
 from t4g_tracker.datasets.annotations import Annotations, checked_annotations
 from t4g_tracker.datatypes import Video
-from t4g_tracker.errors import DAMAGED_ARRAYS, DatasetError
+from t4g_tracker.errors import DatasetError, QueryError
+from t4g_tracker.inputs.array_files import ArrayFile
 from t4g_tracker.inputs.image_sequences import image_files
+from t4g_tracker.inputs.input_files import open_input
 from t4g_tracker.inputs.video import read_video
+
+_MOST_BYTES = 2**30  # of a file, and of an array
 
 
 class FolderClips:
@@ -86,10 +90,14 @@ def check_annotations(file: Path, frames: Path) -> Annotations:
 
 def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read points and occluded, not yet checked, from an npz file."""
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return arrays["points"], arrays["occluded"]
-    except DAMAGED_ARRAYS as error:
-        raise DatasetError(
-            f"{file}: is not a file of points and occluded ({error}); write it as docs/formats.md describes"
-        ) from error
+    with open_input(file, _MOST_BYTES, DatasetError, "an npz file with points and occluded") as opened:
+        try:
+            arrays = ArrayFile(opened, _MOST_BYTES)
+            missing = [name for name in ("points", "occluded") if name not in arrays.names]
+            if missing:
+                raise QueryError(
+                    f"has no array named {missing[0]}; write points and occluded as docs/formats.md describes"
+                )
+            return arrays.read("points"), arrays.read("occluded")
+        except QueryError as error:
+            raise DatasetError(f"{file}: {error}") from error

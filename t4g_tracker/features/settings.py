@@ -93,7 +93,7 @@ class ZeroscopeConfig:
     segment_frames: int = 24  # frames that the UNet sees at once
     half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false: float32
 
-    LIMITS: ClassVar[Limits] = {"block": (0, 20), "timestep": (0, 999), "segment_frames": (1, 1000)}
+    LIMITS: ClassVar[Limits] = {"block": (0, 20), "timestep": (0, 100_000), "segment_frames": (1, 1000)}
 
     def __post_init__(self) -> None:
         check_limits(self, "features.zeroscope")

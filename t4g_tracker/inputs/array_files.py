@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
-from t4g_tracker.errors import DAMAGED_ARRAYS, QueryError
+from t4g_tracker.errors import QueryError
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK"
+
+DAMAGED_ARRAYS = (  # raised by NumPy on a damaged .npy or .npz
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    MemoryError,  # a header claims more than there is
+    OverflowError,
+    RuntimeError,  # an encrypted or unknown kind of zip
+    SyntaxError,  # in a header, which is Python
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Pillow reads what has 8 bits. It cuts colours of 16 bits down to their upper 8, 
 from __future__ import annotations
 
 import stat
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,8 +35,9 @@ IMAGE_ERRORS = (  # Pillow's on bad files
 # Pillow would also start Ghostscript for PostScript, whatever the file is called.
 _FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "WEBP", "BMP", "AVIF", "GIF")
 _SAVE_IT = "save it with 8 or 16 bits, as grey or RGB"
-_GREY_OR_RGB = (0, 1, 2)  # values of a TIFF's PhotometricInterpretation
-_PHOTOMETRIC, _BITS = 262, 258  # tags of a TIFF
+_PHOTOMETRIC, _PLANES, _BITS = 262, 284, 258  # tags of a TIFF
+_WHITE_IS_ZERO, _GREY_OR_RGB = 0, (0, 1, 2)  # PhotometricInterpretation
+_SEPARATE = 2  # PlanarConfiguration
 _ORIENTATION = 0x0112  # tag of EXIF
 
 _KINDS = {
@@ -97,17 +97,21 @@ def opened_image(path: Path, error: type[TrackerError], remedy: str) -> Iterator
     refuse_special_file(path, error, remedy)
     Image.init()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of damage, which also raises, and of EXIF data
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            formats = [name for name in _FORMATS if name in Image.OPEN]
-            with silent_libraries(), Image.open(path, formats=formats) as opened:
-                yield opened
+        formats = [name for name in _FORMATS if name in Image.OPEN]
+        with silent_libraries(), Image.open(path, formats=formats) as opened:
+            _refuse_bomb(opened)
+            yield opened
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as reason:
         limit = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise error(f"{path}: has more than {limit} million pixels; make it smaller") from reason
     except IMAGE_ERRORS as reason:
         raise error(f"{path}: is not an image that can be read; {remedy}") from reason
+
+
+def _refuse_bomb(opened: Image.Image) -> None:
+    """Raise Pillow's error for a picture so large that it only warns of it."""
+    if Image.MAX_IMAGE_PIXELS is not None and opened.width * opened.height > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError
 
 
 def current_rgb(opened: Image.Image, path: Path, page: int = 0) -> np.ndarray:
@@ -122,6 +126,7 @@ def current_rgb(opened: Image.Image, path: Path, page: int = 0) -> np.ndarray:
         VideoError: If its values are not 8 or 16 bits.
         IMAGE_ERRORS: As Pillow reads.
     """
+    _refuse_bomb(opened)  # each page of a TIFF has a size
     values = deep_values(opened, path, VideoError, page)
     if values is not None:
         return values[..., :3] if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
@@ -144,13 +149,10 @@ def deep_values(
     """
     if not _is_deep(opened, path):
         return None
-    opened.load()  # raises if the file is cut short, where OpenCV would print
     if opened.format == "TIFF":
-        if opened.tag_v2.get(_PHOTOMETRIC) not in _GREY_OR_RGB:  # type: ignore[attr-defined]
-            raise error(f"{path}: holds neither grey nor RGB values; {_SAVE_IT}")
-        found, pages = cv2.imreadmulti(str(path), start=page, count=1, flags=cv2.IMREAD_UNCHANGED)
-        values = pages[0] if found else None
+        values = _tiff_values(opened, path, error, page)
     else:
+        opened.load()  # raises if the file is cut short, where OpenCV would print
         values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16:
         kind = "values that cannot be read" if values is None else f"{values.dtype} values"
@@ -160,6 +162,23 @@ def deep_values(
     if opened.format == "PNG":  # OpenCV has turned a TIFF
         values = _upright(values, opened.getexif().get(_ORIENTATION, 1))
     return values
+
+
+def _tiff_values(opened: Image.Image, path: Path, error: type[TrackerError], page: int) -> np.ndarray | None:
+    """Read a page of a TIFF with OpenCV, which looks neither at planes nor at what white is."""
+    tags = opened.tag_v2  # type: ignore[attr-defined]
+    photometric = tags.get(_PHOTOMETRIC)
+    if photometric not in _GREY_OR_RGB:
+        raise error(f"{path}: holds neither grey nor RGB values; {_SAVE_IT}")
+    if tags.get(_PLANES) == _SEPARATE and len(tags.get(_BITS, ())) > 1:
+        raise error(f"{path}: holds each colour in a plane of its own; save it interleaved, or with 8 bits")
+    opened.load()  # as above
+    found, pages = cv2.imreadmulti(str(path), start=page, count=1, flags=cv2.IMREAD_UNCHANGED)
+    if not found or photometric != _WHITE_IS_ZERO or pages[0].dtype != np.uint16:
+        return pages[0] if found else None
+    if pages[0].ndim > 2 or tags[_BITS] != (16,):
+        raise error(f"{path}: holds grey values of which 0 is white; {_SAVE_IT}, where 0 is black")
+    return 65535 - pages[0]
 
 
 def _is_deep(opened: Image.Image, path: Path) -> bool:

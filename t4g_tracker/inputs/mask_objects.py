@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from t4g_tracker.inputs.mask_files import MaskValues
+from t4g_tracker.inputs.mask_files import MaskValues, has_soft_edges
 
 Name = int | tuple[int, int, int]  # what a user calls an object: its number, or R, G, B
 
 VOID = 255  # a palette's index for what nobody annotated, in PASCAL VOC and DAVIS
+_WHITE = (255, 255, 255)
 
-_FEW_VALUES = 8  # with more, there may be soft edges
 _NEAR = 24.0  # distance of colours, of 255 a channel, that are one but for lossy compression
 _FLAT_LOSSY, _FLAT_SOFT = 12, 4  # change over 3x3 pixels up to which they are inside one object
 _FEWEST_FLAT = 16  # places where an object of a lossy or soft mask has to be so
 _DARKEST_LOSSY = 32  # lossy compression leaves as much in black
+_LEAST_PURE = 0.25  # of a soft mask; a slow ramp to white has flat places, but no colour of its own
 _EVEN = 8.0  # distance of colours up to which most of an object is from its own; of a photograph, less is
 _MOST_OBJECTS = 64  # of a lossy or soft mask
 _LISTED = 8
@@ -62,9 +63,10 @@ class LabelledMask:
 
     @property
     def void(self) -> bool:
-        """Whether one of several indexes of a palette is that of what nobody annotated."""
-        numbers = [has.number for has in self.objects]
-        return self.palette is not None and len(numbers) > 1 and VOID in numbers
+        """Whether one of several indexes is that of what nobody annotated; white is an object."""
+        if self.palette is None or len(self.objects) < 2:
+            return False
+        return any(has.number == VOID and has.colour != _WHITE for has in self.objects)
 
     def inside(self, name: Name | None) -> np.ndarray:
         """(H, W) bool of the object of that name, or of all but void."""
@@ -99,7 +101,8 @@ def label_objects(mask: MaskValues) -> LabelledMask:
 
     In a palette image every index is an object. In others every value or colour is, unless the
     file is lossy or has soft edges: objects are then the colours that fill 3x3 pixels somewhere, and
-    each pixel belongs to the nearest of them or to black. Where transparency cuts a shape out of
+    each pixel belongs to the nearest of them or to black. Of a grey matte, such as a map of probabilities,
+    at least half of the largest value is one object. Where transparency cuts a shape out of
     a photograph or out of black, the shape is the object.
 
     Raises:
@@ -125,32 +128,18 @@ def _label_values(mask: MaskValues) -> LabelledMask:
     values, codes = mask.values, mask.values
     if values.ndim == 3:
         codes = values.astype(np.int64) @ (1 << 16, 1 << 8, 1)
-    if mask.palette is None and (mask.lossy or _has_soft_edges(codes)):
+    if mask.palette is None and (mask.lossy or has_soft_edges(codes)):
         return _label_nearest(values, mask.lossy)
     present, labels = np.unique(codes, return_inverse=True)
     labels = labels.reshape(codes.shape) + int(present[0] != 0)
     numbers = [int(code) for code in present if code]
     if mask.palette is not None:
-        rows = np.vstack([mask.palette, np.zeros((256, 3), np.uint8)])  # a file may leave out the last ones
-        objects = [MaskObject(number, _triple(rows[number])) for number in numbers]
+        objects = [MaskObject(number, _triple(mask.palette[number])) for number in numbers]
     elif values.ndim == 3:
         objects = [_of_colour((code >> 16, code >> 8 & 255, code & 255), 0) for code in numbers]
     else:
         objects = [MaskObject(number) for number in numbers]
-    return LabelledMask(labels, tuple(objects), palette=mask.palette)
-
-
-def _has_soft_edges(codes: np.ndarray) -> bool:
-    """Whether there are many values, most of which nowhere fill 3x3 pixels."""
-    present = np.unique(codes[codes != 0])
-    if len(present) <= _FEW_VALUES:
-        return False
-    middle = codes[1:-1, 1:-1]
-    flat = np.ones(middle.shape, bool)
-    for y in range(3):
-        for x in range(3):
-            flat &= middle == codes[y : y + middle.shape[0], x : x + middle.shape[1]]
-    return len(np.unique(middle[flat & (middle != 0)])) < len(present) / 2
+    return LabelledMask(labels, tuple(objects), soft=mask.soft, palette=mask.palette)
 
 
 def _label_nearest(values: np.ndarray, lossy: bool) -> LabelledMask:
@@ -164,7 +153,7 @@ def _label_nearest(values: np.ndarray, lossy: bool) -> LabelledMask:
         )
     pixels = values.reshape(*values.shape[:2], -1)
     flat = _is_flat(pixels, _FLAT_LOSSY if lossy else _FLAT_SOFT)
-    colours = _main_colours(pixels[flat])
+    colours = _main_colours(pixels[flat], 0 if lossy else _LEAST_PURE)
     if not len(colours) and pixels.any():  # nothing but edges: thin lines
         colours = pixels.reshape(-1, pixels.shape[2])[[pixels.max(axis=-1).argmax()]]
     labels = np.zeros(pixels.shape[:2], np.int64)
@@ -175,6 +164,9 @@ def _label_nearest(values: np.ndarray, lossy: bool) -> LabelledMask:
         nearest = np.minimum(nearest, distance)
     even = (nearest[flat] <= _EVEN).mean() if flat.any() else 0.0
     if flat.mean() < 0.5 or even < 0.9:
+        if values.ndim == 2 and _is_matte(values):
+            inside = (values >= values.max() / 2).astype(np.int64)
+            return LabelledMask(inside, (MaskObject(int(values.max())),), _NEAR, soft=True)
         raise ValueError("has the many colours of a photograph; give a mask, each object in one colour")
     objects = [
         _of_colour(_triple(colour), _NEAR) if len(colour) == 3 else MaskObject(int(colour[0]))
@@ -190,15 +182,25 @@ def _is_flat(pixels: np.ndarray, change: int) -> np.ndarray:
     return (highest - lowest).max(axis=-1) <= change
 
 
-def _main_colours(pixels: np.ndarray) -> np.ndarray:
-    """Find the colours of (P, C) pixels but black, (K, C), more than ``_NEAR`` apart, in ascending order."""
+def _is_matte(values: np.ndarray) -> bool:
+    """Whether grey values (H, W) are mostly near black or their largest, as those of no photograph are."""
+    return bool(((values <= 0.2 * values.max()) | (values >= 0.8 * values.max())).mean() >= 0.5)
+
+
+def _main_colours(pixels: np.ndarray, least_pure: float) -> np.ndarray:
+    """Find the colours of (P, C) pixels but black, (K, C), more than ``_NEAR`` apart, in ascending order.
+
+    Of the pixels near a colour, a share of ``least_pure`` has to have the very colour.
+    """
     found, counts = np.unique(pixels, axis=0, return_counts=True)
     left = np.linalg.norm(found.astype(np.float32), axis=-1) > _NEAR
     chosen: list[np.ndarray] = []
     while left.any() and len(chosen) <= _MOST_OBJECTS:
         colour = found[np.where(left, counts, 0).argmax()]
-        near = left & (np.linalg.norm(found.astype(np.float32) - colour, axis=-1) <= _NEAR)
-        if counts[near].sum() >= _FEWEST_FLAT:
+        near = np.linalg.norm(found.astype(np.float32) - colour, axis=-1) <= _NEAR
+        pure = counts[(found == colour).all(axis=-1)].sum() >= least_pure * counts[near].sum()
+        near &= left
+        if pure and counts[near].sum() >= _FEWEST_FLAT:
             chosen.append(colour)
         left &= ~near
     return np.array(sorted(map(tuple, chosen)), np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,12 @@ from pathlib import Path
 def silent_libraries() -> Iterator[None]:
     """Drop what libraries in C print on standard error, such as libtiff's lines about damage.
 
-    Damage that matters also raises. The descriptor is that of the whole process.
+    Damage that matters also raises. The descriptor is that of the whole process, so only its main thread
+    may change it: others could not tell what to put back.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     try:
         kept = os.dup(2)
     except OSError:  # standard error is closed

@@ -22,12 +22,12 @@ from t4g_tracker.inputs.video_display import Crop, container_crop, displayed, is
 from t4g_tracker.inputs.video_endings import ends_too_early
 from t4g_tracker.inputs.video_streams import (
     EXPORT,
-    expected_frames,
     plausible,
     shown_stream,
     stated_fps,
     stated_frames,
     stated_seconds,
+    steady_fps,
     warn_of_aspect,
     warn_of_gap,
     warn_of_streams,
@@ -126,14 +126,18 @@ def _read(job: _Job) -> Reading | None:
         stream = shown_stream(container, job.path)
         stream.thread_type = "NONE" if job.careful else "AUTO"
         stream.codec_context.options = _STRICT
-        if not job.careful:
-            _check_memory_before(container, stream, job)
+        size = stream.codec_context.height, stream.codec_context.width
+        count = max(0, stated_frames(stream) - job.skip)
+        if count and size[0] * size[1] and not job.careful:
+            check_memory(str(job.path), min(count, job.wanted or count), size, job.frame_bytes(size))
         decoded = _decode(container, stream, job)
         lost = not decoded.full and decoded.packets > decoded.count  # several threads hide damage at the end
         if not job.careful and (decoded.damaged or lost):
             return None
         if not decoded.full:
             _check_complete(decoded, container, stream, job.path)
+        if not count and decoded.frames:
+            _check_memory(decoded, len(decoded.frames), job)
         aspect = pixel_aspect(stream, decoded.turned)
         warn_of_streams(container, stream, job.path)
         warn_of_aspect(aspect, job.path)
@@ -141,14 +145,6 @@ def _read(job: _Job) -> Reading | None:
         if container.format.name not in _SLIDES:
             warn_of_gap(timing, job.path)
         return Reading(decoded.frames, decoded.skipped, timing, aspect)
-
-
-def _check_memory_before(container: Any, stream: Any, job: _Job) -> None:
-    """Refuse, by what the header states, a video that does not fit into memory."""
-    size = (stream.codec_context.height, stream.codec_context.width)
-    count = max(0, expected_frames(container, stream) - job.skip)
-    if size[0] * size[1]:
-        check_memory(str(job.path), min(count, job.wanted or count), size, job.frame_bytes(size))
 
 
 def _decode(container: Any, stream: Any, job: _Job) -> _Decoded:
@@ -215,8 +211,14 @@ def _keep(picture: Any, crop: Crop, decoded: _Decoded, job: _Job) -> None:
     decoded.tick_s, decoded.turned = float(picture.time_base or 0), is_on_its_side(picture)
     decoded.full = len(frames) == job.wanted
     if len(frames) % _MEMORY_CHECK_EVERY == 0:  # where the header tells no length, or a wrong one
-        count, size, held = len(frames) + _MEMORY_CHECK_EVERY, frame.shape[:2], len(frames) * frame.nbytes
-        check_memory(str(job.path), count, size, job.frame_bytes(size), held, only_refuse=True)
+        _check_memory(decoded, len(frames) + _MEMORY_CHECK_EVERY, job, only_refuse=True)
+
+
+def _check_memory(decoded: _Decoded, count: int, job: _Job, only_refuse: bool = False) -> None:
+    """Refuse a video of ``count`` frames that does not fit beside those that are decoded."""
+    frame = decoded.frames[0]
+    size, held = frame.shape[:2], len(decoded.frames) * frame.nbytes
+    check_memory(str(job.path), count, size, job.frame_bytes(size), held, only_refuse)
 
 
 def _check_complete(decoded: _Decoded, container: Any, stream: Any, path: Path) -> None:
@@ -232,7 +234,7 @@ def _check_complete(decoded: _Decoded, container: Any, stream: Any, path: Path) 
     fewer = count < stated or kind in _DURATION_OF_STREAMS
     short = fewer and missing_s > 1.5 / fps
     if decoded.damaged or short or ends_too_early(path, kind, decoded.end_byte):
-        total = stated or round(promised_s * fps)
+        total = stated or round(promised_s * steady_fps(stream))
         of_total = f"{count} of {total}" if total > count else f"the first {count}"
         these = f"track these alone with --first-frames {count}, " if count > 1 else ""
         raise VideoError(

@@ -14,8 +14,8 @@ from t4g_tracker.inputs.frame_times import Timing, longest_gap
 from t4g_tracker.inputs.image_sequences import FOLDER_FPS
 
 EXPORT = "export it as mp4, or its frames as a folder of png"
-_MICROSECONDS = 1_000_000  # FFmpeg's unit for whole files
 _MOST_FPS = 1000.0  # what films may be written with
+_MOST_STEADY_FPS = 240.0  # of cameras; above, a header that gives no count of frames mostly means its clock
 _SQUARE = 0.01  # a pixel whose sides differ by a smaller share is taken as square
 
 
@@ -109,18 +109,18 @@ def stated_fps(stream: Any) -> float:
     return float(stream.guessed_rate or stream.average_rate or FOLDER_FPS)
 
 
+def steady_fps(stream: Any) -> float:
+    """Frames a second by the header; 0 if it has none, or the clock of times in its place (1000, 90000)."""
+    fps = float(stream.average_rate or 0)
+    return fps if fps <= _MOST_STEADY_FPS else 0.0
+
+
 def stated_seconds(stream: Any) -> float:
     """The stream's duration by the header; 0 if it has none."""
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))  # Matroska, WebM
     return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) if tag else 0.0
-
-
-def expected_frames(container: Any, stream: Any) -> int:
-    """How many frames the header lets expect; 0 if it says nothing."""
-    seconds = stated_seconds(stream) or (container.duration or 0) / _MICROSECONDS
-    return stated_frames(stream) or round(seconds * stated_fps(stream))
 
 
 def why_unreadable(path: Path) -> str:

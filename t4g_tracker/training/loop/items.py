@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from t4g_tracker.errors import DAMAGED_ARRAYS, OutputError
+from t4g_tracker.errors import OutputError
+from t4g_tracker.inputs.array_files import DAMAGED_ARRAYS
 from t4g_tracker.storage.files import atomic_write, prepare_output_folder
 from t4g_tracker.storage.unfinished import remove_leftovers
 
