@@ -14,7 +14,8 @@ from t4g_tracker.errors import VideoError, warn
 from t4g_tracker.inputs.film_images import FILM_SUFFIXES
 from t4g_tracker.inputs.frame_names import describe_gaps, order_names
 from t4g_tracker.inputs.frame_times import Timing, timing_of
-from t4g_tracker.inputs.images import current_rgb, opened_image, read_picture, refuse_special_file
+from t4g_tracker.inputs.images import current_rgb, opened_image, read_picture
+from t4g_tracker.inputs.input_files import refuse_special
 
 FrameCheck = Callable[[int, Size], None]  # called with the number of frames to read and their (H, W)
 
@@ -70,7 +71,7 @@ def list_images(folder: Path, suffixes: Collection[str] = FRAME_SUFFIXES) -> Lis
         raise VideoError(f"{folder}: cannot be read ({error.strerror}); give a folder of images") from error
     images = [file for file in entries if file.suffix.lower() in suffixes]
     for file in images:
-        refuse_special_file(file, VideoError, "restore it, or take it out of the folder")
+        refuse_special(file, VideoError, "restore it, or take it out of the folder")
     ordered = order_names([file.name for file in images], str(folder))
     others = {*FRAME_SUFFIXES, *_UNREAD_SUFFIXES}.difference(suffixes)
     unread = sorted(file.name for file in entries if file.suffix.lower() in others)

@@ -15,6 +15,7 @@ from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import VideoError
 from t4g_tracker.inputs.frame_times import Timing
 from t4g_tracker.inputs.image_sequences import FOLDER_FPS, SEQUENCE_SUFFIXES, read_folder, read_image_sequence
+from t4g_tracker.inputs.input_files import refuse_special
 from t4g_tracker.inputs.video_files import FrameBytes, Reading, read_video_file
 from t4g_tracker.memory import check_memory, frames_bytes, out_of_memory
 from t4g_tracker.storage.files import safe_name
@@ -102,10 +103,7 @@ def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameByte
             if address is not None:
                 raise VideoError(f"{address[1]}://{address[2]}: is a web address; download it first")
             raise VideoError(f"{source}: no such file or folder; check the path")
-        if not path.is_file():
-            raise VideoError(
-                f"{source}: is a pipe or a device, not a file; save the video as a file and give that"
-            )
+        refuse_special(path, VideoError, "save the video as a file and give that")
         if path.stat().st_size == 0:
             raise VideoError(f"{source}: is empty (0 bytes); copy or export the video again")
         if path.suffix.lower() in SEQUENCE_SUFFIXES:
