@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from t4g_tracker.errors import TrackerWarning, VideoError
-from t4g_tracker.inputs.image_sequences import first_file_number, image_files
+from t4g_tracker.inputs.image_sequences import image_files
 from t4g_tracker.inputs.video import read_video
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 24, 32, 3), dtype=np.uint8)
@@ -112,7 +112,8 @@ def frames_read(folder, **options):
 def test_frames_are_in_the_order_of_their_numbers(tmp_path, names, first_number):
     folder = folder_of(tmp_path / "plate", names)
     assert frames_read(folder) == list(range(len(names)))
-    assert first_file_number(folder) == first_number
+    for part in ({}, {"first_frames": 2}, {"frames": (0, 1)}, {"frames": (1, 2)}):
+        assert read_video(folder, **part).first_file_number == first_number
 
 
 @pytest.mark.parametrize(
