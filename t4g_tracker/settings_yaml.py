@@ -7,14 +7,17 @@ refused.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
 from t4g_tracker.errors import ConfigError, shortened
+from t4g_tracker.inputs.input_files import refuse_special
 
 LARGEST_FILE = 256 * 1024  # bytes; configs/default.yaml has 8 thousand
 DEEPEST = 20  # groups within groups; the program's own settings have 3
@@ -84,7 +87,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file of nested settings.
 
     Raises:
-        ConfigError: If it is not a file of at most 256 KB, is not YAML, or is not a mapping.
+        ConfigError: If it is no file or pipe of at most 256 KB, is not YAML, or is not a mapping.
     """
     parsed = parse_yaml(_read_text(path), f"{path}:")
     if parsed is None:
@@ -98,14 +101,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _read_text(path: Path) -> str:
-    """Read a small text file; a pipe or a device, which may never end, is refused."""
+    """Read a small text file, or a pipe that something writes to, such as bash's ``<(...)``."""
     try:
-        if not path.is_file():
-            other = "is a pipe or a device" if path.exists() else "no such file"
-            what = "is a folder" if path.is_dir() else other
-            raise ConfigError(f"{path}: {what}; give a YAML file of settings")
-        with path.open("rb") as file:
+        with _opened(path) as file:
             data = file.read(LARGEST_FILE + 1)
+            if not data and stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+                raise ConfigError(f"{path}: is a pipe that nothing writes to; give a YAML file of settings")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give an existing YAML file") from error
     if len(data) > LARGEST_FILE:
@@ -114,6 +115,15 @@ def _read_text(path: Path) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not a text file; give a YAML file of settings, in UTF-8") from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    if not path.is_fifo():
+        refuse_special(path, ConfigError, "give a YAML file of settings")
+        return path.open("rb")
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # waits for nothing to write
+    os.set_blocking(file.fileno(), True)
+    return file
 
 
 def parse_yaml(text: str, where: str, numbered: bool = True) -> Any:

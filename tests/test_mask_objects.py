@@ -254,7 +254,7 @@ def test_a_folder_of_masks_is_read_as_strictly_as_one_of_frames(tmp_path):
     with pytest.warns(TrackerWarning, match=rf"^{tmp_path}: has no file with number 3; "):
         read_foreground(tmp_path, CLIP, (128, 192))
     os.mkfifo(tmp_path / "5.png")
-    with pytest.raises(VideoError, match=r"5\.png: is a pipe, not an image file"):
+    with pytest.raises(VideoError, match=r"5\.png: is a pipe; restore it"):
         read_foreground(tmp_path, CLIP, (128, 192))
 
 

@@ -164,9 +164,9 @@ def test_bad_text_is_refused_with_the_place_and_the_remedy(tmp_path, name, text,
 
 def test_a_file_that_is_missing_or_not_utf8_is_named(tmp_path):
     assert "no such file" in message_of(tmp_path / "gone.json")
-    latin = tmp_path / "q.csv"
-    latin.write_bytes("0,1,2,né".encode("latin-1"))
-    assert "not UTF-8 text (byte 7)" in message_of(latin)
+    latin = tmp_path / "q.json"
+    latin.write_bytes("[é]".encode("latin-1"))
+    assert "not UTF-8 text (byte 1)" in message_of(latin)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_pipes_devices_and_folders_are_refused_and_not_waited_for(tmp_path, suff
     os.mkfifo(tmp_path / f"pipe.{suffix}")
     (tmp_path / f"endless.{suffix}").symlink_to("/dev/zero")
     (tmp_path / f"folder.{suffix}").mkdir()
-    assert "is a pipe or a device" in message_of(tmp_path / f"pipe.{suffix}")
-    assert "is a pipe or a device" in message_of(tmp_path / f"endless.{suffix}")
+    assert "is a pipe; give" in message_of(tmp_path / f"pipe.{suffix}")
+    assert "is a device; give" in message_of(tmp_path / f"endless.{suffix}")
     assert "is a folder" in message_of(tmp_path / f"folder.{suffix}")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from t4g_tracker.datatypes import Video
-from t4g_tracker.errors import QueryError
+from t4g_tracker.errors import QueryError, TrackerWarning
 from t4g_tracker.inputs.queries import read_queries
 
 VIDEO = Video(np.zeros((80, 36, 64, 3), np.uint8), 24.0, "dog", "dog.mp4")
@@ -69,6 +69,17 @@ def test_the_encodings_of_excel_are_read(tmp_path, data):
     assert read(tmp_path, data) == (ROWS, ("Nase", "point-1"))
 
 
+def test_the_csv_of_excel_on_windows_is_read_with_a_warning_that_shows_the_names(tmp_path):
+    text = GERMAN.replace("Nase", "Öhrchen – links").encode("cp1252")
+    with pytest.warns(TrackerWarning, match=r"q\.csv: .*cp1252\), with the names Öhrchen – links; if these"):
+        assert read(tmp_path, text) == (ROWS, ("Öhrchen – links", "point-1"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_code_pages_do_not_matter_in_comments(tmp_path):
+    assert read(tmp_path, ("# Öhrchen\n" + GERMAN).encode("cp1252")) == (ROWS, ("Nase", "point-1"))
+
+
 def test_a_name_may_hold_separators_and_begin_like_a_comment(tmp_path):
     table = 'name,frame,x,y\n"left; the eye, mine",0,12.5,30\n#2,79,1,2.25\n'
     assert read(tmp_path, table) == (ROWS, ("left; the eye, mine", "#2"))
@@ -112,7 +123,8 @@ def test_files_that_are_no_text_say_so(tmp_path):
     for data, said in (
         (b"PK\x03\x04 a workbook", "is a workbook or an archive, no text; export it as CSV"),
         ("0,12,30".encode("utf-16-le"), "holds NUL characters, as UTF-16 without its mark does"),
-        ("0,12,30,né".encode("cp1252"), "is not UTF-8 text (byte 9)"),
+        ("0,12,30,né\x01".encode("cp1252"), "is not UTF-8 text (byte 9)"),
+        (b"\x89PNG\r\n\x1a\n\r\x00", "is not UTF-8 text (byte 0)"),
         (codecs.BOM_UTF16_LE + b"\x00\xd8", "is not UTF-16 text"),
     ):
         with pytest.raises(QueryError) as caught:

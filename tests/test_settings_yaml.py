@@ -1,6 +1,8 @@
 """YAML of settings: read as it is written, or refused in one short line, whatever the file holds."""
 
+import contextlib
 import os
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -8,10 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from t4g_tracker.config import apply_settings, as_dict, read_assignments, read_settings
+from t4g_tracker.config import apply_settings, read_assignments, read_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.pipeline import Config
 from t4g_tracker.settings_yaml import LARGEST_FILE, parse_yaml, read_yaml, write_yaml
+from t4g_tracker.storage.files import plain_values
 
 
 def message_of(read, *what) -> str:
@@ -63,10 +66,41 @@ def test_a_file_that_holds_no_settings_is_refused_by_name(tmp_path, content, sai
 def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "endless").symlink_to("/dev/zero")
-    assert "pipe: is a pipe or a device" in message_of(read_settings, Config(), tmp_path / "pipe")
-    assert "endless: is a pipe or a device" in message_of(read_settings, Config(), tmp_path / "endless")
+    assert "pipe: is a pipe that nothing writes to" in message_of(read_settings, Config(), tmp_path / "pipe")
+    assert "endless: is a device; give" in message_of(read_settings, Config(), tmp_path / "endless")
     assert "is a folder" in message_of(read_settings, Config(), tmp_path)
     assert "no such file" in message_of(read_settings, Config(), "none\0.yaml")
+
+
+def test_a_pipe_that_ends_is_read():
+    reading, writing = os.pipe()
+    os.write(writing, b"adaptation: {steps: 3}")
+    os.close(writing)
+    assert read_settings(Config(), f"/dev/fd/{reading}").adaptation.steps == 3
+    os.close(reading)
+
+
+def test_a_pipe_that_something_will_write_to_is_waited_for(tmp_path):
+    reading, writing = os.pipe()
+    later = threading.Timer(0.1, lambda: (os.write(writing, b"seed: 3"), os.close(writing)))
+    later.start()
+    assert read_yaml(Path(f"/dev/fd/{reading}")) == {"seed": 3}
+    os.close(reading)
+
+
+def test_a_pipe_that_does_not_end_is_read_no_further_than_a_file():
+    reading, writing = os.pipe()
+    endless = threading.Thread(target=_write_on, args=(writing,))
+    endless.start()
+    assert "is larger than 256 KB" in message_of(read_yaml, Path(f"/dev/fd/{reading}"))
+    os.close(reading)
+    endless.join()
+
+
+def _write_on(writing):
+    with contextlib.suppress(BrokenPipeError):
+        while True:
+            os.write(writing, b"a: 1\n" * 1000)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +152,7 @@ def test_what_is_written_is_read_back(tmp_path, text):
         Config(), {"flow": {"weights": text}, "adaptation": {"learning_rate": 1e-7, "snapshots": []}}, "here"
     )
     path = tmp_path / "settings.yaml"
-    path.write_text(write_yaml(as_dict(changed)), encoding="utf-8")
+    path.write_text(write_yaml(plain_values(changed)), encoding="utf-8")
     assert read_settings(Config(), path) == changed
 
 

@@ -161,7 +161,7 @@ def test_a_file_that_is_no_npz_is_refused_in_one_line(tmp_path, content):
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "gt.npz")
-    with pytest.raises(QueryError, match=r"gt\.npz: is a pipe or a device"):
+    with pytest.raises(QueryError, match=r"gt\.npz: is a pipe; give a tracks"):
         read_tracks_npz(tmp_path / "gt.npz")
 
 

@@ -205,7 +205,7 @@ def test_a_web_address_is_no_path(address):
 def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     for path in (tmp_path / "pipe.mp4", Path("/dev/zero")):
-        assert "is a pipe or a device, not a file; save the video as a file" in message_of(path)
+        assert "; save the video as a file and give that" in message_of(path)
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")

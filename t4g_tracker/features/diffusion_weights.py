@@ -17,7 +17,7 @@ from t4g_tracker.errors import WeightsError
 from t4g_tracker.features import model_configs, model_files
 from t4g_tracker.features.layouts import SVD, TRACK4GEN
 from t4g_tracker.features.refiner import Refiner
-from t4g_tracker.weight_files import loading
+from t4g_tracker.weight_loading import loading
 
 SETTING = SVD.setting
 UNET_CLASS = "UNetSpatioTemporalConditionModel"

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.layouts import Layout
 from t4g_tracker.features.model_configs import check_counts, read_json
-from t4g_tracker.weight_files import loading
+from t4g_tracker.weight_loading import loading
 
 log = logging.getLogger(__name__)
 

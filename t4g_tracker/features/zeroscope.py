@@ -32,7 +32,7 @@ from t4g_tracker.features.networks import (
 )
 from t4g_tracker.features.settings import ZeroscopeConfig
 from t4g_tracker.stage_log import Progress
-from t4g_tracker.weight_files import loading
+from t4g_tracker.weight_loading import loading
 
 
 @dataclass(frozen=True)

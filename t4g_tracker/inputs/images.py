@@ -5,7 +5,6 @@ Pillow reads what has 8 bits. It cuts colours of 16 bits down to their upper 8, 
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from PIL import Image, ImageOps
 
 from t4g_tracker.errors import TrackerError, VideoError
 from t4g_tracker.inputs.film_images import FILM_SUFFIXES, read_film_image
+from t4g_tracker.inputs.input_files import refuse_special
 from t4g_tracker.inputs.silence import silent_libraries
 
 IMAGE_ERRORS = (  # Pillow's on bad files
@@ -40,14 +40,6 @@ _WHITE_IS_ZERO, _GREY_OR_RGB = 0, (0, 1, 2)  # PhotometricInterpretation
 _SEPARATE = 2  # PlanarConfiguration
 _ORIENTATION = 0x0112  # tag of EXIF
 
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -55,18 +47,7 @@ class Picture:
 
     rgb: np.ndarray  # (H, W, 3) uint8; or uint16, of which only the largest of all says how many bits count
     note: str | None = None  # how values were mapped, if that was a choice
-
-
-def refuse_special_file(path: Path, error: type[TrackerError], remedy: str) -> None:
-    """Raise ``error`` if ``path`` is there, but is no plain file: a pipe or a device may never end."""
-    try:
-        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode))
-    except FileNotFoundError:
-        kind = "a link to a file that is not there" if path.is_symlink() else None
-    except OSError as reason:  # a link to itself
-        kind = f"not to be found ({reason.strerror})"
-    if kind is not None:
-        raise error(f"{path}: is {kind}, not an image file; {remedy}")
+    pixel_aspect: float = 1.0  # width of a pixel over its height, as shown
 
 
 def read_picture(path: Path) -> Picture:
@@ -94,7 +75,7 @@ def opened_image(path: Path, error: type[TrackerError], remedy: str) -> Iterator
 
     What the libraries below print is dropped meanwhile, so read inside, and print nothing.
     """
-    refuse_special_file(path, error, remedy)
+    refuse_special(path, error, remedy)
     Image.init()
     try:
         formats = [name for name in _FORMATS if name in Image.OPEN]

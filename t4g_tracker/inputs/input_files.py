@@ -11,14 +11,34 @@ from typing import BinaryIO
 
 from t4g_tracker.errors import TrackerError
 
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # xlsx and ods are zips; xls is an OLE file
+
+
+def refuse_special(path: Path, error: type[TrackerError], remedy: str) -> None:
+    """Raise ``error`` if ``path`` is there, but is no plain file.
+
+    A pipe or a device may never end, and what comes from it cannot be read twice.
+    """
+    try:
+        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode))
+    except FileNotFoundError:
+        kind = "a link to a file that is not there" if path.is_symlink() else None
+    except OSError as reason:  # a link to itself
+        kind = f"not to be found ({reason.strerror})"
+    if kind is not None:
+        raise error(f"{path}: is {kind}; {remedy}")
 
 
 @contextmanager
 def open_input(path: Path, most_bytes: int, error: type[TrackerError], wanted: str) -> Iterator[BinaryIO]:
     """Open a plain file to read.
-
-    A pipe or a device is refused: it may never end, and what comes from it cannot be read twice.
 
     Args:
         path: The file, or a link to it.
@@ -33,16 +53,13 @@ def open_input(path: Path, most_bytes: int, error: type[TrackerError], wanted: s
         TrackerError: As ``error``, if the file is missing, empty, too large, no plain file or not readable.
     """
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise error(f"{path}: is a folder; give {wanted}")
-        if not stat.S_ISREG(status.st_mode):
-            raise error(f"{path}: is a pipe or a device; save what comes from it, and give {wanted}")
-        if status.st_size == 0:
+        refuse_special(path, error, f"give {wanted}")
+        size = path.stat().st_size
+        if size == 0:
             raise error(f"{path}: is empty (0 bytes); give {wanted}")
-        if status.st_size > most_bytes:
+        if size > most_bytes:
             raise error(
-                f"{path}: has {status.st_size / 1e6:.0f} MB, more than the {most_bytes / 1e6:.0f} MB that "
+                f"{path}: has {size / 1e6:.0f} MB, more than the {most_bytes / 1e6:.0f} MB that "
                 f"are read; give {wanted}"
             )
         with path.open("rb") as file:
@@ -75,3 +92,12 @@ def decoded(data: bytes, error: type[TrackerError]) -> str:
     if "\0" in text:
         raise error("holds NUL characters, as UTF-16 without its mark does; save it as UTF-8")
     return text
+
+
+def decoded_ansi(data: bytes) -> str | None:
+    """Decode text as Excel on Windows saves "CSV" in many countries; None if it can be no such text."""
+    try:
+        text = data.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
+    return text if all(mark.isprintable() or mark in "\t\r\n\xa0" for mark in set(text)) else None

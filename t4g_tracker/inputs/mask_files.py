@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 
 from t4g_tracker.errors import QueryError
 from t4g_tracker.inputs.array_files import ArrayFile
-from t4g_tracker.inputs.images import deep_values, opened_image, refuse_special_file
-from t4g_tracker.inputs.input_files import open_input
+from t4g_tracker.inputs.images import deep_values, opened_image
+from t4g_tracker.inputs.input_files import open_input, refuse_special
 
 MASK_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif", ".npy")
 
@@ -37,7 +37,7 @@ def read_mask_values(path: Path) -> MaskValues:
     Raises:
         QueryError: If the file is missing, damaged, not of these kinds, or holds several pictures.
     """
-    refuse_special_file(path, QueryError, "give an image of the mask")
+    refuse_special(path, QueryError, "give an image of the mask")
     if not path.exists():
         raise QueryError(f"{path}: no such file; give an image of the mask")
     if path.suffix.lower() in (".npy", ".npz"):

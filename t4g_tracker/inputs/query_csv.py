@@ -12,12 +12,13 @@ from typing import BinaryIO
 import numpy as np
 
 from t4g_tracker.errors import QueryError, suggestion
-from t4g_tracker.inputs.input_files import decoded
+from t4g_tracker.inputs.input_files import decoded, decoded_ansi
 from t4g_tracker.inputs.query_table import MOST_POINTS, QueryTable, check_count, checked_name
 
 FIELDS = ("frame", "x", "y", "name")
 
 _SEPARATORS = ",;\t "
+_LISTED = 5
 _INDEX = ("", "unnamed: 0")  # heads of the column that pandas adds on the left
 _WITH_POINT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _WITH_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -41,14 +42,21 @@ def points_of_csv(file: BinaryIO) -> QueryTable:
     Commas, semicolons, tabs or spaces separate cells, as the first line shows; with any but commas, decimals
     may have a comma. A header names the columns in any order; without one, they are in this order. The
     first line may be Excel's ``sep=;``. Lines that begin with # are comments, but numpy.savetxt's header is
-    one. The column that pandas adds on the left is dropped.
+    one. The column that pandas adds on the left is dropped. Text that is not UTF-8 is read as cp1252.
 
     Raises:
         QueryError: If a line has too few or too many cells or one that is not a number, or if what the table
             means stays open.
     """
-    lines = io.StringIO(decoded(file.read(), QueryError), newline="").readlines()
-    table = _cells(lines)
+    data, ansi = file.read(), None
+    try:
+        text = decoded(data, QueryError)
+    except QueryError:
+        ansi = decoded_ansi(data)
+        if ansi is None:
+            raise
+        text = ansi
+    table = _cells(io.StringIO(text, newline="").readlines())
     check_count(len(table.rows))
     _check_columns(table)
     _check_decimals(table)
@@ -61,7 +69,20 @@ def points_of_csv(file: BinaryIO) -> QueryTable:
             checked_name(cells[column], f"query point {index} on line {line}")
             for index, (line, cells) in enumerate(table.rows)
         ]
-    return QueryTable(numbers[0], np.stack(numbers[1:], axis=1), names, line_numbers)
+    doubt = "" if ansi is None else _doubt_of(names or [])
+    return QueryTable(numbers[0], np.stack(numbers[1:], axis=1), names, line_numbers, doubt=doubt)
+
+
+def _doubt_of(names: Sequence[str | None]) -> str:
+    """Warn of the names that are other ones if a text is in another code page than cp1252."""
+    affected = [name for name in names if name is not None and not name.isascii()]
+    if not affected:
+        return ""
+    more = f" and {len(affected) - _LISTED} more" if len(affected) > _LISTED else ""
+    return (
+        f"is not UTF-8 but, as it seems, of Windows (cp1252), with the names {', '.join(affected[:_LISTED])}"
+        f"{more}; if these are wrong, save it as CSV UTF-8"
+    )
 
 
 def _cells(lines: list[str]) -> _Table:
@@ -169,7 +190,7 @@ def _columns(cells: list[str], line: int) -> Sequence[str]:
         if not name and number:
             raise QueryError(f"{where}, column {number + 1}: has no name; name it or remove it")
         if name and name not in FIELDS:
-            hint = suggestion(name[:50], FIELDS, "fields here are")
+            hint = suggestion(name[:50], FIELDS, f"fields here are {', '.join(FIELDS)}")
             raise QueryError(f"{where}: {cells[number][:50]!r} is not a field; {hint}")
         if columns.count(name) > 1:
             raise QueryError(f"{where}: has two columns {name}; keep one")
