@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -12,7 +11,7 @@ from t4g_tracker import __version__
 from t4g_tracker.bundled import shipped
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.commands.printing import say
-from t4g_tracker.errors import ConfigError, shortened
+from t4g_tracker.errors import ConfigError, shortened, suggestion
 
 COMMANDS = {  # each is a module of commands/ with a ``main``, except track, which is run_tracker.py
     "track": "track points through a video",
@@ -46,8 +45,7 @@ def _overview(arguments: list[str] | None) -> int:
         say(f"t4g-tracker {__version__}")
         return 0
     if name and name not in ("-h", "--help"):
-        near = difflib.get_close_matches(name[:80], [*COMMANDS, "--version", "--help"], n=1)
-        hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(COMMANDS)}"
+        hint = suggestion(name, [*COMMANDS, "--version", "--help"], f"commands are {', '.join(COMMANDS)}")
         what = "an option" if name.startswith("-") else "a command"
         raise ConfigError(f"t4g {shortened(name)}: is not {what}; {hint}")
     say("usage: t4g COMMAND [options]\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from t4g_tracker.bundled import CONFIGS
-from t4g_tracker.errors import ConfigError, described, shortened
+from t4g_tracker.errors import ConfigError, described, shortened, suggestion
 from t4g_tracker.settings_yaml import parse_yaml, read_yaml
 
 Settings = TypeVar("Settings")
@@ -63,11 +63,10 @@ def find_config(file: Path) -> Path:
     shipped = {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
     if file.parent in (Path(), Path("configs")) and file.suffix in ("", ".yaml") and file.stem in shipped:
         return shipped[file.stem]
-    close = difflib.get_close_matches(file.stem[:200], shipped, n=1)
-    nearest = f"; did you mean {close[0]}?" if close else ""
+    meant = suggestion(file.stem, shipped, "")
     raise ConfigError(
         f"{shortened(str(file), 200)}: no such file; give a YAML file, or a name that comes with the "
-        f"program: {', '.join(shipped)}{nearest}"
+        f"program: {', '.join(shipped)}{meant and f'; {meant}'}"
     )
 
 
@@ -203,9 +202,10 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
 def _checked_choice(value: Any, options: tuple[Any, ...], name: str) -> Any:
     if isinstance(value, str) and value in options:
         return value
-    close = difflib.get_close_matches(str(value)[:200], options, n=1) if isinstance(value, str) else []
-    nearest = f"; did you mean {close[0]}?" if close else ""
-    raise ConfigError(f"{name} must be one of {', '.join(options)}, got {described(value)}{nearest}")
+    meant = suggestion(value, options, "") if isinstance(value, str) else ""
+    raise ConfigError(
+        f"{name} must be one of {', '.join(options)}, got {described(value)}{meant and f'; {meant}'}"
+    )
 
 
 def _truth_meant(value: Any) -> str:
@@ -243,16 +243,3 @@ def _checked_text(value: Any, name: str) -> str:
     if any(len(part.encode()) > LONGEST_NAME for part in value.split("/")) or len(value) > 16 * LONGEST_NAME:
         raise ConfigError(f"{name} is too long for a file's name, {described(value)}; write a shorter one")
     return value
-
-
-def as_dict(settings: Any) -> dict[str, Any]:
-    """Convert nested dataclasses to plain dicts and lists, ready for JSON or YAML."""
-    plain = dataclasses.asdict(settings)
-
-    def simple(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: simple(entry) for key, entry in value.items()}
-        return list(value) if isinstance(value, tuple) else value
-
-    result: dict[str, Any] = simple(plain)
-    return result

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -128,10 +129,24 @@ def collected_warnings() -> Iterator[list[str]]:
         yield lines
 
 
-def suggestion(name: str, known: Collection[str], all_are: str) -> str:
-    """Suggest what to write instead of an unknown name: the nearest, or all of them after ``all_are``."""
-    close = difflib.get_close_matches(name[:200], known, n=1, cutoff=0.5)  # slow on long texts
-    return f"did you mean {close[0]}?" if close else f"{all_are} {', '.join(known)}"
+_NO_MEMORY = re.compile("(can't|cannot) allocate memory|not enough memory", re.IGNORECASE)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like another; empty if none is like it."""
+    close = difflib.get_close_matches(name[:200], list(known), n=1)  # slow on long texts
+    return close[0] if close else ""
+
+
+def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Suggest the nearest known name instead of an unknown one, or say ``otherwise``."""
+    near = nearest(name, known)
+    return f"did you mean {near}?" if near else otherwise
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, perhaps a RuntimeError of PyTorch's, says that there is no more memory."""
+    return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))
 
 
 def one_line(error: BaseException | str) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 
 import torch
 
 from t4g_tracker.choices import Precision
-from t4g_tracker.errors import ConfigError, one_line, shortened, warn
+from t4g_tracker.errors import ConfigError, one_line, shortened, suggestion, warn
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 EMULATED = ("avx512_core", "avx512_core_vnni")  # oneDNN takes bfloat16 there, but has no instructions for it
@@ -48,8 +47,7 @@ def _meant(name: str, mps: bool) -> str:
     gpu = re.fullmatch(r"(?:cuda|gpu|nvidia)?[: ]?([0-9]?)", name.strip().lower())
     if gpu:
         return f"did you mean {'mps' if mps else f'cuda:{gpu[1] or 0}'}?"
-    close = difflib.get_close_matches(name[:40].lower(), DEVICES, n=1)
-    return f"did you mean {close[0]}?" if close else "write auto, cpu, cuda, cuda:1 or mps"
+    return suggestion(name.lower(), DEVICES, "write auto, cpu, cuda, cuda:1 or mps")
 
 
 def _why_no_cuda() -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +19,7 @@ import torch
 from t4g_tracker.errors import Interrupted
 from t4g_tracker.stage_log import Bar, StageLog, no_bar
 from t4g_tracker.storage.cache import Cache, make_key, pack, unpack
+from t4g_tracker.storage.files import plain_values
 
 Value = TypeVar("Value")
 Stop = Callable[[], AbstractContextManager[Callable[[], bool]]]
@@ -139,10 +140,10 @@ class Stages:
         """
         key = make_key(
             stage=name,
-            settings=_plain(settings),
+            settings=plain_values(settings),
             inputs={name: node.key for name, node in inputs.items()},
             weights=weights,
-            facts={name: _plain(fact) for name, fact in facts.items()},
+            facts=_plain(facts),
         )
         checkpoint = Checkpoint(self.cache, key)
         if self.cache is not None:
@@ -171,8 +172,7 @@ class Stages:
 
     def derived(self, name: str, compute: Callable[..., Value], node: Node[Any], **facts: Any) -> Node[Value]:
         """Make a value that is too cheap to cache; its time counts for the stage ``name``."""
-        plain = {fact: _plain(value) for fact, value in facts.items()}
-        key = make_key(derived=compute.__name__, input=node.key, facts=plain)
+        key = make_key(derived=compute.__name__, input=node.key, facts=_plain(facts))
 
         def value() -> Value:
             source = node.value
@@ -205,12 +205,8 @@ def _told_what_is_kept(name: str, checkpoint: Checkpoint) -> Iterator[None]:
         raise Interrupted(f"interrupted in the stage {name}", then) from interrupt
 
 
-def _plain(value: Any) -> Any:
-    """Convert settings and facts to JSON's types; a device becomes its type, since all GPUs count as one."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, torch.device):
-        return value.type
-    if isinstance(value, tuple | list):
-        return [_plain(entry) for entry in value]
-    return value
+def _plain(facts: dict[str, Any]) -> Any:
+    """Convert facts to JSON's types; a device becomes its type, since all GPUs count as one."""
+    return plain_values(
+        {name: fact.type if isinstance(fact, torch.device) else fact for name, fact in facts.items()}
+    )

@@ -212,6 +212,13 @@ def test_clips_whose_names_no_file_can_have_are_refused(tmp_path, stored, said):
         PickledClips(write_pickle(tmp_path / "set.pkl", stored))
 
 
+def test_clips_get_names_that_files_can_have_on_any_system(tmp_path, slide, ask):
+    clip = tapvid_dict(slide, ask)["left"]
+    stored = dict.fromkeys(["a/b: c", "..", "../up", 7, "half \ud83d"], clip)
+    names = PickledClips(write_pickle(tmp_path / "set.pkl", stored)).names()
+    assert names == ["a_b_ c", "_", "_up", "7", "half _"]
+
+
 def test_frames_too_small_to_track_are_refused(slide, ask, tmp_path):
     made = tapvid_dict(slide, ask)
     made["left"]["video"] = np.zeros((7, 1, 1, 3), np.uint8)

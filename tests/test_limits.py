@@ -7,9 +7,10 @@ import typing
 import numpy as np
 import pytest
 
-from t4g_tracker.config import apply_settings, as_dict
+from t4g_tracker.config import apply_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.pipeline import Config
+from t4g_tracker.storage.files import plain_values
 from t4g_tracker.synthetic.settings import ValConfig
 from t4g_tracker.training.flow.settings import FlowTraining
 from t4g_tracker.training.track4gen.settings import AutoencoderTraining, Track4GenTraining
@@ -80,7 +81,7 @@ def test_a_number_is_within_its_limits_or_refused_in_one_line(kind, name, group,
             assert own in message
             assert_brief(message)
             continue
-        found = as_dict(changed)
+        found = plain_values(changed)
         for part in name.split("."):
             found = found[part]
         assert all(number is None or least <= number <= most for number in (found if a_list else [found]))

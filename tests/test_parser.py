@@ -9,8 +9,9 @@ from t4g_tracker import __version__
 from t4g_tracker.__main__ import COMMANDS, main
 from t4g_tracker.commands.arguments import default_settings
 from t4g_tracker.commands.parser import Parser
-from t4g_tracker.config import as_dict, read_settings
+from t4g_tracker.config import read_settings
 from t4g_tracker.settings_yaml import parse_yaml
+from t4g_tracker.storage.files import plain_values
 
 
 def error_of(capsys, *arguments) -> str:
@@ -125,7 +126,7 @@ def test_every_command_with_settings_prints_its_own_whatever_else_is_missing(cap
     settings = default_settings()
     if command.startswith("train"):
         settings = importlib.import_module(f"t4g_tracker.commands.{command.replace('-', '_')}")._settings()
-    assert found == as_dict(settings)
+    assert found == plain_values(settings)
 
 
 def test_settings_that_are_wrong_are_refused_when_they_are_to_be_printed(capsys):

@@ -10,9 +10,9 @@ from t4g_tracker.outputs.result_folder import (
     Kind,
     finish_record,
     open_result_folder,
-    safe_name,
     write_results,
 )
+from t4g_tracker.storage.files import safe_name
 
 KIND = Kind("run.json", frozenset({"run.json", "tracks.npz", "overlay.mp4"}))
 

@@ -1,5 +1,6 @@
 """What a run says of itself is what was: command, commit, video, points, warnings."""
 
+import json
 from datetime import datetime
 
 import numpy as np
@@ -10,6 +11,7 @@ from t4g_tracker.commands.compare_features import Choice
 from t4g_tracker.datatypes import QueryPoints, Video
 from t4g_tracker.errors import noted_warnings, warn, warnings_so_far
 from t4g_tracker.outputs.run_record import Call, commit_of, points_facts, video_facts
+from t4g_tracker.storage.files import write_json
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -58,7 +60,9 @@ def test_an_installed_copy_or_a_branch_without_commits_has_none(tmp_path, head):
 
 def test_a_call_is_recorded_so_that_it_can_be_typed_again_and_with_its_types(tmp_path):
     arguments = {"video": tmp_path / "a b.mp4", "grid": 4, "mask": None, "features": [Choice("svd", "x")]}
-    facts = Call(["t4g", "track", "--video", "a b.mp4", "--set", "x=[1]"], arguments).facts()
+    call = Call(["t4g", "track", "--video", "a b.mp4", "--set", "x=[1]"], arguments)
+    write_json(tmp_path / "run.json", call.facts())
+    facts = json.loads((tmp_path / "run.json").read_text())
     assert facts["command"] == "t4g track --video 'a b.mp4' --set 'x=[1]'"
     assert facts["arguments"] == {
         "video": str(tmp_path / "a b.mp4"),

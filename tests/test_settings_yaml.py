@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from t4g_tracker.config import apply_settings, as_dict, read_assignments, read_settings
+from t4g_tracker.config import apply_settings, read_assignments, read_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.pipeline import Config
 from t4g_tracker.settings_yaml import LARGEST_FILE, parse_yaml, read_yaml, write_yaml
+from t4g_tracker.storage.files import plain_values
 
 
 def message_of(read, *what) -> str:
@@ -151,7 +152,7 @@ def test_what_is_written_is_read_back(tmp_path, text):
         Config(), {"flow": {"weights": text}, "adaptation": {"learning_rate": 1e-7, "snapshots": []}}, "here"
     )
     path = tmp_path / "settings.yaml"
-    path.write_text(write_yaml(as_dict(changed)), encoding="utf-8")
+    path.write_text(write_yaml(plain_values(changed)), encoding="utf-8")
     assert read_settings(Config(), path) == changed
 
 

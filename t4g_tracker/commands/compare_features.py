@@ -20,10 +20,11 @@ from t4g_tracker.commands.arguments import (
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.commands.parser import Parser
 from t4g_tracker.commands.printing import say
-from t4g_tracker.errors import ConfigError, WeightsError, warnings_so_far
+from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.settings import GROUPS, FeaturesConfig
 
 if TYPE_CHECKING:
+    from t4g_tracker.commands.points import Inputs
     from t4g_tracker.datatypes import QueryPoints
     from t4g_tracker.pipeline import Clip, Config
     from t4g_tracker.results import Result
@@ -93,57 +94,53 @@ def _choice(text: str) -> Choice:
 
 
 def _compare_command(argv: list[str] | None) -> int:
+    """Read, compare, write."""
     request = parse_compare(argv)
     from t4g_tracker import Config, read_settings
-    from t4g_tracker.commands.comparison import COMPARISON, comparison_table, write_comparison
-    from t4g_tracker.commands.points import request_queries, request_truth, request_video
-    from t4g_tracker.commands.runs import facts_of, folder_of, run_of
-    from t4g_tracker.config import as_dict
-    from t4g_tracker.outputs.run_record import Call, machine_facts
+    from t4g_tracker.commands.comparison import COMPARISON, closing_lines, write_comparison
+    from t4g_tracker.commands.points import read_points
+    from t4g_tracker.commands.runs import open_run
+    from t4g_tracker.hardware import pick_device
+    from t4g_tracker.outputs.run_record import Call
     from t4g_tracker.pipeline import open_clip
-    from t4g_tracker.results import describe, score_results
 
     # Read, and check everything before any long work.
     call = Call(["t4g", "compare-features", *(sys.argv[1:] if argv is None else argv)], vars(request))
     base = read_settings(Config(), request.config, request.assignments)
     chosen = choose_features(base.features, request.features)
     configs = {name: replace(base, features=features) for name, features in chosen.items()}
-    run = run_of(request)
-    video = request_video(request, base)
-    queries = request_queries(request, video)
-    truth = request_truth(request, video, queries)
+    pick_device(request.device)
+    inputs = read_points(request, base)
     check_choices(chosen)
-    clip = open_clip(video, base)
-    facts = facts_of(request, clip, queries)
-    clip_folder = Path("outputs") / f"{video.name}-features"
-    with folder_of(request, request.out, clip_folder, facts, COMPARISON) as folder:
-        # Track with the features of each extractor.
-        say(describe(video, queries, clip.size, run.device))
-        results: list[Result] = []
-        tracking_seconds: dict[str, float] = {}
-        for name, config in configs.items():
-            result, tracking_seconds[name] = track_frozen(clip, config, run, queries, name)
-            results.append(result)
-        if truth is not None:
-            results = score_results(results, truth, queries, video)
+    clip = open_clip(inputs.video, base)
+    with open_run(request, clip, inputs.queries, call, COMPARISON) as (run, destination):
+        # Compare: track with the features of each extractor.
+        results, tracking_seconds = compare(clip, configs, run, inputs)
 
         # Write tables and pictures.
-        known = {
-            **call.facts(),
-            **facts,
-            "warnings": warnings_so_far(),
-            "settings": {name: as_dict(config) for name, config in configs.items()},
-            **machine_facts(run.seed, run.device),
-        }
-        with run.bar("outputs", "file") as report:
-            files = write_comparison(
-                folder, video, queries, results, tracking_seconds, truth, base.outputs, known, report
-            )
-        say("\n".join(comparison_table(results, tracking_seconds).console()))
-        if truth is not None:
-            say("scores in percent, scaled to 256x256, over all frames except each point's query frame")
-        say(f"results in {folder}: {', '.join(files)}")
+        files = write_comparison(inputs, results, tracking_seconds, configs, run, destination)
+        say("\n".join(closing_lines(destination.folder, results, tracking_seconds, files)))
     return 0
+
+
+def compare(
+    clip: Clip, configs: dict[str, Config], run: Run, inputs: Inputs
+) -> tuple[list[Result], dict[str, float]]:
+    """Track the same points with each of several settings, by their names, and score if the truth is known.
+
+    Returns:
+        The results in the same order, and the seconds of tracking by their names.
+    """
+    from t4g_tracker.results import score_results
+
+    results: list[Result] = []
+    tracking_seconds: dict[str, float] = {}
+    for name, config in configs.items():
+        result, tracking_seconds[name] = track_frozen(clip, config, run, inputs.queries, name)
+        results.append(result)
+    if inputs.truth is not None:
+        results = score_results(results, inputs.truth, inputs.queries, inputs.video)
+    return results, tracking_seconds
 
 
 def track_frozen(

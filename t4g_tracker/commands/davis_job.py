@@ -10,6 +10,7 @@ import torch
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.choices import QueryMode
 from t4g_tracker.commands.many_clips import Job
+from t4g_tracker.commands.points import Inputs
 from t4g_tracker.commands.track import track_states, write_everything
 from t4g_tracker.coordinates import working_size
 from t4g_tracker.datasets.davis_folder import DavisFolder
@@ -17,11 +18,12 @@ from t4g_tracker.datasets.protocols import PointProtocol, worst_tracks
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError, noted_warnings
 from t4g_tracker.fitted import fit_clip
+from t4g_tracker.inputs.mask_objects import Name
 from t4g_tracker.inputs.masks import read_foreground, read_mask
 from t4g_tracker.inputs.queries import grid_queries, read_queries
 from t4g_tracker.inputs.query_formats import FORMATS
 from t4g_tracker.inputs.video import read_video
-from t4g_tracker.outputs.run_record import Call, points_facts, video_facts
+from t4g_tracker.outputs.run_record import Call, Destination, points_facts, video_facts
 from t4g_tracker.pipeline import open_clip
 from t4g_tracker.results import Result
 from t4g_tracker.storage.files import prepare_output_folder
@@ -39,7 +41,7 @@ class DavisJob(Job):
     queries: Path | None
     annotated: bool  # points and truth are TAP-Vid's
     foreground: bool
-    mask_object: int | tuple[int, int, int] | None
+    mask_object: Name | None
     command: tuple[str, ...]  # as typed, for the records
 
     def __call__(self, name: str, device: str) -> ClipOutcome:
@@ -80,7 +82,8 @@ class DavisJob(Job):
             "video": video_facts(video, fitted.clip.content, self.folder.frames(name)),
             "points": points_facts(queries, self._source(name)),
         }
-        rows, _ = write_everything(fitted, queries, rows, truth, folder, facts, call, self.mode)
+        inputs, destination = Inputs(video, queries, truth), Destination(folder, facts, call)
+        rows, _ = write_everything(fitted, inputs, rows, destination, self.mode)
         return rows, *run.log.spent(*run.log.stages)
 
     def _points(self, name: str, video: Video) -> QueryPoints:

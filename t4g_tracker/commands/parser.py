@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -11,8 +10,9 @@ from typing import Any, NoReturn
 
 from t4g_tracker import __version__
 from t4g_tracker.commands.printing import say
-from t4g_tracker.errors import shortened
+from t4g_tracker.errors import nearest, shortened, suggestion
 
+LISTED = "--help lists the options"
 REQUIRED = "the following arguments are required: "  # argparse's words
 
 
@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
             self.exit()
         found, extra = self.parse_known_args(self._given)
         if extra:
-            self.error(f"{shortened(extra[0])}: is not expected here; --help lists the options")
+            self.error(f"{shortened(extra[0])}: is not expected here; {LISTED}")
         return found
 
     def error(self, message: str) -> NoReturn:
@@ -52,10 +52,8 @@ class Parser(argparse.ArgumentParser):
             message = self._missing(message.removeprefix(REQUIRED))
         message = shortened(re.sub(r"\bargument (?=[-\w]+:|-)", "", message), 500)
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-        near = (
-            difflib.get_close_matches(choice[1], re.findall(r"'([^']*)'", choice[2]), n=1) if choice else []
-        )
-        remedy = f"did you mean {near[0]}?" if near else "--help lists the options"
+        known = re.findall(r"'([^']*)'", choice[2]) if choice else []
+        remedy = suggestion(choice[1] if choice else "", known, LISTED)
         self.exit(2, f"error: {message}\n" if ";" in message else f"error: {message}; {remedy}\n")
 
     def _check_names(self) -> None:
@@ -70,11 +68,9 @@ class Parser(argparse.ArgumentParser):
             )
             if is_option and name not in known:
                 near = [option for option in known if option.startswith(name)] if len(name) > 2 else []
-                bare = difflib.get_close_matches(
-                    name[:80].strip("-"), [option.strip("-") for option in known], n=1
-                )
-                near = near or [f"--{option}" for option in bare]
-                remedy = f"did you mean {' or '.join(near)}?" if near else "--help lists the options"
+                bare = nearest(name.strip("-"), [option.strip("-") for option in known])
+                near = near or [f"--{bare}"] * bool(bare)
+                remedy = f"did you mean {' or '.join(near)}?" if near else LISTED
                 self.error(f"{shortened(name)}: is not an option; {remedy}")
 
     def _missing(self, names: str) -> str:
@@ -86,7 +82,7 @@ class Parser(argparse.ArgumentParser):
             name = shortened(extra[0])
             return f"{name}: is not expected here; to track points in it, write --video {name}"
         are = "are" if ", " in names else "is"
-        return f"{names.replace(', ', ' and ')} {are} missing; --help lists the options"
+        return f"{names.replace(', ', ' and ')} {are} missing; {LISTED}"
 
 
 def settings_text(base: Any, argv: Sequence[str]) -> str:
@@ -99,14 +95,15 @@ def settings_text(base: Any, argv: Sequence[str]) -> str:
     Raises:
         ConfigError: If a setting is wrong.
     """
-    from t4g_tracker.config import as_dict, read_settings
+    from t4g_tracker.config import read_settings
     from t4g_tracker.settings_yaml import write_yaml
+    from t4g_tracker.storage.files import plain_values
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config")
     parser.add_argument("--set", dest="assignments", action="extend", nargs="+", default=[])
     found, _ = parser.parse_known_args(argv)
-    return write_yaml(as_dict(read_settings(base, found.config, found.assignments)))
+    return write_yaml(plain_values(read_settings(base, found.config, found.assignments)))
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:

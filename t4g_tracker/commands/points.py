@@ -1,7 +1,8 @@
-"""Reading the points that a command tracks, their true tracks, and masks."""
+"""Reading what a command tracks: the video, its query points, their true tracks, and masks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,11 +13,49 @@ from t4g_tracker.commands.track import TrackRequest
 from t4g_tracker.coordinates import inside, working_size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError, warn
+from t4g_tracker.features.extractor import check_features
+from t4g_tracker.flow.estimator import check_named_weights
+from t4g_tracker.hardware import pick_device
 from t4g_tracker.inputs.masks import read_foreground, read_mask
 from t4g_tracker.inputs.queries import grid_queries, read_queries
 from t4g_tracker.inputs.video import read_video
 from t4g_tracker.outputs.track_files import TracksFile, read_tracks_file
 from t4g_tracker.pipeline import Config, frame_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a run reads."""
+
+    video: Video  # T frames
+    queries: QueryPoints  # N query points
+    truth: Tracks | None  # true tracks of the same points, if known
+    foreground: Tensor | None = None  # (T, H, W) bool at the working size
+
+
+def read_inputs(request: TrackRequest, config: Config) -> Inputs:
+    """Read what a run needs; device and weights too are checked, before any long work.
+
+    Raises:
+        TrackerError: If something is missing, cannot be used, or does not fit the rest.
+    """
+    pick_device(request.device)
+    check_named_weights(config.flow)
+    inputs = read_points(request, config)
+    inputs = replace(inputs, foreground=read_foreground_of(request, inputs.video, config))
+    check_features(config.features)
+    return inputs
+
+
+def read_points(request: PointsRequest, config: Config) -> Inputs:
+    """Read the video of a request, its query points, and their true tracks if it gives any.
+
+    Raises:
+        VideoError, QueryError: If one cannot be used, or they do not belong together.
+    """
+    video = request_video(request, config)
+    queries = request_queries(request, video)
+    return Inputs(video, queries, request_truth(request, video, queries))
 
 
 def request_video(request: PointsRequest, config: Config) -> Video:

@@ -20,10 +20,10 @@ from t4g_tracker.commands.arguments import (
 from t4g_tracker.commands.parser import Parser
 
 if TYPE_CHECKING:
-    from t4g_tracker.datatypes import QueryPoints, Tracks
+    from t4g_tracker.commands.points import Inputs
+    from t4g_tracker.datatypes import QueryPoints
     from t4g_tracker.fitted import Fitted
-    from t4g_tracker.outputs.result_folder import Facts
-    from t4g_tracker.outputs.run_record import Call
+    from t4g_tracker.outputs.run_record import Call, Destination
     from t4g_tracker.results import Result
 
 
@@ -61,10 +61,13 @@ def _program() -> str:
     return "t4g track" if Path(sys.argv[0]).stem in ("t4g", "__main__") else "run_tracker.py"
 
 
-def typed_command(argv: list[str] | None) -> list[str]:
-    """The words of the command, as typed or nearly so."""
+def call_of(argv: list[str] | None, request: TrackRequest) -> Call:
+    """The command as typed, or nearly so, and the time: now."""
+    from t4g_tracker.outputs.run_record import Call
+
     program = _program().split()
-    return [*(["python"] if len(program) == 1 else []), *program, *(sys.argv[1:] if argv is None else argv)]
+    words = [*(["python"] if len(program) == 1 else []), *program]
+    return Call([*words, *(sys.argv[1:] if argv is None else argv)], vars(request))
 
 
 def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
@@ -100,47 +103,42 @@ def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
 
 def write_everything(
     fitted: Fitted,
-    queries: QueryPoints,
+    inputs: Inputs,
     results: list[Result],
-    truth: Tracks | None,
-    folder: Path,
-    facts: Facts,
-    call: Call,
+    destination: Destination,
     mode: QueryMode = "strided",
 ) -> tuple[list[Result], list[str]]:
     """Write every file of a run.
 
     Args:
-        fitted: Video, settings and history.
-        queries: N query points.
+        fitted: Settings and history.
+        inputs: Video, query points and true tracks.
         results: From ``track_states``; the last is the result of the run.
-        truth: True tracks of the same points, or None.
-        folder: The output folder; must exist.
-        facts: What the record says of video and points.
-        call: The command, for the record.
+        destination: The output folder, and what the record says of the run's origin.
         mode: Which frames count in measures.
 
     Returns:
         The results, with measures if the truth is known, and the names of the files.
     """
-    from t4g_tracker.config import as_dict
     from t4g_tracker.errors import warnings_so_far
     from t4g_tracker.outputs.result_folder import finish_record, write_results
     from t4g_tracker.outputs.run_files import RUN, picture_writers, track_writers
     from t4g_tracker.outputs.run_record import machine_facts
     from t4g_tracker.results import score_results
+    from t4g_tracker.storage.files import plain_values
 
-    video, config, run = fitted.clip.video, fitted.config, fitted.run
+    video, queries, truth = inputs.video, inputs.queries, inputs.truth
+    config, run, folder = fitted.config, fitted.run, destination.folder
     adaptation = fitted.stages.adaptation.value
     if truth is not None:
         results = score_results(results, truth, queries, video, mode)
 
     def record() -> dict[str, Any]:
         return {
-            **call.facts(),
-            **facts,
+            **destination.call.facts(),
+            **destination.facts,
             "warnings": warnings_so_far(),
-            "settings": as_dict(config),
+            "settings": plain_values(config),
             **machine_facts(run.seed, run.device),
             "stages": run.log.stages,
             "median_seconds_per_step": round(adaptation.seconds_per_step, 4),

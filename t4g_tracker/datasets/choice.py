@@ -72,7 +72,8 @@ class DatasetChoice:
         names = clips.names()
         for name in self.only:
             if name not in names:
-                raise DatasetError(f"{self.path}: has no clip {name}; {suggestion(name, names, 'it has')}")
+                meant = suggestion(name, names, f"it has {', '.join(names)}")
+                raise DatasetError(f"{self.path}: has no clip {name}; {meant}")
         return list(dict.fromkeys(self.only)) or names
 
     def check(self, clips: AnnotatedClips, names: Sequence[str]) -> None:

@@ -69,7 +69,8 @@ class DavisFolder:
         present = sorted(folder.name for folder in every.iterdir() if folder.is_dir())
         for name in names:
             if name not in present:
-                raise DatasetError(f"{every}: has no sequence {name}; {suggestion(name, present, 'it has')}")
+                meant = suggestion(name, present, f"it has {', '.join(present)}")
+                raise DatasetError(f"{every}: has no sequence {name}; {meant}")
         return list(dict.fromkeys(names))
 
     def annotated(self, name: str) -> AnnotatedClip:

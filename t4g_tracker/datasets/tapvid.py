@@ -8,7 +8,6 @@ fractions of width and height, and ``occluded`` (N, T). Source: TAP-Vid, arXiv:2
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from t4g_tracker.datasets.pickles import StoredArray, StoredBytes, open_pickle
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError, one_line
 from t4g_tracker.inputs.images import IMAGE_ERRORS
+from t4g_tracker.storage.files import safe_name
 
 FPS = 24.0  # the pickles have no rate; only overlays need one
 REMEDY = "use the file of its publisher"
@@ -118,7 +118,7 @@ def _safe_name(key: Any, file: Path) -> str:
         raise DatasetError(f"{too_long}; rename it")
     if not isinstance(key, str | int):
         raise DatasetError(f"{file}: a clip's name must be a text, got {type(key).__name__}; {REMEDY}")
-    name = re.sub(r"[^\w.-]", "_", str(key)).lstrip(".") or "_"
+    name = safe_name(str(key).encode(errors="replace").decode(), "_")
     if len(name.encode()) > LONGEST_NAME_BYTES:
         raise DatasetError(f"{too_long}; rename {name[:20]}...")
     return name

@@ -24,7 +24,7 @@ from torchvision.models.optical_flow import (
 from t4g_tracker.bundled import RAFT_MINI, find_bundled
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.stage_log import Progress
-from t4g_tracker.weight_files import loading
+from t4g_tracker.weight_loading import loading
 
 Variant = Literal["raft-mini", "raft-small", "raft-large"]
 

@@ -190,7 +190,7 @@ def _columns(cells: list[str], line: int) -> Sequence[str]:
         if not name and number:
             raise QueryError(f"{where}, column {number + 1}: has no name; name it or remove it")
         if name and name not in FIELDS:
-            hint = suggestion(name[:50], FIELDS, "fields here are")
+            hint = suggestion(name[:50], FIELDS, f"fields here are {', '.join(FIELDS)}")
             raise QueryError(f"{where}: {cells[number][:50]!r} is not a field; {hint}")
         if columns.count(name) > 1:
             raise QueryError(f"{where}: has two columns {name}; keep one")

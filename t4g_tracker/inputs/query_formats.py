@@ -109,8 +109,7 @@ def _check_fields(given: Mapping[str, Any], known: Sequence[str], where: str, ot
         raise QueryError(f"{where}: has {_shown(given.field)} twice; keep one")
     for field in given:
         if field not in known:
-            nearest = suggestion(field.strip().lower()[:50], known, "")
-            hint = nearest if nearest.startswith("did you") else otherwise
+            hint = suggestion(field.strip().lower(), known, otherwise)
             raise QueryError(f"{where}: {_shown(field)} is not a field; {hint}")
 
 

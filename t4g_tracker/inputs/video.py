@@ -19,6 +19,7 @@ from t4g_tracker.inputs.reading import Reading
 from t4g_tracker.inputs.video_files import FrameBytes, read_video_file
 from t4g_tracker.inputs.video_streams import warn_of_aspect
 from t4g_tracker.memory import check_memory, frames_bytes, out_of_memory
+from t4g_tracker.storage.files import safe_name
 
 _VALUES_PER_CHUNK = 2**25  # resize this many values at once: 128 MiB as float32
 
@@ -80,7 +81,7 @@ def read_video(
         return Video(
             _stack(read.frames),
             read.timing.fps,
-            _output_name(path),
+            safe_name(path.name if path.is_dir() else path.stem, safe_name(path.resolve().name, "video")),
             source,
             read.timing.times,
             read.pixel_aspect,
@@ -187,10 +188,3 @@ def _stack(frames: list[np.ndarray]) -> np.ndarray:
     for index in range(len(stacked)):
         stacked[index] = frames.pop(0)
     return stacked
-
-
-def _output_name(path: Path) -> str:
-    """Make a safe name for the output folder from the file's stem or the folder's name."""
-    name = path.name if path.is_dir() else path.stem
-    name = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(" .")
-    return name or re.sub(r"\W", "_", path.resolve().name) or "video"

@@ -7,7 +7,6 @@ The record is written first, with ``finished`` false, and again when all else is
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,11 +28,7 @@ class Kind:
 
     record: str  # name of the record
     files: frozenset[str]  # names of all files, the record among them
-
-
-def safe_name(text: str) -> str:
-    """Make a name for a folder from a text, without characters that it may not have."""
-    return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", text).strip(" .") or "results"
+    suffix: str = ""  # of the clip's name, in the default folder
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -20,6 +19,7 @@ import torch
 from t4g_tracker import __version__
 from t4g_tracker.datatypes import QueryPoints, Video
 from t4g_tracker.inputs.frame_times import end_s
+from t4g_tracker.outputs.result_folder import Facts
 
 PACKAGES = ("t4g-tracker", "torch", "torchvision", "diffusers", "numpy", "opencv-python-headless", "av")
 
@@ -39,17 +39,17 @@ class Call:
             "started": self.started.isoformat(timespec="seconds"),
             "version": __version__,
             "commit": commit_of(Path(__file__).parents[2]),
-            "arguments": {name: _plain(value) for name, value in self.arguments.items()},
+            "arguments": self.arguments,
         }
 
 
-def _plain(value: Any) -> Any:
-    """Convert an argument to JSON's types: a path becomes a text, a dataclass its fields."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {entry.name: _plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+@dataclass(frozen=True)
+class Destination:
+    """Where the results of a run go, and what its record says of their origin."""
+
+    folder: Path  # exists
+    facts: Facts
+    call: Call
 
 
 def video_facts(video: Video, content: str, path: Path) -> dict[str, Any]:

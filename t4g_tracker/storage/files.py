@@ -6,11 +6,13 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,11 @@ def default_cache_folder() -> Path:
         raise OutputError(
             "there is no home folder for the cache; name a folder with --cache, or in the variable T4G_CACHE"
         ) from error
+
+
+def safe_name(text: str, otherwise: str = "results") -> str:
+    """Make a name for a file or folder from a text, without characters that it may not have on any system."""
+    return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", text).strip(" .") or otherwise
 
 
 @contextmanager
@@ -99,26 +106,30 @@ def write_json(path: str | Path, record: Mapping[str, Any]) -> None:
 
     Args:
         path: The JSON file.
-        record: Nested mappings, lists, text and numbers, also NumPy's. A number that is not finite
-            becomes null, since JSON has no other word for it; anything else, such as a path, becomes text.
+        record: Converted by ``plain_values``; anything else, such as a path, becomes text.
 
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(path, json.dumps(_plain(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    plain = plain_values(record)
+    write_text(path, json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
 
 
-def _plain(value: Any) -> Any:
-    """Convert ``value`` to the types of JSON."""
+def plain_values(value: Any) -> Any:
+    """Convert dataclasses, mappings and tuples, and what is in them, to dicts and lists, for JSON or YAML.
+
+    A number of NumPy or PyTorch becomes Python's, and one that is not finite None, since JSON has no other
+    word for it. Anything else stays as it is.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: plain_values(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain_values(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if getattr(value, "shape", None) == ():  # a number of NumPy or PyTorch
+        return [plain_values(entry) for entry in value]
+    if getattr(value, "shape", None) == ():
         value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from t4g_tracker.errors import CacheError, OutputError
+from t4g_tracker.errors import CacheError, OutputError, ran_out_of_memory
 from t4g_tracker.storage.files import atomic_write
 
 DIGEST = "digest"
-NO_MEMORY = re.compile("(can't|cannot) allocate memory|not enough memory", re.IGNORECASE)  # RuntimeErrors
 
 
 def save_torch(path: Path, record: Mapping[str, Any], place: str) -> None:
@@ -69,7 +67,7 @@ def load_torch(path: Path, place: str, remedy: str) -> dict[str, Any]:
 
 
 def _why_not_loaded(error: Exception, place: str, remedy: str) -> str:
-    if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+    if ran_out_of_memory(error):
         return "cannot be read (out of memory); end other programs, or use a machine with more memory"
     if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a jump to before the file: half of a zip
         reason = (error.strerror or str(error)).lower()

@@ -8,8 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from t4g_tracker.errors import WeightsError, one_line
-from t4g_tracker.storage.torch_files import NO_MEMORY
+from t4g_tracker.errors import WeightsError, one_line, ran_out_of_memory
 
 
 @contextmanager
@@ -33,7 +32,7 @@ def loading(what: str, remedy: str) -> Iterator[None]:
     except WeightsError:
         raise
     except Exception as error:
-        if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        if ran_out_of_memory(error):
             remedy = "close other programs, or choose a smaller model"
         raise WeightsError(f"{what} cannot be loaded ({_reason(error)}); {remedy}") from error
 

@@ -22,7 +22,7 @@ from t4g_tracker.features.diffusion_weights import load_pipeline
 from t4g_tracker.features.layouts import DINOV2
 from t4g_tracker.features.settings import DiffusionConfig, Dinov2Config, ZeroscopeConfig
 from t4g_tracker.flow.raft import load_raft
-from t4g_tracker.weight_files import loading
+from t4g_tracker.weight_loading import loading
 
 CPU = torch.device("cpu")
 FRAMES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.manual_seed(3))
