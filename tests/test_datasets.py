@@ -145,6 +145,19 @@ def test_badja_joints_are_turned_from_rows_and_columns_and_placed_in_their_frame
     assert clip.reach_px.isnan().tolist() == [frame % 3 != 0 for frame in range(7)]
 
 
+def test_badja_reads_no_frame_outside_the_annotated_ones(slide, tmp_path):
+    root = badja_tree(tmp_path, slide)
+    whole = BadjaClips(root).load("beast")
+    file, folder = root / "joint_annotations/beast.json", root / "DAVIS/JPEGImages/Full-Resolution/beast"
+    file.write_text(json.dumps(json.loads(file.read_text())[1:]))  # frames 3 and 6
+    for outside in ("00000.png", "00007.png"):
+        (folder / outside).write_bytes(b"damaged")
+    part = BadjaClips(root).load("beast")
+    assert np.array_equal(part.video.frames, whole.video.frames[3:])
+    assert torch.equal(part.truth.xy, whole.truth.xy[:, 3:])
+    assert (part.video.name, part.video.start_frame) == ("beast", 0)
+
+
 def test_badja_scores_agree_with_a_case_worked_by_hand():
     """Two joints, three annotated frames; reaches 10, 5 and 5 px.
 

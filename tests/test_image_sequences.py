@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from t4g_tracker.errors import TrackerWarning, VideoError
-from t4g_tracker.inputs.image_sequences import first_file_number, image_files
+from t4g_tracker.inputs.image_sequences import image_files
 from t4g_tracker.inputs.video import read_video
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 24, 32, 3), dtype=np.uint8)
@@ -86,6 +86,8 @@ def frames_read(folder, **options):
         ([f"frame-{i}.png" for i in range(8, 12)], 8),
         ([f"{9.5 + i / 10:g}.png" for i in range(12)], None),  # 9.5, ..., 9.9, 10, 10.1, ...
         ([f"t_{i / 10:g}s.png" for i in range(-3, 4)], None),
+        ([f"frame_{i / 4}.png" for i in range(1, 6)], None),  # 0.25, 0.5, 0.75, 1.0, ...
+        ([f"{i * 0.1}.png" for i in range(1, 12)], None),  # 0.30000000000000004 is one of them
         (["0.05.png", "0.1.png", "0.15.png", "0.2.png"], None),
         ([f"shot_v2.{i}.png" for i in range(1001, 1005)], 1001),
         ([f"shot_v2.{i}.png" for i in range(8, 12)], 8),
@@ -94,6 +96,13 @@ def frames_read(folder, **options):
         ([f"f{i}.png" for i in range(0, 20, 5)], 0),
         (["2023-12-31_23-59-59.png", "2024-01-01_00-00-00.png", "2024-01-01_00-00-01.png"], None),
         (["IMG_20231231_235959.jpg", "IMG_20240101_000000.jpg", "IMG_20240101_000001.jpg"], None),
+        (
+            [
+                f"Screenshot 2024-01-31 at {time}.png"
+                for time in ("12.00.00 AM", "11.59.58 AM", "11.59.59\u202fAM", "12.00.00 PM", "1.00.00 PM")
+            ],
+            None,
+        ),
         ([f"frame{i}_t{i / 30:.3f}.png" for i in range(8, 12)], None),
         (["A.001.JPG", "a.002.jpeg", "a.003.png"], 1),
     ],
@@ -103,7 +112,8 @@ def frames_read(folder, **options):
 def test_frames_are_in_the_order_of_their_numbers(tmp_path, names, first_number):
     folder = folder_of(tmp_path / "plate", names)
     assert frames_read(folder) == list(range(len(names)))
-    assert first_file_number(folder) == first_number
+    for part in ({}, {"first_frames": 2}, {"frames": (0, 1)}, {"frames": (1, 2)}):
+        assert read_video(folder, **part).first_file_number == first_number
 
 
 @pytest.mark.parametrize(
@@ -129,6 +139,7 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path, names, first_number)
             "not look alike, such as f1.png and cover.png; .* cover.png to f2",
         ),
         (["a.png", "b.png"], "do not look alike"),
+        (["1.00.00b.png", "11.59.58a.png", "11.59.59a.png", "12.00.00b.png"], "do not look alike"),
         (["f_-2.png", "f_-1.png"], "negative numbers alone, -2 in f_-2.png; .* f_-2.png to f_-1.png"),
     ],
     ids=lambda names: names[0] if isinstance(names, list) else "",
@@ -166,7 +177,7 @@ def test_one_frame_in_two_files_is_refused(tmp_path, names):
 
 
 def test_numbers_that_may_be_decimal_or_not_are_refused(tmp_path):
-    folder = folder_of(tmp_path / "plate", ["v0.1.png", "v0.15.png", "v0.2.png"])
+    folder = folder_of(tmp_path / "plate", ["v0.1.png", "v0.15.png", "v0.3.png"])
     with pytest.raises(VideoError, match=r"whether v0\.\d+\.png has a decimal number; rename the files"):
         read_video(folder)
 

@@ -74,6 +74,32 @@ def test_pages_of_a_deep_tiff_have_one_brightness(tmp_path):
     np.testing.assert_array_equal(frames, np.stack(pages) >> 4)
 
 
+@pytest.mark.parametrize(
+    ("largest", "elsewhere", "bits"), [(4000, 60000, 16), (900, 4000, 12), (900, 900, 10)]
+)
+def test_a_deep_frame_has_the_same_pixels_whatever_part_is_read(tmp_path, largest, elsewhere, bits):
+    """A preview of the first frames, a part and the whole: one brightness, and with it one cache."""
+    pictures = [RAMP % (largest + 1)] * 4 + [RAMP % 2 * elsewhere]
+    pictures = [picture.astype(np.uint16) for picture in pictures]
+    folder, stack = folder_of(tmp_path / "plate", ".png", pictures), tmp_path / "a.tif"
+    assert cv2.imwritemulti(str(stack), [picture[..., ::-1] for picture in pictures])
+    (folder / "5.png").write_bytes(b"damaged, but nobody asks for it")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrackerWarning)
+        for source in (folder, stack):
+            for part in ({"first_frames": 2}, {"frames": (2, 3)}, {"first_frames": 5}):
+                assert (read_video(source, **part).frames[0] == pictures[0] >> (bits - 8)).all()
+
+
+def test_black_frames_of_8_bits_among_dark_ones_of_16_are_read(tmp_path):
+    """ImageMagick stores a picture with as few bits as hold its values."""
+    folder = folder_of(tmp_path / "fade", ".png", [DEEP // 16, DEEP // 20])
+    Image.fromarray(np.zeros_like(SMALL)).save(folder / "2.png")
+    with pytest.warns(TrackerWarning, match="they are read as 12-bit ones"):
+        frames = read_video(folder).frames
+    np.testing.assert_array_equal(frames, [DEEP // 16 >> 4, DEEP // 20 >> 4, np.zeros_like(SMALL)])
+
+
 def test_depths_that_leave_the_brightness_open_are_refused(tmp_path):
     folder = folder_of(tmp_path / "plate", ".png", [DEEP // 16, DEEP // 16])
     Image.fromarray(SMALL).save(folder / "2.png")
@@ -231,6 +257,22 @@ def test_an_exr_shows_its_display_window(tmp_path):
     expected = np.zeros((8, 7, 3), np.uint8)
     expected[0:5, 2:7] = whole[1:6, 0:5]
     np.testing.assert_array_equal(shown, expected)
+
+
+@pytest.mark.parametrize("suffix", [".exr", ".dpx"])
+def test_pixels_that_are_not_square_are_told(tmp_path, suffix):
+    """As scanned from film of anamorphic lenses."""
+    for name in ("1", "2"):
+        path = tmp_path / f"{name}{suffix}"
+        if suffix == ".exr":
+            write_exr(path, np.zeros((4, 6, 3), np.float32), pixelAspectRatio=2.0)
+        else:
+            write_dpx(path, SMALL, "rgb24")
+            data = bytearray(path.read_bytes())
+            data[1628:1636] = struct.pack(">II", 2, 1)
+            path.write_bytes(data)
+    with pytest.warns(TrackerWarning, match="its pixels are not square, a player shows them 2 times as wide"):
+        assert read_video(tmp_path).pixel_aspect == 2
 
 
 def test_the_picture_of_an_exr_is_found_or_refused(tmp_path):

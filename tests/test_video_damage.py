@@ -104,6 +104,50 @@ def test_files_cut_short_are_refused_in_formats_with_and_without_a_length(
         assert "cut short or damaged" in message_of(cut)
 
 
+def without_last_byte(data):
+    return data[:-1]
+
+
+def without_mark_of_last_page(data):
+    """An Ogg file as a recorder that was ended leaves it (RFC 3533: the flag 4, and the checksum anew)."""
+    at = data.rindex(b"OggS")
+    page = bytearray(data[at:])
+    page[5] &= ~4
+    page[22:26] = bytes(4)
+    checksum = 0
+    for byte in page:
+        checksum ^= byte << 24
+        for _ in range(8):
+            checksum = (checksum << 1 ^ (0x04C11DB7 if checksum & 1 << 31 else 0)) & (1 << 32) - 1
+    page[22:26] = checksum.to_bytes(4, "little")
+    return data[:at] + page
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels", "untidy"),
+    [
+        ("a.gif", "gif", "rgb8", without_last_byte),
+        ("a.gif", "gif", "rgb8", lambda data: data[:-1] + bytes(20)),
+        ("a.ts", "libx264", "yuv420p", lambda data: data + b"\xff" * 100),
+        ("a.m2ts", "libx264", "yuv420p", lambda data: data + bytes(100)),
+        ("a.ogv", "libvpx", "yuv420p", without_mark_of_last_page),
+    ],
+)
+def test_an_untidy_end_after_all_frames_is_warned_about(tmp_path, name, codec, pixels, untidy):
+    path = clip(tmp_path / name, codec, pixels)
+    sound = read_video(path).frames
+    path.write_bytes(untidy(path.read_bytes()))
+    with pytest.warns(TrackerWarning, match=rf"^{path}: does not end as its format asks, .* after the 24"):
+        np.testing.assert_array_equal(read_video(path).frames, sound)
+
+
+@pytest.mark.parametrize("lost", [2, 40])
+def test_a_gif_cut_in_its_last_picture_is_refused(tmp_path, lost):
+    path = clip(tmp_path / "a.gif", "gif", "rgb8")
+    path.write_bytes(path.read_bytes()[:-lost])
+    assert "cut short or damaged" in message_of(path)
+
+
 def test_the_end_of_a_wmv_is_where_its_header_says(tmp_path):
     path = clip(tmp_path / "a.wmv", "wmv2")
     data = path.read_bytes()

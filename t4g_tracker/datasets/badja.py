@@ -9,7 +9,7 @@ Great and SMAL, ACCV 2018.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from t4g_tracker.coordinates import Size, pixels_to_fractions
 from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datasets.annotations import OUTSIDE_AT_MOST, numbers, outside_by, truth_values
-from t4g_tracker.datatypes import Tracks, Video
+from t4g_tracker.datatypes import Tracks
 from t4g_tracker.errors import DatasetError, one_line
 from t4g_tracker.inputs.image_sequences import image_files
 from t4g_tracker.inputs.masks import read_mask
@@ -60,10 +60,9 @@ class BadjaClips:
             VideoError, QueryError: If frames or masks cannot be read.
         """
         placed = self._placed(name)
-        whole = read_video(placed.folder)
         count = placed.seen.shape[1]
-        frames = whole.frames[placed.first_frame : placed.first_frame + count]
-        video = Video(frames, whole.fps, name, whole.source)
+        part = placed.first_frame, placed.first_frame + count - 1
+        video = replace(read_video(placed.folder, frames=part), name=name, start_frame=0)
         _check_inside(placed, video.size, self._files[name])
         reach = torch.full((count,), float("nan"))
         for frame, mask in placed.masks.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ _TO_PNG = "ffmpeg -start_number FIRST -i NAME.%04d.{}{} -start_number FIRST NAME
 _LOG_NOTE = "DPX holds logarithmic values, which are taken as they are; export pngs for another look"
 
 
-def read_film_image(path: Path) -> tuple[np.ndarray, str | None]:
-    """Read one EXR or DPX file as (H, W, 3) uint8 RGB, with a note if their mapping was a choice.
+def read_film_image(path: Path) -> tuple[np.ndarray, str | None, float]:
+    """Read one EXR or DPX file as (H, W, 3) uint8 RGB; a note if its mapping was a choice; its pixel aspect.
 
     EXR is scene-linear: it gets the sRGB curve. Its picture is the display window, black where there is
     no data. DPX keeps its values.
@@ -34,7 +35,8 @@ def read_film_image(path: Path) -> tuple[np.ndarray, str | None]:
         VideoError: If the file is damaged or has no colours that can be read.
     """
     if path.suffix.lower() == ".exr":
-        return _srgb(_read_exr(path)), _LINEAR_NOTE
+        linear, pixel_aspect = _read_exr(path)
+        return _srgb(linear), _LINEAR_NOTE, pixel_aspect
     return _read_dpx(path)
 
 
@@ -45,8 +47,8 @@ def _srgb(linear: np.ndarray) -> np.ndarray:
     return (255 * curved + 0.5).astype(np.uint8)
 
 
-def _read_exr(path: Path) -> np.ndarray:
-    """Read the display window of an EXR's first colours as (H, W, 3) float32."""
+def _read_exr(path: Path) -> tuple[np.ndarray, float]:
+    """Read the display window of an EXR's first colours as (H, W, 3) float32, and the width of its pixels."""
     try:
         from OpenEXR import File  # FFmpeg, which PyAV has, takes EXR files cut short as whole
     except ImportError as error:
@@ -75,7 +77,10 @@ def _read_exr(path: Path) -> np.ndarray:
         raise VideoError(f"{path}: is cut short, damaged or no EXR file; render or copy it again") from error
     if values.dtype.kind != "f":
         raise VideoError(f"{path}: holds {values.dtype} values; render it with half or float ones")
-    return _in_display_window(values.astype(np.float32), headers[wanted])
+    header = headers[wanted]
+    pixel_aspect = float(header.get("pixelAspectRatio", 1.0))
+    shown = _in_display_window(values.astype(np.float32), header)
+    return shown, pixel_aspect if 0 < pixel_aspect < math.inf else 1.0
 
 
 def _colour_channels(names: list[str]) -> list[str]:
@@ -107,8 +112,8 @@ def _check_size(path: Path, width: int, height: int) -> None:
         raise VideoError(f"{path}: is {width}x{height} pixels, which cannot be read; make it smaller")
 
 
-def _read_dpx(path: Path) -> tuple[np.ndarray, str | None]:
-    """Read a DPX as (H, W, 3) uint8 RGB, of the upper 8 bits of its values."""
+def _read_dpx(path: Path) -> tuple[np.ndarray, str | None, float]:
+    """Read a DPX as (H, W, 3) uint8 RGB, of the upper 8 bits of its values; a note and its pixel aspect."""
     try:
         with (  # PyAV prints of seeks that fail
             silent_libraries(),
@@ -122,6 +127,7 @@ def _read_dpx(path: Path) -> tuple[np.ndarray, str | None]:
             values = frame.to_ndarray() if bits > 8 else frame.to_ndarray(format="rgb24")
             file.seek(_DPX_TRANSFER)
             transfer = file.read(1)
+            pixel_aspect = float(context.sample_aspect_ratio or 1)
     except (av.FFmpegError, OSError, ValueError, IndexError, StopIteration) as error:
         raise VideoError(
             f"{path}: is cut short, damaged or a DPX that cannot be read; convert the frames first: "
@@ -130,4 +136,5 @@ def _read_dpx(path: Path) -> tuple[np.ndarray, str | None]:
     if values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=-1)
     rgb = (values[..., :3] >> (bits - 8)).astype(np.uint8)
-    return rgb, _LOG_NOTE if transfer and transfer[0] in _DPX_LOGARITHMIC else None
+    note = _LOG_NOTE if transfer and transfer[0] in _DPX_LOGARITHMIC else None
+    return rgb, note, pixel_aspect

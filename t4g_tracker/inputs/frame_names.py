@@ -21,6 +21,7 @@ from t4g_tracker.errors import VideoError
 
 _WHOLE = re.compile(r"(\d+)")
 _DECIMAL = re.compile(r"(\d+(?:\.\d+)?)")
+_CLOCK = re.compile(r"(\d{1,2})((?:[.:_-]\d\d){1,2})\s*([ap])m\b")  # of 12 hours
 _BEFORE_A_SIGN = ("", "_", ".", " ", "-", "(")
 _LISTED_GAPS = 5
 
@@ -47,8 +48,8 @@ def order_names(names: Sequence[str], where: str) -> OrderedNames:
     """Put the names of one sequence into the order of their frames.
 
     Numbers count, not digits: 2 comes before 10. A minus is a sign after a separator or where other names
-    lack it. Digits after a point are a fraction if the number before it changes too, or some names have no
-    point; after a version, which does not change, they are the frame's number.
+    lack it. Digits after a point are a fraction if the number before it changes too, if some names have no
+    point, or if that makes even steps; after a version, which does not change, they are the frame's number.
 
     Args:
         names: File names with extensions, which do not count.
@@ -109,14 +110,20 @@ def _decimal(number: Fraction) -> str:
     return str(number) if number.denominator == 1 else f"{float(number):.16g}"
 
 
+def _stem(name: str) -> str:
+    """A name without extension and case, and with times of day in 24 hours."""
+    stem = PurePath(name).stem.casefold()
+    return _CLOCK.sub(lambda time: f"{int(time[1]) % 12 + 12 * (time[3] == 'p')}{time[2]}", stem)
+
+
 def _split(name: str, pattern: re.Pattern[str]) -> _Name:
-    parts = pattern.split(PurePath(name).stem.casefold())
+    parts = pattern.split(_stem(name))
     return _Name(name, tuple(parts[::2]), tuple(Fraction(part) for part in parts[1::2]))
 
 
 def _are_decimal(names: Sequence[str], where: str) -> bool:
     """Whether digits after a point are fractions, rather than numbers of their own."""
-    stems = [PurePath(name).stem.casefold() for name in names]
+    stems = [_stem(name) for name in names]
     found = [re.findall(r"(\d+)\.(\d+)", stem) for stem in stems]
     pointed = [pairs[-1] for pairs in found if pairs]  # whole number and digits after the point
     if not pointed:
@@ -129,6 +136,8 @@ def _are_decimal(names: Sequence[str], where: str) -> bool:
         may_be_whole = False  # 9.5, 10, 10.1
     elif len(set(map(len, fractions))) == 1:  # both give one order
         return len({whole for whole, _ in pointed}) > 1
+    if may_be_decimal and may_be_whole and _are_even(pointed):
+        return True
     if may_be_decimal == may_be_whole:
         example = next(name for name, pairs in zip(names, found, strict=True) if pairs)
         raise VideoError(
@@ -136,6 +145,13 @@ def _are_decimal(names: Sequence[str], where: str) -> bool:
             "their numbers have equally many digits"
         )
     return may_be_decimal
+
+
+def _are_even(pointed: Sequence[tuple[str, str]]) -> bool:
+    """Whether numbers are in even steps if they are decimal, as 0.25, 0.5, 0.75, 1.0 are."""
+    numbers = sorted(Fraction(f"{whole}.{digits}") for whole, digits in pointed)
+    steps = [after - before for before, after in pairwise(numbers)]
+    return len(steps) > 1 and 0 < max(steps) <= min(steps) * Fraction(21, 20)
 
 
 def _are_counted(fractions: Sequence[str]) -> bool:
@@ -208,7 +224,11 @@ def _begins_with_date(numbers: Sequence[Fraction]) -> bool:
 
 
 def _refuse_repeated_numbers(split: list[_Name], where: str) -> None:
-    """Raise VideoError if two names have the number of one frame."""
+    """Raise VideoError if two names have the number of one frame.
+
+    Names with as many numbers as most have to differ in one of them. Of names with more or fewer, such
+    as ``f2 (1)`` beside ``f2``, the number counts that changes in most names.
+    """
     patterns = Counter(name.texts for name in split)
     main = [name for name in split if name.texts == patterns.most_common(1)[0][0]]
     changing = _changing(main)
@@ -216,9 +236,11 @@ def _refuse_repeated_numbers(split: list[_Name], where: str) -> None:
     for name in split:
         number: object = name.texts, name.numbers
         if len(changing) == 1 and name.numbers:  # names that look otherwise may have the same number
-            place = changing[0]
-            starts_alike = name.texts[: place + 1] == main[0].texts[: place + 1] and place < len(name.numbers)
-            number = name.numbers[place if starts_alike else -1]
+            place, usual, number = changing[0], main[0].numbers, name.numbers
+            if len(name.numbers) != len(usual):
+                alike = name.texts[: place + 1] == main[0].texts[: place + 1] and place < len(name.numbers)
+                own = name.numbers[place if alike else -1]
+                number = (*usual[:place], own, *usual[place + 1 :])
         if number in owner:
             raise VideoError(
                 f"{where}: {owner[number]} and {name.name} have the number of one frame; keep one file a "

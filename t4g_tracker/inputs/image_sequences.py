@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.errors import VideoError, warn
+from t4g_tracker.inputs.bit_depths import EightBitFrames
 from t4g_tracker.inputs.film_images import FILM_SUFFIXES
 from t4g_tracker.inputs.frame_names import describe_gaps, order_names
 from t4g_tracker.inputs.frame_times import Timing, timing_of
-from t4g_tracker.inputs.images import current_rgb, opened_image, read_picture
+from t4g_tracker.inputs.images import IMAGE_ERRORS, current_rgb, opened_image, read_picture
 from t4g_tracker.inputs.input_files import refuse_special
+from t4g_tracker.inputs.reading import Reading
 
 FrameCheck = Callable[[int, Size], None]  # called with the number of frames to read and their (H, W)
 
@@ -41,7 +45,7 @@ _UNREAD_SUFFIXES = (  # pictures of other kinds
     ),
     *(".nef", ".orf", ".pgm", ".pic", ".pnm", ".ppm", ".psb", ".psd", ".raf", ".raw", ".rw2", ".sgi", ".tga"),
 )
-_RANGES = (8, 10, 12, 14, 16)  # bits that cameras give
+_DEEP_SUFFIXES = (".png", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,11 @@ class ListedImages:
     numbers: tuple[Fraction, ...] | None  # of each file; None if no number alone tells the names apart
     doubt: str | None  # why the order may be wrong, to put after the folder's name
     unread: tuple[str, ...]  # names of pictures of kinds that are not read
+
+    @property
+    def first_number(self) -> int | None:
+        """The number in the name of the first, such as 1001 in shot.1001.png; None if it is not whole."""
+        return int(self.numbers[0]) if self.numbers and self.numbers[0].denominator == 1 else None
 
 
 def list_images(folder: Path, suffixes: Collection[str] = FRAME_SUFFIXES) -> ListedImages:
@@ -85,19 +94,6 @@ def image_files(folder: Path) -> list[Path]:
     return list(list_images(folder).files)
 
 
-def first_file_number(folder: Path) -> int | None:
-    """Read the frame number of a folder's first image from its name, such as 1001 from shot.1001.png.
-
-    Returns:
-        The number; None if the images' names differ in no whole number alone, or there are none.
-
-    Raises:
-        VideoError: As ``list_images``.
-    """
-    numbers = list_images(folder).numbers
-    return int(numbers[0]) if numbers and numbers[0].denominator == 1 else None
-
-
 def warn_of_doubts(folder: Path, images: ListedImages, part: slice) -> None:
     """Warn if the order of a folder's images is doubtful, numbers are missing, or pictures are not read.
 
@@ -125,7 +121,7 @@ def _not_read(images: ListedImages) -> str:
 
 def read_folder(
     folder: Path, first_frames: int = 0, skip: int = 0, check: FrameCheck | None = None
-) -> list[np.ndarray]:
+) -> Reading:
     """Read a folder of images, or some of them, as frames (H, W, 3) uint8 RGB of one size.
 
     Args:
@@ -147,11 +143,12 @@ def read_folder(
     part = slice(skip, skip + first_frames if first_frames else None)
     files = images.files[part]
     warn_of_doubts(folder, images, part)
-    frames, notes = _Frames(), set[str | None]()
+    frames, notes, pixel_aspect = EightBitFrames(), set[str | None](), 1.0
     for file in files:
         picture = read_picture(file)
         notes.add(picture.note)
         frames.add(picture.rgb)
+        pixel_aspect = picture.pixel_aspect
         if check is not None and len(frames.pictures) == 1:
             check(len(files), picture.rgb.shape[:2])
         first, last = frames.pictures[0], frames.pictures[-1]
@@ -162,12 +159,22 @@ def read_folder(
             )
     for note in sorted(filter(None, notes)):
         warn(f"{folder}: {note}")
-    return frames.finished(folder)
+    others = images.files[:skip] + images.files[skip + len(files) :]
+    pictures = frames.finished(folder, _deep_pictures(others))
+    return Reading(pictures, skip, Timing(FOLDER_FPS), pixel_aspect, images.first_number)
+
+
+def _deep_pictures(files: Iterable[Path]) -> Iterator[np.ndarray]:
+    """Read the files that may hold more than 8 bits, (H, W, 3) each, but those that cannot be read."""
+    for file in files:
+        if file.suffix.lower() in _DEEP_SUFFIXES:
+            with suppress(VideoError):
+                yield read_picture(file).rgb
 
 
 def read_image_sequence(
     path: Path, first_frames: int = 0, skip: int = 0, check: FrameCheck | None = None
-) -> tuple[list[np.ndarray], Timing]:
+) -> Reading:
     """Read the pictures of a multi-page TIFF or an animated WebP.
 
     Args:
@@ -183,7 +190,7 @@ def read_image_sequence(
     Raises:
         VideoError: If the file is cut short, damaged or not an image, or its pictures differ in size.
     """
-    frames, starts_ms = _Frames(), [0.0]
+    frames, starts_ms = EightBitFrames(), [0.0]
     remedy = "it is cut short, damaged or of another kind, so copy or export it again"
     with opened_image(path, VideoError, remedy) as opened:
         last = getattr(opened, "n_frames", 1)
@@ -196,56 +203,23 @@ def read_image_sequence(
             opened.seek(page)
             frames.add(current_rgb(opened, path, page))
             starts_ms.append(starts_ms[-1] + opened.info.get("duration", 0))
+        pictures = frames.finished(path, _pages(opened, path, set(range(last)).difference(pages)))
     sizes = dict.fromkeys(width_by_height(frame) for frame in frames.pictures)
     if len(sizes) > 1:
         raise VideoError(f"{path}: its pictures differ in size ({', '.join(sizes)}); make all one size")
-    pictures, end_ms = frames.finished(path), starts_ms.pop()
+    end_ms = starts_ms.pop()
     if not end_ms:
-        return pictures, Timing(FOLDER_FPS)
-    return pictures, timing_of([start / 1000 for start in starts_ms], 1000 * len(pictures) / end_ms, 0.001)
+        return Reading(pictures, skip, Timing(FOLDER_FPS))
+    timing = timing_of([start / 1000 for start in starts_ms], 1000 * len(pictures) / end_ms, 0.001)
+    return Reading(pictures, skip, timing)
 
 
-class _Frames:
-    """Frames of 8 bits, from pictures of 8 or of up to 16.
-
-    Of deep pictures, all lose as many low bits as the largest value of all demands, so that a camera's 12
-    bits, stored in 16, do not become black. When a larger value comes, earlier frames lose further
-    bits: dropping some and then others is dropping both, so that no deep picture has to be kept.
-    """
-
-    def __init__(self) -> None:
-        self.pictures: list[np.ndarray] = []  # (H, W, 3) uint8
-        self._deep: list[int] = []  # which of them had more bits
-        self._largest = 0
-
-    def add(self, picture: np.ndarray) -> None:
-        """Append a picture (H, W, 3) of uint8 or uint16."""
-        if picture.dtype == np.uint16:
-            before = self._bits()
-            self._largest = max(self._largest, int(picture.max()))
-            for index in self._deep:
-                self.pictures[index] >>= self._bits() - before
-            self._deep.append(len(self.pictures))
-            picture = (picture >> (self._bits() - 8)).astype(np.uint8)
-        self.pictures.append(picture)
-
-    def finished(self, path: Path) -> list[np.ndarray]:
-        """Hand over all frames; warn if values of 16 bits were taken for fewer.
-
-        Raises:
-            VideoError: If it cannot be told how bright these are beside pictures of 8 bits.
-        """
-        if self._deep and self._bits() < 16:
-            if len(self._deep) < len(self.pictures):
-                raise VideoError(f"{path}: holds pictures of 8 and of 16 bits; save all with 8 bits")
-            warn(
-                f"{path}: the largest value of its 16-bit pictures is {self._largest}, so they are read as "
-                f"{self._bits()}-bit ones; save them with 8 bits if that is too bright"
-            )
-        return self.pictures
-
-    def _bits(self) -> int:
-        return next(bits for bits in _RANGES if self._largest < 2**bits)
+def _pages(opened: Image.Image, path: Path, pages: Iterable[int]) -> Iterator[np.ndarray]:
+    """Read pages of a TIFF, (H, W, 3) each, but those that cannot be read."""
+    for page in pages:
+        with suppress(VideoError, *IMAGE_ERRORS):
+            opened.seek(page)
+            yield current_rgb(opened, path, page)
 
 
 def width_by_height(frame: np.ndarray) -> str:

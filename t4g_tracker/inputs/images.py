@@ -47,6 +47,7 @@ class Picture:
 
     rgb: np.ndarray  # (H, W, 3) uint8; or uint16, of which only the largest of all says how many bits count
     note: str | None = None  # how values were mapped, if that was a choice
+    pixel_aspect: float = 1.0  # width of a pixel over its height, as shown
 
 
 def read_picture(path: Path) -> Picture:

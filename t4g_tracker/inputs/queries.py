@@ -19,7 +19,6 @@ from t4g_tracker.inputs.query_table import (
     check_in_video,
     complete_names,
     described_frames,
-    first_number_of,
     refuse_fractions,
 )
 
@@ -80,7 +79,7 @@ def read_queries(path: str | Path, video: Video) -> QueryPoints:
 
 def _warn_if_counted_from_first_file(table: QueryTable, video: Video, path: Path) -> None:
     """Warn if frames count from 0, but may be meant as the numbers in the names of a folder's files."""
-    first = first_number_of(video)
+    first = video.first_file_number
     if video.start_frame == 0 and table.clip is None and first and table.frame.min() >= first:
         lowest, highest = table.frame.min(), table.frame.max()
         warn(

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from t4g_tracker.coordinates import Size, inside
 from t4g_tracker.datatypes import Video
-from t4g_tracker.errors import QueryError, VideoError
-from t4g_tracker.inputs.image_sequences import first_file_number
+from t4g_tracker.errors import QueryError
 
 MOST_POINTS = 100_000  # of one run: so many took 20 s of one core a frame (measured: 8 frames of 192x128)
 LONGEST_NAME = 200  # characters
@@ -114,7 +112,7 @@ def _frame_remedy(frame: np.ndarray, video: Video) -> str:
         if lowest >= 0 and highest < count:
             return f"frames count from {video.start_frame} here, add that to the frames of the points"
         return "give points in these frames"
-    first = first_number_of(video)
+    first = video.first_file_number
     if first and lowest >= first and highest < first + count:
         return f"the first file has the number {first}, so give --start-frame {first}"
     if lowest >= 1 and highest == count:
@@ -122,15 +120,6 @@ def _frame_remedy(frame: np.ndarray, video: Video) -> str:
     if lowest > 0 and highest - lowest < count:
         return "frames count from 0, so if your first frame has another number N, give --start-frame N"
     return "frames count from 0"
-
-
-def first_number_of(video: Video) -> int | None:
-    """Read the number in the name of a folder's first frame; None if the video is no folder of such names."""
-    folder = Path(video.source.removesuffix(f" (first {video.frame_count} frames)"))
-    try:
-        return first_file_number(folder) if folder.is_dir() else None
-    except (VideoError, OSError):
-        return None
 
 
 def _position_remedy(xy: np.ndarray, within: np.ndarray, size: Size) -> str:

@@ -13,10 +13,11 @@ from torch import Tensor
 from t4g_tracker.coordinates import Size, resize_frames
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import VideoError
-from t4g_tracker.inputs.frame_times import Timing
-from t4g_tracker.inputs.image_sequences import FOLDER_FPS, SEQUENCE_SUFFIXES, read_folder, read_image_sequence
+from t4g_tracker.inputs.image_sequences import SEQUENCE_SUFFIXES, read_folder, read_image_sequence
 from t4g_tracker.inputs.input_files import refuse_special
-from t4g_tracker.inputs.video_files import FrameBytes, Reading, read_video_file
+from t4g_tracker.inputs.reading import Reading
+from t4g_tracker.inputs.video_files import FrameBytes, read_video_file
+from t4g_tracker.inputs.video_streams import warn_of_aspect
 from t4g_tracker.memory import check_memory, frames_bytes, out_of_memory
 from t4g_tracker.storage.files import safe_name
 
@@ -72,6 +73,7 @@ def read_video(
             raise VideoError(
                 f"{source}: has 1 frame, but a track needs at least 2 frames; give a longer video"
             )
+        warn_of_aspect(read.pixel_aspect, path)
         if frames is not None:
             source += f" (frames {frames[0]}-{frames[1]})"
         elif len(read.frames) == first_frames:
@@ -84,6 +86,7 @@ def read_video(
             read.timing.times,
             read.pixel_aspect,
             start_frame + skip,
+            read.first_file_number,
         )
     except MemoryError as error:
         raise out_of_memory(source) from error
@@ -98,7 +101,7 @@ def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameByte
 
     try:
         if path.is_dir():
-            return Reading(read_folder(path, count, skip, check), skip, Timing(FOLDER_FPS), 1.0)
+            return read_folder(path, count, skip, check)
         if not path.exists():
             if address is not None:
                 raise VideoError(f"{address[1]}://{address[2]}: is a web address; download it first")
@@ -107,8 +110,7 @@ def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameByte
         if path.stat().st_size == 0:
             raise VideoError(f"{source}: is empty (0 bytes); copy or export the video again")
         if path.suffix.lower() in SEQUENCE_SUFFIXES:
-            pictures, timing = read_image_sequence(path, count, skip, check)
-            return Reading(pictures, skip, timing, 1.0)
+            return read_image_sequence(path, count, skip, check)
         return read_video_file(path, count, skip, frame_bytes)
     except OSError as error:
         raise VideoError(f"{source}: cannot be read ({error.strerror}); check the path") from error

@@ -15,11 +15,12 @@ import av
 import numpy as np
 
 from t4g_tracker.coordinates import Size
-from t4g_tracker.errors import VideoError
-from t4g_tracker.inputs.frame_times import Timing, timing_of
+from t4g_tracker.errors import VideoError, warn
+from t4g_tracker.inputs.frame_times import timing_of
 from t4g_tracker.inputs.image_sequences import width_by_height
+from t4g_tracker.inputs.reading import Reading
 from t4g_tracker.inputs.video_display import Crop, container_crop, displayed, is_on_its_side, pixel_aspect
-from t4g_tracker.inputs.video_endings import ends_too_early
+from t4g_tracker.inputs.video_endings import Ending, ending_of
 from t4g_tracker.inputs.video_streams import (
     EXPORT,
     plausible,
@@ -28,7 +29,6 @@ from t4g_tracker.inputs.video_streams import (
     stated_frames,
     stated_seconds,
     steady_fps,
-    warn_of_aspect,
     warn_of_gap,
     warn_of_streams,
     why_unreadable,
@@ -43,16 +43,6 @@ _SLIDES = ("gif", "apng")  # formats in which a picture may well be shown for lo
 _MEMORY_CHECK_EVERY = 64  # frames
 
 FrameBytes = Callable[[Size], int]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What was read of a video."""
-
-    frames: list[np.ndarray]  # each (H, W, 3) uint8 RGB, as shown
-    skipped: int  # frames before them
-    timing: Timing
-    pixel_aspect: float  # width of a pixel over its height, as shown
 
 
 @dataclass(frozen=True)
@@ -138,12 +128,11 @@ def _read(job: _Job) -> Reading | None:
             _check_complete(decoded, container, stream, job.path)
         if not count and decoded.frames:
             _check_memory(decoded, len(decoded.frames), job)
-        aspect = pixel_aspect(stream, decoded.turned)
         warn_of_streams(container, stream, job.path)
-        warn_of_aspect(aspect, job.path)
         timing = plausible(timing_of(decoded.seconds, stated_fps(stream), decoded.tick_s), job.path)
         if container.format.name not in _SLIDES:
             warn_of_gap(timing, job.path)
+        aspect = pixel_aspect(stream, decoded.turned)
         return Reading(decoded.frames, decoded.skipped, timing, aspect)
 
 
@@ -233,13 +222,19 @@ def _check_complete(decoded: _Decoded, container: Any, stream: Any, path: Path) 
     # Fewer frames alone are not damage: an edit list may trim a sound file, and its duration.
     fewer = count < stated or kind in _DURATION_OF_STREAMS
     short = fewer and missing_s > 1.5 / fps
-    if decoded.damaged or short or ends_too_early(path, kind, decoded.end_byte):
+    ending = ending_of(path, kind, decoded.end_byte)
+    if decoded.damaged or short or ending is Ending.CUT:
         total = stated or round(promised_s * steady_fps(stream))
         of_total = f"{count} of {total}" if total > count else f"the first {count}"
         these = f"track these alone with --first-frames {count}, " if count > 1 else ""
         raise VideoError(
             f"{path}: only {of_total} frames can be read, the file is cut short or damaged; "
             f"copy it again, {these}or {_reencode(path)}"
+        )
+    if ending is Ending.UNTIDY:
+        warn(
+            f"{path}: does not end as its format asks, so frames may be missing after the {count} that are "
+            "read; if so, copy it again"
         )
 
 
