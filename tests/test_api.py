@@ -96,12 +96,26 @@ def test_masks_guide_the_training(clip, config, monkeypatch):
     assert seen[0][..., 68:].all()
 
 
+def test_one_object_of_a_folder_of_masks_guides_the_training(clip, config, monkeypatch, tmp_path):
+    def fit(*args, masks, **kwargs):
+        raise KeyboardInterrupt(masks)
+
+    monkeypatch.setattr("t4g_tracker.api.fit", fit)
+    values = np.repeat(np.arange(3), 32)[None].repeat(64, axis=0)
+    for index in range(8):
+        np.save(tmp_path / f"{index}.npy", values)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        track_points(clip.video.frames, POINTS, masks=tmp_path, mask_object=2, config=config, device="cpu")
+    assert np.array_equal(caught.value.args[0], np.stack([values == 2] * 8))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"points": [[0, 0.5, 0.5]]}, "multiply x by 96"),
         ({"frames": "no_such.mp4"}, "no_such.mp4"),
         ({"masks": np.ones((2, 64, 96))}, "masks: must be"),
+        ({"masks": np.ones((8, 64, 96)), "mask_object": 1}, "mask_object: goes with a folder of masks"),
         ({"device": "cuda:77"}, "device cuda:77: "),
         ({"steps": -1}, "steps must be from 0 to"),
         ({"config": "fast"}, "config must be a Config, got 'fast'; read a file by read_settings"),

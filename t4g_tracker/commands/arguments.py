@@ -7,10 +7,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t4g_tracker.commands.parser import Parser, whole
 from t4g_tracker.storage.files import default_cache_folder
+
+if TYPE_CHECKING:
+    from t4g_tracker.inputs.mask_objects import Name
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class PointsRequest:
     grid: int | None
     grid_frame: int | None  # None: the first; counted from start_frame
     mask: Path | None
-    mask_object: int | tuple[int, int, int] | None  # None: all objects of the mask
+    mask_object: Name | None  # None: all objects of the mask
     truth: Path | None
     first_frames: int  # 0: all
     frames: tuple[int, int] | None  # first and last frame of the part to read, as the user counts
@@ -62,23 +65,20 @@ def add_out(parser: Parser, default: str) -> None:
     parser.add_argument("--out", type=path_text, help=f"folder for results (default {default})")
 
 
-def object_name(text: str) -> int | tuple[int, int, int]:
-    """Parse the name of a mask's object: a number from 1, or its colour as R,G,B."""
-    parts = text.split(",")
-    if len(parts) in (1, 3) and all(re.fullmatch(r"\d{1,9}", part.strip(), re.ASCII) for part in parts):
-        numbers = [int(part) for part in parts]
-        if len(numbers) == 1 and numbers[0] > 0:
-            return numbers[0]
-        if len(numbers) == 3 and max(numbers) < 256:
-            return numbers[0], numbers[1], numbers[2]
-    raise argparse.ArgumentTypeError(f"must be a number from 1, or a colour as R,G,B of 0 to 255, got {text}")
+def _object_name(text: str) -> Name:
+    from t4g_tracker.inputs.mask_objects import parsed_name
+
+    try:
+        return parsed_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_mask_object(parser: Parser) -> None:
     """Add ``--mask-object``, stored as ``mask_object``."""
     parser.add_argument(
         "--mask-object",
-        type=object_name,
+        type=_object_name,
         metavar="N or R,G,B",
         help="one object of masks with several, by palette index, grey value or colour (default all)",
     )

@@ -15,6 +15,7 @@ from t4g_tracker.commands.parser import Parser, whole
 if TYPE_CHECKING:
     from t4g_tracker.commands.davis_job import DavisJob
     from t4g_tracker.datasets.davis_folder import DavisFolder
+    from t4g_tracker.inputs.mask_objects import Name
     from t4g_tracker.pipeline import Config
 
 
@@ -29,7 +30,7 @@ class DavisRequest(BatchRequest):
     queries: Path | None
     tapvid: Path | None
     foreground: bool
-    mask_object: int | tuple[int, int, int] | None
+    mask_object: Name | None
 
 
 def main(argv: list[str] | None = None) -> int:

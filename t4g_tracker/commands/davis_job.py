@@ -18,6 +18,7 @@ from t4g_tracker.datasets.protocols import PointProtocol, worst_tracks
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.errors import QueryError, noted_warnings
 from t4g_tracker.fitted import fit_clip
+from t4g_tracker.inputs.mask_objects import Name
 from t4g_tracker.inputs.masks import read_foreground, read_mask
 from t4g_tracker.inputs.queries import grid_queries, read_queries
 from t4g_tracker.inputs.query_formats import FORMATS
@@ -40,7 +41,7 @@ class DavisJob(Job):
     queries: Path | None
     annotated: bool  # points and truth are TAP-Vid's
     foreground: bool
-    mask_object: int | tuple[int, int, int] | None
+    mask_object: Name | None
     command: tuple[str, ...]  # as typed, for the records
 
     def __call__(self, name: str, device: str) -> ClipOutcome:

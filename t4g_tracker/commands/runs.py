@@ -12,6 +12,7 @@ from t4g_tracker.commands.arguments import PointsRequest
 from t4g_tracker.commands.printing import say
 from t4g_tracker.datatypes import QueryPoints
 from t4g_tracker.hardware import pick_device
+from t4g_tracker.inputs.mask_objects import written_name
 from t4g_tracker.outputs.result_folder import Kind, open_result_folder
 from t4g_tracker.outputs.run_files import RUN
 from t4g_tracker.outputs.run_record import Call, Destination, points_facts, video_facts
@@ -75,7 +76,7 @@ def points_name(request: PointsRequest) -> str:
         name += "" if request.grid_frame is None else f"@{request.grid_frame}"
         if request.mask is not None:
             name += f"-{request.mask.stem}"
-            name += "" if request.mask_object is None else f"-{_object(request)}"
+            name += "" if request.mask_object is None else f"-{written_name(request.mask_object)}"
     if request.first_frames:
         name += f"-first-{request.first_frames}"
     if request.frames:
@@ -91,11 +92,5 @@ def _points_in_words(request: PointsRequest) -> str:
     mask = ""
     if request.mask is not None:
         mask = f" and {request.mask.absolute()}"
-        mask += "" if request.mask_object is None else f", object {_object(request)}"
+        mask += "" if request.mask_object is None else f", object {written_name(request.mask_object)}"
     return f"grid of {request.grid} in {frame}{mask}"
-
-
-def _object(request: PointsRequest) -> str:
-    """Write the object of a mask as typed: a number, or a colour as R,G,B."""
-    named = request.mask_object
-    return ",".join(map(str, named)) if isinstance(named, tuple) else str(named)

@@ -1,16 +1,36 @@
-"""What the config of a network says of its sizes: checked before anything of such a size is made."""
+"""Reading the JSON configs of published models, whose values may be anything."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from t4g_tracker.errors import WeightsError, described
+from t4g_tracker.errors import WeightsError, described, one_line
+from t4g_tracker.features.layouts import Layout
 from t4g_tracker.limits import check_number
 
 UNET_WIDTHS = (320, 640, 1280, 1280)  # the default of both UNet classes, for configs without widths
 LARGEST, MOST_LAYERS = 10**6, 1000  # of a network's sizes, and of its layers
 POSITIVE = (1e-9, LARGEST)
+
+
+def read_json(path: Path, layout: Layout) -> dict[str, Any]:
+    """Read one config of the layout; raise WeightsError if it is missing or damaged."""
+    try:
+        parsed = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        remedy = f"give {layout.kind}"
+        if path.parent.name == "refiner":
+            remedy = "add Track4Gen's refiner, or set features.diffusion.refiner=false to do without"
+        raise WeightsError(f"{layout.setting}: {path} is missing; {remedy}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{layout.setting}: {path} cannot be read as a config ({one_line(error)}); download it again"
+        ) from error
+    if not isinstance(parsed, dict):
+        raise WeightsError(f"{layout.setting}: {path} is not a config; give {layout.kind}")
+    return parsed
 
 
 def block_channels(unet: dict[str, Any], folder: Path, kind: str, block: int, stage: str) -> int:
@@ -67,7 +87,7 @@ def config_number(
     return value
 
 
-def check_layers(config: dict[str, Any], file: Path, setting: str) -> None:
+def check_counts(config: dict[str, Any], file: Path, setting: str) -> None:
     """Refuse a network of so many layers that making it would fill the memory before a weight is read.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.layouts import Layout
-from t4g_tracker.features.model_configs import check_layers
+from t4g_tracker.features.model_configs import check_counts, read_json
 from t4g_tracker.weight_loading import loading
 
 log = logging.getLogger(__name__)
@@ -111,10 +110,10 @@ def read_configs(folder: Path, layout: Layout) -> dict[str, dict[str, Any]]:
     Raises:
         WeightsError: Names the part that is missing or cut short.
     """
-    configs = {name: _read_json(folder / name, layout) for name in layout.configs}
+    configs = {name: read_json(folder / name, layout) for name in layout.configs}
     for part in layout.weighted:
         name = f"{part}/config.json".removeprefix("./")
-        check_layers(configs[name], folder / name, layout.setting)
+        check_counts(configs[name], folder / name, layout.setting)
         files = weight_files(folder / part)
         if not files:
             raise WeightsError(
@@ -215,24 +214,6 @@ def _fault(files: list[Path]) -> str:
         except (OSError, SafetensorError) as error:
             return f"{file.name}: {one_line(error)}"
     return ""
-
-
-def _read_json(path: Path, layout: Layout) -> dict[str, Any]:
-    """Read one config of the layout; raise WeightsError if it is missing or damaged."""
-    try:
-        parsed = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        remedy = f"give {layout.kind}"
-        if path.parent.name == "refiner":
-            remedy = "add Track4Gen's refiner, or set features.diffusion.refiner=false to do without"
-        raise WeightsError(f"{layout.setting}: {path} is missing; {remedy}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"{layout.setting}: {path} cannot be read as a config ({one_line(error)}); download it again"
-        ) from error
-    if not isinstance(parsed, dict):
-        raise WeightsError(f"{layout.setting}: {path} is not a config; give {layout.kind}")
-    return parsed
 
 
 @contextmanager

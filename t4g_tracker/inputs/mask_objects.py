@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,27 @@ _MOST_OBJECTS = 64  # of a lossy or soft mask
 _LISTED = 8
 
 
+def parsed_name(text: str) -> Name:
+    """Parse the name of an object: a number from 1, or its colour as R,G,B.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    parts = text.split(",")
+    if len(parts) in (1, 3) and all(re.fullmatch(r"\d{1,9}", part.strip(), re.ASCII) for part in parts):
+        numbers = [int(part) for part in parts]
+        if len(numbers) == 1 and numbers[0] > 0:
+            return numbers[0]
+        if len(numbers) == 3 and max(numbers) < 256:
+            return numbers[0], numbers[1], numbers[2]
+    raise ValueError(f"must be a number from 1, or a colour as R,G,B of 0 to 255, got {text}")
+
+
+def written_name(name: Name | None) -> str:
+    """Write the name of an object as ``parsed_name`` reads it."""
+    return ",".join(map(str, name)) if isinstance(name, tuple) else str(name)
+
+
 @dataclass(frozen=True)
 class MaskObject:
     """One object of a mask, by its number or colour."""
@@ -35,7 +57,7 @@ class MaskObject:
     def __str__(self) -> str:
         if self.colour is None:
             return str(self.number)
-        text = ",".join(map(str, self.colour))
+        text = written_name(self.colour)
         return text if self.number is None else f"{self.number} ({text})"
 
     def is_called(self, name: Name, tolerance: float) -> bool:

@@ -16,7 +16,15 @@ from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import QueryError, VideoError, warn
 from t4g_tracker.inputs.image_sequences import list_images, warn_of_doubts
 from t4g_tracker.inputs.mask_files import MASK_SUFFIXES, read_mask_values
-from t4g_tracker.inputs.mask_objects import VOID, LabelledMask, Name, distinct, label_objects, listed
+from t4g_tracker.inputs.mask_objects import (
+    VOID,
+    LabelledMask,
+    Name,
+    distinct,
+    label_objects,
+    listed,
+    written_name,
+)
 
 
 def read_mask(
@@ -48,7 +56,9 @@ def read_mask(
     labelled = _read(Path(path), video)
     inside = labelled.inside(mask_object)
     if labelled.objects and not inside.any() and not may_be_empty:
-        raise QueryError(f"{path}: has no object {_written(mask_object)}; it has {listed(labelled.objects)}")
+        raise QueryError(
+            f"{path}: has no object {written_name(mask_object)}; it has {listed(labelled.objects)}"
+        )
     check_mask(inside, video, str(path), may_be_empty)
     _warn_of_objects(str(path), [labelled], mask_object)
     return inside
@@ -62,10 +72,6 @@ def _read(path: Path, video: Video) -> LabelledMask:
         return label_objects(stored)
     except ValueError as error:
         raise QueryError(f"{path}: {error}") from error
-
-
-def _written(mask_object: Name | None) -> str:
-    return ",".join(map(str, mask_object)) if isinstance(mask_object, tuple) else str(mask_object)
 
 
 def _warn_of_objects(where: str, masks: Sequence[LabelledMask], mask_object: Name | None) -> None:
@@ -158,7 +164,7 @@ def read_foreground(
     if not bool(foreground.any()):
         if mask_object is not None and (objects := distinct(seen)):
             raise VideoError(
-                f"{folder}: no mask has the object {_written(mask_object)}; they have {listed(objects)}"
+                f"{folder}: no mask has the object {written_name(mask_object)}; they have {listed(objects)}"
             )
         raise VideoError(f"{folder}: no mask has anything inside; paint the object with anything but 0")
     _warn_of_objects(str(folder), seen, mask_object)
