@@ -14,7 +14,9 @@ from pathlib import Path
 import av
 import numpy as np
 import yaml
-from fuzz_mutations import damaged, images, npy, npys, npz, npzs, tables, texts
+from fuzz_arrays import npy, npys, npz, npzs
+from fuzz_bytes import damaged, images
+from fuzz_texts import tables, texts
 from hypothesis import strategies as st
 from PIL import Image
 

@@ -203,3 +203,13 @@ def test_a_recording_that_begins_between_key_frames_is_no_damage(tmp_path, codec
     frames = read_video(late).frames
     assert 4 < len(frames) < 24
     np.testing.assert_array_equal(frames[-4:], whole[-4:])
+
+
+def test_a_broken_first_key_frame_of_a_broadcast_is_told(tmp_path):
+    """It may be a recording that was joined late, so it is read; but its first frames may show anything."""
+    path = clip(tmp_path / "a.ts", "mpeg2video", rate=25)
+    data = bytearray(path.read_bytes())
+    data[1076:1080] = bytes(4)  # in the first picture
+    path.write_bytes(data)
+    with pytest.warns(TrackerWarning, match=r"a\.ts: the beginning cannot be decoded \(1 pictures\)"):
+        read_video(path)

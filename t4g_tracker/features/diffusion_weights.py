@@ -14,7 +14,7 @@ from diffusers import (
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from t4g_tracker.errors import WeightsError
-from t4g_tracker.features import model_files
+from t4g_tracker.features import model_configs, model_files
 from t4g_tracker.features.layouts import SVD, TRACK4GEN
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.weight_loading import loading
@@ -48,13 +48,13 @@ def check_folder(folder: Path, block: int, need_refiner: bool) -> None:
         WeightsError: Names the part that is missing or does not fit.
     """
     configs = model_files.read_configs(folder, TRACK4GEN if need_refiner else SVD)
-    channels = model_files.block_channels(
+    channels = model_configs.block_channels(
         configs["unet/config.json"], folder / "unet", UNET_CLASS, block, "features.diffusion"
     )
-    whole, files = model_files.whole_number, {name: folder / name for name in configs}
+    whole, files = model_configs.whole_number, {name: folder / name for name in configs}
     whole(configs["unet/config.json"], "num_frames", 25, files["unet/config.json"], SETTING)
     scale = configs["vae/config.json"]
-    model_files.positive_number(scale, "scaling_factor", 0.18215, files["vae/config.json"], SETTING)
+    model_configs.positive_number(scale, "scaling_factor", 0.18215, files["vae/config.json"], SETTING)
     if need_refiner:
         refiner = configs["refiner/config.json"]
         refiner_channels = whole(refiner, "channels", 640, files["refiner/config.json"], SETTING)

@@ -15,7 +15,8 @@ from t4g_tracker.coordinates import centred_offset, resize_frames
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.layouts import DINOV2
-from t4g_tracker.features.model_files import find_folder, load_strictly, read_configs, whole_number
+from t4g_tracker.features.model_configs import whole_number
+from t4g_tracker.features.model_files import find_folder, load_strictly, read_configs
 from t4g_tracker.features.networks import check_frames, dtype_for, in_float16, output_of
 from t4g_tracker.features.settings import Dinov2Config
 from t4g_tracker.stage_log import Progress

@@ -19,15 +19,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import WeightsError
 from t4g_tracker.features.layouts import ZEROSCOPE
-from t4g_tracker.features.model_files import (
-    block_channels,
-    find_folder,
-    load_settings,
-    load_strictly,
-    positive_number,
-    read_configs,
-    whole_number,
-)
+from t4g_tracker.features.model_configs import block_channels, positive_number, whole_number
+from t4g_tracker.features.model_files import find_folder, load_settings, load_strictly, read_configs
 from t4g_tracker.features.networks import (
     check_frames,
     dtype_for,

@@ -68,6 +68,7 @@ class _Decoded:
     end_byte: int | None = None  # where the last packet ends in the file; None if the demuxer does not say
     tick_s: float = 0.0  # the unit of times
     turned: bool = False  # shown after a quarter turn
+    lost: int = 0  # pictures at the beginning that cannot be decoded
     damaged: bool = False  # decoding stopped at damage
     full: bool = False  # all frames that were asked for are there
 
@@ -126,6 +127,11 @@ def _read(job: _Job) -> Reading | None:
             return None
         if not decoded.full:
             _check_complete(decoded, container, stream, job.path)
+        if decoded.lost:
+            warn(
+                f"{job.path}: the beginning cannot be decoded ({decoded.lost} pictures), since the recording "
+                "begins between two key frames or is damaged there; frames count from the first that is shown"
+            )
         if not count and decoded.frames:
             _check_memory(decoded, len(decoded.frames), job)
         warn_of_streams(container, stream, job.path)
@@ -150,6 +156,7 @@ def _decode(container: Any, stream: Any, job: _Job) -> _Decoded:
                 if not job.careful or decoded.count or not late:
                     decoded.damaged = True
                     return decoded
+                decoded.lost += 1
                 continue
             if packet.size:
                 key_pts = packet.pts if key_pts is None and packet.is_keyframe else key_pts
