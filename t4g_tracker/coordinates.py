@@ -6,10 +6,10 @@ All pixel grids here put whole numbers at pixel centres, so a frame of width W s
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,30 +75,15 @@ def working_size(original: Size, config: WorkingSizeConfig) -> Size:
     """
     if config.height:
         return config.height, config.width
-    height, width = original
-    m = config.multiple
-
-    def misfit(size: Size) -> float:
-        h, w = size
-        aspect = abs(math.log((w / h) / (width / height)))
-        return aspect + 0.5 * abs(math.log(h * w / config.pixels))
-
-    # The misfit of a height is at least |log(height / best)|, which it is at the width of the same aspect. So
-    # only heights as near to the best as the misfit of the first one can win, each with the widths on either
-    # side of that aspect, or the largest allowed.
-    longest = m * max(1, config.pixels // (m * m))
-    best = (config.pixels * height / width) ** 0.5
-
-    def sizes(h: int) -> list[Size]:
-        most = min(longest, 2 * config.pixels // h // m * m)
-        narrower = int(h * width / height / m) * m
-        return [(h, w) for w in sorted({min(max(w, m), most) for w in (narrower, narrower + m)}) if w]
-
-    first = min(max(round(best / m) * m, m), longest)
-    reach = math.exp(min(misfit(size) for size in sizes(first)) + 1e-6)
-    lowest, highest = max(m, int(best / reach / m) * m), min(longest, best * reach)
-    candidates = [size for h in range(lowest, int(highest) + 1, m) for size in sizes(h)]
-    return min(candidates, key=misfit)
+    m, aspect = config.multiple, original[1] / original[0]
+    # every height, each with the widths on either side of the aspect, or the largest allowed
+    h = m * np.arange(1, config.pixels // m**2 + 1).repeat(2)
+    w = m * np.floor(h * aspect / m)
+    w[1::2] += m
+    w = w.clip(m, np.minimum(h[-1], 2 * config.pixels // h // m * m))
+    misfit = abs(np.log(w / h / aspect)) + 0.5 * abs(np.log(h * w / config.pixels))
+    best = misfit.argmin()
+    return int(h[best]), int(w[best])
 
 
 def rescale(xy: Tensor, source: Size, target: Size) -> Tensor:

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from t4g_tracker.errors import ConfigError, described
+from t4g_tracker.errors import ConfigError, TrackerError, described
 
 Limits = Mapping[str, tuple[float, float]]  # lowest and highest value, by the name of a setting
 
@@ -48,13 +48,34 @@ def check_limits(settings: Any, group: str = "") -> None:
             check_number(f"{full_name}[{index}]", entry, least, most, whole)
 
 
-def check_number(name: str, value: Any, least: float, most: float, whole: bool) -> None:
-    """Check one number; raise ConfigError if it is not within ``least`` and ``most``."""
+def check_number(
+    name: str,
+    value: Any,
+    least: float,
+    most: float,
+    whole: bool = True,
+    error: type[TrackerError] = ConfigError,
+    remedy: str = "",
+) -> None:
+    """Check one number.
+
+    Args:
+        name: Begins the message.
+        value: Anything.
+        least, most: Its limits, both allowed.
+        whole: Whether it must be a whole number.
+        error: What to raise.
+        remedy: Ends the message.
+
+    Raises:
+        TrackerError: As ``error``, if it is not a number within the limits.
+    """
     kind = numbers.Integral if whole else numbers.Real
     right = isinstance(value, kind) and not isinstance(value, bool)
     if not right or not least <= value <= most:  # NaN is not either
         words = "a whole number from" if whole and not right else "a number from" if not right else "from"
-        raise ConfigError(f"{name} must be {words} {_plain(least)} to {_plain(most)}, got {described(value)}")
+        got = f"got {described(value)}{remedy and f'; {remedy}'}"
+        raise error(f"{name} must be {words} {_plain(least)} to {_plain(most)}, {got}")
 
 
 def _plain(limit: float) -> str:

@@ -18,31 +18,6 @@ def frames_bytes(original: Size) -> int:
     return 3 * original[0] * original[1]
 
 
-def run_bytes(original: Size, working: Size, flow: Size, channels: int) -> int:
-    """Estimate the bytes that a run holds for each frame of its video when it holds most, in tracking.
-
-    Most is known: a pixel of the frame takes 3 bytes and 1 in grey for sub-pixel refinement; one of the
-    working size 3; one of the flow's size 3, and 8 for flow of half precision both ways. A channel takes
-    2 bytes a cell: at stride 8 in frozen and in prepared features, at stride 4 in adapted ones, whose
-    parts are in memory twice while they are joined.
-
-    Args:
-        original: (H, W) of the video in pixels.
-        working: (H, W) in working pixels.
-        flow: (H, W) that flow is computed at.
-        channels: Channels of the frozen features.
-
-    Source: the peaks of tracking (``peak_memory_mb`` in run.json) of 16 and of 48 frames differ by 6.1 MB a
-    frame at 426x240, 9.5 at 854x480 and 15.9 at 1920x1080, and this gives 5.8, 10.4 and 17.0; with
-    ``features.patch.channels=256`` by 16.3 at 426x240, and this gives 16.8. Measured by
-    ``run_tracker.py --video x.mp4 --grid 4 --device cpu --set features.extractor=patch adaptation.steps=5
-    adaptation.snapshots=[] outputs.overlay=false outputs.progress=false``.
-    """
-    pixels, working_pixels, flow_pixels = (height * width for height, width in (original, working, flow))
-    cells = 2 * working_pixels // 64 + 2 * working_pixels // 16
-    return 4 * pixels + 3 * working_pixels + 11 * flow_pixels + 2 * channels * cells
-
-
 def free_memory() -> int:
     """Bytes that this process can still take: the least that the machine, groups and limits leave."""
     machine = psutil.virtual_memory().available + psutil.swap_memory().free

@@ -196,6 +196,7 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path):
         read_picture(tmp_path / "0.png")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("name", ["0.png", "0.jpg", "deep.png", "deep.tif", "0.exr", "0.dpx"])
 def test_a_picture_cut_short_is_refused(tmp_path, name):
     path, shallow = tmp_path / name, (NOISE >> 8).astype(np.uint8)
@@ -259,6 +260,7 @@ def test_an_exr_shows_its_display_window(tmp_path):
     np.testing.assert_array_equal(shown, expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*EXR holds scene-linear")
 @pytest.mark.parametrize("suffix", [".exr", ".dpx"])
 def test_pixels_that_are_not_square_are_told(tmp_path, suffix):
     """As scanned from film of anamorphic lenses."""

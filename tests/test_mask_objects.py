@@ -273,3 +273,28 @@ def test_the_command_line_names_an_object(capsys):
     with pytest.raises(SystemExit):
         parse_track(["--video", "x.mp4", "--grid", "4", "--mask-object", "2"])
     assert "--mask-object goes with masks; give --mask or --foreground" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["video levels", "compressed before", "enlarged", "of a lossless film"])
+@pytest.mark.filterwarnings("error:.*several objects")
+def test_grey_that_is_dark_or_bright_alone_is_one_object(tmp_path, kind):
+    white = painted((RECTANGLE, 255))
+    if kind == "video levels":
+        picture = np.where(RECTANGLE, 235, 16).astype(np.uint8)
+    elif kind == "compressed before":
+        again = Image.open(write(tmp_path / "m.jpg", white, quality=60))
+        picture = np.asarray(again)
+    elif kind == "enlarged":
+        picture = cv2.resize(white[::2, ::2], (192, 128), interpolation=cv2.INTER_LINEAR)
+    else:
+        picture = np.where(RECTANGLE & (np.arange(192) % 3 == 0), 252, white).astype(np.uint8)
+    assert wrong_pixels(write(tmp_path / "m.png", picture), RECTANGLE) == 0
+
+
+@pytest.mark.parametrize("values", [(1, 2), (100, 200), (200, 255), (26001, 26002)])
+def test_grey_numbers_of_objects_stay_apart(tmp_path, values):
+    picture = np.zeros((128, 192), np.uint16 if max(values) > 255 else np.uint8)
+    for shape, value in zip((RECTANGLE, OTHER), values, strict=True):
+        picture[shape] = value
+    with pytest.warns(TrackerWarning, match=f"several objects, {values[0]}, {values[1]}"):
+        assert wrong_pixels(write(tmp_path / "m.png", picture), RECTANGLE | OTHER) == 0

@@ -51,13 +51,13 @@ def check_folder(folder: Path, block: int, need_refiner: bool) -> None:
     channels = model_configs.block_channels(
         configs["unet/config.json"], folder / "unet", UNET_CLASS, block, "features.diffusion"
     )
-    whole, files = model_configs.whole_number, {name: folder / name for name in configs}
-    whole(configs["unet/config.json"], "num_frames", 25, files["unet/config.json"], SETTING)
-    scale = configs["vae/config.json"]
-    model_configs.positive_number(scale, "scaling_factor", 0.18215, files["vae/config.json"], SETTING)
+    number, files = model_configs.config_number, {name: folder / name for name in configs}
+    number(configs["unet/config.json"], "num_frames", 25, files["unet/config.json"], SETTING)
+    vae = configs["vae/config.json"]
+    number(vae, "scaling_factor", 0.18215, files["vae/config.json"], SETTING, model_configs.POSITIVE)
     if need_refiner:
         refiner = configs["refiner/config.json"]
-        refiner_channels = whole(refiner, "channels", 640, files["refiner/config.json"], SETTING)
+        refiner_channels = number(refiner, "channels", 640, files["refiner/config.json"], SETTING)
         if channels != refiner_channels:
             raise WeightsError(
                 f"{SETTING}: {folder / 'refiner'} takes {refiner_channels} channels, but up-block {block} of"

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from t4g_tracker.errors import WeightsError, one_line
+from t4g_tracker.errors import WeightsError, described, one_line
 from t4g_tracker.features.layouts import Layout
+from t4g_tracker.limits import check_number
 
 UNET_WIDTHS = (320, 640, 1280, 1280)  # the default of both UNet classes, for configs without widths
 LARGEST, MOST_LAYERS = 10**6, 1000  # of a network's sizes, and of its layers
+POSITIVE = (1e-9, LARGEST)
 
 
 def read_json(path: Path, layout: Layout) -> dict[str, Any]:
@@ -50,11 +52,14 @@ def block_channels(unet: dict[str, Any], folder: Path, kind: str, block: int, st
             f" give a model that fits features.extractor"
         )
     widths = unet.get("block_out_channels", UNET_WIDTHS)
-    if not isinstance(widths, list | tuple) or not all(_is_whole(width) for width in widths):
+    file = folder / "config.json"
+    if not isinstance(widths, list | tuple):
         raise WeightsError(
-            f"{stage}.model: {folder}: block_out_channels of its config.json must be a list of whole numbers,"
-            f" got {one_line(repr(widths))}; download it again"
+            f"{stage}.model: {file}: block_out_channels must be a list, got {described(widths)}; download it "
+            f"again"
         )
+    for width in widths:
+        config_number({"block_out_channels": width}, "block_out_channels", 1, file, f"{stage}.model")
     if block >= len(widths):
         raise WeightsError(
             f"{stage}.model: {folder} has up-blocks 0 to {len(widths) - 1};"
@@ -64,46 +69,31 @@ def block_channels(unet: dict[str, Any], folder: Path, kind: str, block: int, st
     return channels
 
 
-def whole_number(config: dict[str, Any], name: str, default: int, file: Path, setting: str) -> int:
-    """Read a whole number, at least 1, from a config.
+def config_number(
+    config: dict[str, Any],
+    name: str,
+    default: float,
+    file: Path,
+    setting: str,
+    limits: tuple[float, float] = (1, LARGEST),
+) -> Any:
+    """Read a number within limits from a config, a whole one if ``default`` is.
 
     Raises:
         WeightsError: If it is anything else.
     """
-    value = config.get(name, default)
-    if not _is_whole(value):
-        raise WeightsError(
-            f"{setting}: {file}: {name} must be a whole number from 1, got {one_line(repr(value))};"
-            f" download it again"
-        )
-    return int(value)
+    value, whole = config.get(name, default), isinstance(default, int)
+    check_number(f"{setting}: {file}: {name}", value, *limits, whole, WeightsError, "download it again")
+    return value
 
 
-def positive_number(config: dict[str, Any], name: str, default: float, file: Path, setting: str) -> float:
-    """Read a number above 0 from a config.
+def check_counts(config: dict[str, Any], file: Path, setting: str) -> None:
+    """Refuse a network of so many layers that making it would fill the memory before a weight is read.
 
     Raises:
-        WeightsError: If it is anything else.
+        WeightsError: Names the number.
     """
-    value = config.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < LARGEST:
-        raise WeightsError(
-            f"{setting}: {file}: {name} must be a number above 0, got {one_line(repr(value))};"
-            f" download it again"
-        )
-    return float(value)
-
-
-def _is_whole(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= LARGEST
-
-
-def check_counts(config: dict[str, Any], folder: Path, layout: Layout) -> None:
-    """Refuse a network of so many layers that making it would fill the memory before a weight is read."""
     for name, value in config.items():
         counts = value if isinstance(value, list) else [value]
-        if "layers" in name and any(type(count) is int and count > MOST_LAYERS for count in counts):
-            raise WeightsError(
-                f"{layout.setting}: {folder}: {name} of its config.json is {one_line(repr(value))}, more than"
-                f" {MOST_LAYERS}; download it again"
-            )
+        for count in (count for count in counts if "layers" in name and type(count) is int):
+            config_number({name: count}, name, 1, file, setting, (-MOST_LAYERS, MOST_LAYERS))

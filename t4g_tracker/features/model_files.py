@@ -112,7 +112,8 @@ def read_configs(folder: Path, layout: Layout) -> dict[str, dict[str, Any]]:
     """
     configs = {name: read_json(folder / name, layout) for name in layout.configs}
     for part in layout.weighted:
-        check_counts(configs[f"{part}/config.json".removeprefix("./")], folder / part, layout)
+        name = f"{part}/config.json".removeprefix("./")
+        check_counts(configs[name], folder / name, layout.setting)
         files = weight_files(folder / part)
         if not files:
             raise WeightsError(

@@ -19,8 +19,13 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import WeightsError
 from t4g_tracker.features.layouts import ZEROSCOPE
-from t4g_tracker.features.model_configs import block_channels, positive_number, whole_number
-from t4g_tracker.features.model_files import find_folder, load_settings, load_strictly, read_configs
+from t4g_tracker.features.model_configs import POSITIVE, block_channels, config_number
+from t4g_tracker.features.model_files import (
+    find_folder,
+    load_settings,
+    load_strictly,
+    read_configs,
+)
 from t4g_tracker.features.networks import (
     check_frames,
     dtype_for,
@@ -67,9 +72,9 @@ def check(config: ZeroscopeConfig) -> Path:
         )
     scheduler = configs["scheduler/scheduler_config.json"]
     place = folder / "scheduler" / "scheduler_config.json"
-    steps = whole_number(scheduler, "num_train_timesteps", 1000, place, ZEROSCOPE.setting)
+    steps = config_number(scheduler, "num_train_timesteps", 1000, place, ZEROSCOPE.setting)
     vae = folder / "vae" / "config.json"
-    positive_number(configs["vae/config.json"], "scaling_factor", 0.18215, vae, ZEROSCOPE.setting)
+    config_number(configs["vae/config.json"], "scaling_factor", 0.18215, vae, ZEROSCOPE.setting, POSITIVE)
     if config.timestep >= steps:
         raise WeightsError(
             f"features.zeroscope.model: {folder} has timesteps 0 to {steps - 1}; set"

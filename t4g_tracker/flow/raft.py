@@ -63,12 +63,12 @@ def load_raft(variant: Variant, weights: str, device: torch.device) -> RAFT:
     if variant == "raft-mini" and not weights:
         weights = str(find_bundled(RAFT_MINI))
     state = _read_state(Path(weights).expanduser()) if weights else _published_state(variant)
-    try:
-        fault = _misfit(state, model.state_dict())
-        if not fault:
+    fault = _misfit(state)
+    if not fault:
+        try:
             model.load_state_dict(state, strict=True)
-    except RuntimeError as error:  # counts of batches are missing, which only older files may lack
-        fault = one_line(error)
+        except RuntimeError as error:  # names or shapes
+            fault = one_line(error)
     if fault:
         source = weights or _PUBLISHED[variant].url
         raise WeightsError(
@@ -202,23 +202,16 @@ def _read_state(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _misfit(state: Any, expected: Mapping[str, Tensor]) -> str:
-    """Describe how a state differs in names, shapes or types from what is expected; empty if it fits."""
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        return "it holds something else than tensors by name"
-    needed = {name for name in expected if not name.endswith("num_batches_tracked")}
-    for kind, names in (
-        ("lacks", needed - state.keys()),
-        ("has unknown", {str(name) for name in state.keys() - expected.keys()}),
+def _misfit(state: Any) -> str:
+    """Say what is wrong with a state, but for names and shapes, which loading checks; empty if nothing is."""
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
-        if names:
-            return f"it {kind} {len(names)} weights, the first is {one_line(min(names))}"
-    for name, found in state.items():
-        value = expected[name]
-        if found.shape != value.shape:
-            return f"{name} is {tuple(found.shape)}, not {tuple(value.shape)}"
-        if found.is_floating_point() != value.is_floating_point() or found.is_complex():
-            return f"{name} holds {found.dtype}, not {value.dtype}"
-        if not found.isfinite().all():
+        return "it holds something else than tensors by name"
+    for name, value in state.items():
+        counts = name.endswith("num_batches_tracked")
+        if value.is_complex() or value.is_floating_point() == counts:
+            return f"{name} holds {value.dtype}"
+        if not value.isfinite().all():
             return f"{name} holds numbers that are not finite"
     return ""

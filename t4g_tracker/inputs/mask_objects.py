@@ -121,11 +121,12 @@ def listed(objects: Iterable[MaskObject]) -> str:
 def label_objects(mask: MaskValues) -> LabelledMask:
     """Tell the objects of a mask apart.
 
-    In a palette image every index is an object. In others every value or colour is, unless the
+    In a palette image every index is an object. Grey values that are nearly black or nearly the
+    brightest, but for edges, are one object. In other images every value or colour is one, unless the
     file is lossy or has soft edges: objects are then the colours that fill 3x3 pixels somewhere, and
-    each pixel belongs to the nearest of them or to black. Of a grey matte, such as a map of probabilities,
-    at least half of the largest value is one object. Where transparency cuts a shape out of
-    a photograph or out of black, the shape is the object.
+    each pixel belongs to the nearest of them or to black. Of a grey matte, such as a map of
+    probabilities, at least half of the largest value is one object. Where transparency cuts a shape out
+    of a photograph or out of black, the shape is the object.
 
     Raises:
         ValueError: If the colours are those of a photograph, or compression may have hidden the objects.
@@ -150,6 +151,8 @@ def _label_values(mask: MaskValues) -> LabelledMask:
     values, codes = mask.values, mask.values
     if values.ndim == 3:
         codes = values.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    if mask.palette is None and not (mask.lossy or mask.soft) and _is_one_brightness(values):
+        return _label_bright(values)
     if mask.palette is None and (mask.lossy or has_soft_edges(codes)):
         return _label_nearest(values, mask.lossy)
     present, labels = np.unique(codes, return_inverse=True)
@@ -162,6 +165,32 @@ def _label_values(mask: MaskValues) -> LabelledMask:
     else:
         objects = [MaskObject(number) for number in numbers]
     return LabelledMask(labels, tuple(objects), soft=mask.soft, palette=mask.palette)
+
+
+def _is_one_brightness(values: np.ndarray) -> bool:
+    """Whether values are grey, (H, W), and dark or bright alone, but for edges: no numbers of objects.
+
+    So are masks that were compressed, resized or stored with a video's levels before they were saved.
+    """
+    if values.ndim != 2:
+        return False
+    darkest, brightest = int(values.min()), int(values.max())
+    full = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 0
+    if brightest < (full + 1) / 2 or (full > 255 and brightest < 0.9 * full) or darkest > brightest / 8:
+        return False
+    tenth = (brightest - darkest) / 10
+    between = (values > darkest + tenth) & (values < brightest - tenth)
+    interior = cv2.erode(between.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0)
+    return int(interior.sum()) < _FEWEST_FLAT and bool((values > darkest).any())
+
+
+def _label_bright(values: np.ndarray) -> LabelledMask:
+    """Take what is brighter than halfway between the darkest and the brightest of (H, W) for one object."""
+    darkest, brightest = int(values.min()), int(values.max())
+    inside = values >= (darkest + brightest) / 2
+    tenth = (brightest - darkest) / 10
+    soft = bool(((values > darkest + tenth) & (values < brightest - tenth)).any())
+    return LabelledMask(inside.astype(np.int64), (MaskObject(brightest),), _NEAR, soft=soft)
 
 
 def _label_nearest(values: np.ndarray, lossy: bool) -> LabelledMask:
