@@ -1,6 +1,7 @@
 """Masks: what is not zero is inside; one per frame keeps its place when it is resized as the frames are."""
 
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -117,6 +118,9 @@ def test_bad_mask_files_are_refused_before_they_are_read(tmp_path):
     np.save(tmp_path / "void.npy", object_at(1, -1, np.int32))
     np.save(tmp_path / "percent.npy", object_at(99.5, 0, np.float32))
     np.savez(tmp_path / "several.npz", a=object_at(1))
+    np.save(tmp_path / "number.npy", np.array(1))
+    np.save(tmp_path / "row.npy", np.ones(64, np.uint8))
+    np.save(tmp_path / "huge.npy", object_at(2.0**63, 0, np.float32))
     np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
     with (tmp_path / "claims.npy").open("wb") as file:  # a terabyte, by its header
         header = {"descr": "|u1", "fortran_order": False, "shape": (10**6, 10**6)}
@@ -134,6 +138,9 @@ def test_bad_mask_files_are_refused_before_they_are_read(tmp_path):
         ("void.npy", "has values below 0 or not finite"),
         ("percent.npy", "has fractions above 1; a mask is bool, whole numbers, or probabilities"),
         ("several.npz", "holds several arrays; save the mask alone"),
+        ("number.npy", r"is int64 (); a mask is (H, W)"),
+        ("row.npy", r"is uint8 (64,); a mask is (H, W)"),
+        ("huge.npy", "has fractions above 1"),
         ("pickled.npy", "holds pickled objects"),
         ("claims.npy", "is not readable as numpy's"),
         ("pages.tif", "holds 2 pictures; a mask is one"),
@@ -141,3 +148,10 @@ def test_bad_mask_files_are_refused_before_they_are_read(tmp_path):
         with pytest.raises(QueryError) as caught:
             read_mask(tmp_path / name, VIDEO)
         assert str(caught.value).startswith(f"{tmp_path / name}: {reason}")
+
+
+def test_a_mask_of_half_precision_is_read_without_a_warning(tmp_path):
+    np.save(tmp_path / "m.npy", object_at(1, 0, np.float16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(read_mask(tmp_path / "m.npy", VIDEO), object_at(1) > 0)

@@ -65,7 +65,7 @@ def _read_array(path: Path) -> MaskValues:
             if arrays.names != [""]:
                 raise QueryError("holds several arrays; save the mask alone, as npy or png")
             shape, dtype = arrays.header("").shape, arrays.header("").dtype
-            if len([side for side in shape if side != 1]) > 2 or dtype.kind not in "buif":
+            if len(shape) < 2 or len([side for side in shape if side != 1]) > 2 or dtype.kind not in "buif":
                 raise QueryError(f"is {dtype} {shape}; a mask is (H, W) of bool or whole numbers")
             values, soft = values_of_array(arrays.read(""))
         except QueryError as error:
@@ -90,7 +90,7 @@ def values_of_array(array: np.ndarray) -> tuple[np.ndarray, bool]:
         raise QueryError("has values below 0 or not finite; a mask has 0 outside, and True or 1 inside")
     if array.dtype.kind != "f":
         return array, False
-    if (array == np.floor(array)).all() and (array < 2**62).all():
+    if (array == np.floor(array)).all() and float(array.max(initial=0)) < 2**62:
         return array.astype(np.int64), False
     if (array > 1).any():
         raise QueryError("has fractions above 1; a mask is bool, whole numbers, or probabilities in 0..1")
