@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import sys
 import re
 import reprlib
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

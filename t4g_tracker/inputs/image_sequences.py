@@ -132,8 +132,8 @@ def refuse_false_numbers(folder: Path, start_frame: int, end: int | None) -> Non
     gaps = None if images.numbers is None else describe_gaps(images.numbers[:end])
     if start_frame and start_frame == images.first_number and gaps is not None:
         raise VideoError(
-            f"{folder}: {gaps}, so frames counted from {start_frame} would have other numbers than their files; "
-            "put copies of neighbours in the gaps, or leave out the start frame and count from 0"
+            f"{folder}: {gaps}, so frames counted from {start_frame} would have other numbers than their "
+            "files; put copies of neighbours in the gaps, or leave out the start frame and count from 0"
         )
 
 

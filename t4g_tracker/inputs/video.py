@@ -135,8 +135,8 @@ def _ends_early(source: str, read: Reading, frames: tuple[int, int], start_frame
     has, number = f"ends before frame {frames[0]}", read.first_file_number
     if not read.frames and number is not None and start_frame < number <= frames[0]:
         return (
-            f"{source}: {has}; its first file has the number {number}, so give --start-frame {number} to count "
-            "as the files do"
+            f"{source}: {has}; its first file has the number {number}, so give --start-frame {number} to "
+            "count as the files do"
         )
     if read.frames:
         has = f"has frames {start_frame}-{start_frame + read.skipped + len(read.frames) - 1}"
