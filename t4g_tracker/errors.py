@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,9 @@ class Interrupted(KeyboardInterrupt):
         self.then = then
 
 
+_OURS = ("t4g_tracker", "adaptation", "contextlib")
+
+
 class TrackerWarning(UserWarning):
     """Something outside the program is doubtful, and the program goes on; one line says what and what to do.
 
@@ -83,7 +87,15 @@ def warn(message: str) -> None:
     noted = _noted.get()
     if noted is not None and message not in noted:
         noted.append(message)
-    warnings.warn(message, TrackerWarning, stacklevel=2)
+    warnings.warn(message, TrackerWarning, stacklevel=_levels_to_caller())
+
+
+def _levels_to_caller() -> int:
+    """How many calls above ``warn`` the code outside of this package is, which the warning is for."""
+    frame, levels = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _OURS:
+        frame, levels = frame.f_back, levels + 1
+    return levels
 
 
 @contextmanager

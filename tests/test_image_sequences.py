@@ -205,3 +205,41 @@ def test_hidden_files_and_other_extensions_are_no_frames(tmp_path):
         (folder / name).touch()
     assert frames_read(folder) == [0, 1]
     assert [file.name for file in image_files(folder)] == ["1.png", "2.png"]
+
+
+def test_frames_counted_by_their_files_numbers_miss_none(tmp_path):
+    folder = folder_of(tmp_path / "plate", [f"{number}.png" for number in (1001, 1002, 1003, 1005)])
+    with pytest.raises(VideoError, match=r"no file with number 1004, so frames counted from 1001 .*copies"):
+        read_video(folder, start_frame=1001)
+    assert read_video(folder, start_frame=1001, frames=(1001, 1003)).start_frame == 1001
+    with pytest.warns(TrackerWarning, match="later numbers are too low"):
+        assert read_video(folder).frame_count == 4
+
+
+@pytest.mark.parametrize("name", ["shot.%04d.png", "shot.####.png", "shot.*.png"])
+def test_a_pattern_of_frames_is_answered_with_their_folder(tmp_path, name):
+    with pytest.raises(VideoError, match="give the folder that holds the frames"):
+        read_video(tmp_path / name)
+
+
+def test_one_frame_or_a_folder_of_videos_is_answered_with_what_to_give(tmp_path):
+    folder = folder_of(tmp_path / "plate", ["1.tif", "2.tif"])
+    with pytest.raises(VideoError, match="give the folder of all its frames"):
+        read_video(folder / "1.tif")
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "cat.mp4").touch()
+    with pytest.raises(VideoError, match=r"is a folder of videos, such as cat.mp4; give one of them"):
+        read_video(tmp_path / "clips")
+
+
+def test_frames_asked_for_by_their_files_numbers_are_answered_with_the_start_frame(tmp_path):
+    folder = folder_of(tmp_path / "plate", ["1001.png", "1002.png", "1003.png"])
+    with pytest.raises(VideoError, match="first file has the number 1001, so give --start-frame 1001"):
+        read_video(folder, frames=(1001, 1002))
+
+
+def test_a_warning_points_to_the_line_of_whoever_called(tmp_path):
+    folder = folder_of(tmp_path / "plate", ["1.png", "2.png", "4.png"])
+    with pytest.warns(TrackerWarning) as told:
+        read_video(folder)
+    assert {warning.filename for warning in told} == {__file__}

@@ -129,7 +129,7 @@ def add_device(parser: Parser) -> None:
 
 def add_first_frames(parser: Parser, what: str) -> None:
     """Add ``--first-frames``, 0 for all; ``check_first_frames`` checks it."""
-    help_text = f"only the first N frames of {what}"
+    help_text = f"only the first N frames of {what}; 0 for all (default)"
     parser.add_argument("--first-frames", type=whole(0, 10**9), default=0, metavar="N", help=help_text)
 
 

@@ -36,7 +36,7 @@ def _run(command: Callable[[list[str] | None], int], argv: list[str] | None) -> 
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", module="PIL")  # of damage, which also raises, and of EXIF data
     show_warnings_as_lines()
-    for noisy in ("httpx", "huggingface_hub", "diffusers", "transformers", "matplotlib"):
+    for noisy in ("httpx", "huggingface_hub", "diffusers", "transformers", "matplotlib", "torch"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     for library in ("DIFFUSERS", "TRANSFORMERS", "HF_HUB"):  # read when they are imported later
         os.environ.setdefault(f"{library}_VERBOSITY", "error")

@@ -48,6 +48,9 @@ _UNREAD_SUFFIXES = (  # pictures of other kinds
 _DEEP_SUFFIXES = (".png", ".tif", ".tiff")
 
 
+_FILM_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mts", ".webm", ".wmv")
+
+
 @dataclass(frozen=True)
 class ListedImages:
     """The images of a folder, in the order of their frames."""
@@ -109,9 +112,29 @@ def warn_of_doubts(folder: Path, images: ListedImages, part: slice) -> None:
         )
     gaps = None if images.numbers is None else describe_gaps(images.numbers[part])
     if gaps is not None:
-        warn(f"{folder}: {gaps}; frames are counted as if none were missing")
+        warn(f"{folder}: {gaps}; frames are counted as if none were missing, so later numbers are too low")
     if images.unread:
         warn(f"{folder}: {_not_read(images)}; convert them to png if they are frames")
+
+
+def refuse_false_numbers(folder: Path, start_frame: int, end: int | None) -> None:
+    """Refuse to count frames by their files' numbers where some are missing: those after would be wrong.
+
+    Args:
+        folder: The folder of images.
+        start_frame: The number that the user gives to the first frame; 0 counts frames, not numbers.
+        end: How many of the files matter; None for all.
+
+    Raises:
+        VideoError: If ``start_frame`` is the number of the first file, and later ones leave some out.
+    """
+    images = list_images(folder)
+    gaps = None if images.numbers is None else describe_gaps(images.numbers[:end])
+    if start_frame and start_frame == images.first_number and gaps is not None:
+        raise VideoError(
+            f"{folder}: {gaps}, so frames counted from {start_frame} would have other numbers than their "
+            "files; put copies of neighbours in the gaps, or leave out the start frame and count from 0"
+        )
 
 
 def _not_read(images: ListedImages) -> str:
@@ -136,6 +159,9 @@ def read_folder(
     images = list_images(folder)
     if not images.files:
         found = _not_read(images) if images.unread else "holds no frames"
+        films = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _FILM_SUFFIXES)
+        if films:
+            raise VideoError(f"{folder}: is a folder of videos, such as {films[0]}; give one of them")
         raise VideoError(
             f"{folder}: {found}; give a folder that holds them directly, as "
             f"{', '.join(suffix[1:] for suffix in FRAME_SUFFIXES)}"

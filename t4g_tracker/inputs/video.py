@@ -13,7 +13,13 @@ from torch import Tensor
 from t4g_tracker.coordinates import Size, resize_frames
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import VideoError
-from t4g_tracker.inputs.image_sequences import SEQUENCE_SUFFIXES, read_folder, read_image_sequence
+from t4g_tracker.inputs.image_sequences import (
+    FRAME_SUFFIXES,
+    SEQUENCE_SUFFIXES,
+    read_folder,
+    read_image_sequence,
+    refuse_false_numbers,
+)
 from t4g_tracker.inputs.input_files import refuse_special
 from t4g_tracker.inputs.reading import Reading
 from t4g_tracker.inputs.video_files import FrameBytes, read_video_file
@@ -66,13 +72,12 @@ def read_video(
     source, path = str(path), Path(path)
     skip, count = _part(source, first_frames, frames, start_frame)
     try:
-        read = _read(source, path, count, skip, frame_bytes)
+        read = _read(source, path, count, skip, start_frame, frame_bytes)
         if frames is not None and len(read.frames) < count:
             raise VideoError(_ends_early(source, read, frames, start_frame))
         if len(read.frames) < 2:
-            raise VideoError(
-                f"{source}: has 1 frame, but a track needs at least 2 frames; give a longer video"
-            )
+            longer = "the folder of all its frames" if _is_picture(path) else "a longer video"
+            raise VideoError(f"{source}: has 1 frame, but a track needs at least 2 frames; give {longer}")
         warn_of_aspect(read.pixel_aspect, path)
         if frames is not None:
             source += f" (frames {frames[0]}-{frames[1]})"
@@ -92,7 +97,9 @@ def read_video(
         raise out_of_memory(source) from error
 
 
-def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameBytes) -> Reading:
+def _read(
+    source: str, path: Path, count: int, skip: int, start_frame: int, frame_bytes: FrameBytes
+) -> Reading:
     """Read a folder or a file of any kind, but its first ``skip`` frames, and up to ``count``; 0 for all."""
     address = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+)", source, re.IGNORECASE)
 
@@ -101,11 +108,14 @@ def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameByte
 
     try:
         if path.is_dir():
+            refuse_false_numbers(path, start_frame, skip + count if count else None)
             return read_folder(path, count, skip, check)
         if not path.exists():
             if address is not None:
                 raise VideoError(f"{address[1]}://{address[2]}: is a web address; download it first")
-            raise VideoError(f"{source}: no such file or folder; check the path")
+            pattern = re.search(r"%\d*d|#|\*", path.name)
+            remedy = "give the folder that holds the frames" if pattern else "check the path"
+            raise VideoError(f"{source}: no such file or folder; {remedy}")
         refuse_special(path, VideoError, "save the video as a file and give that")
         if path.stat().st_size == 0:
             raise VideoError(f"{source}: is empty (0 bytes); copy or export the video again")
@@ -116,9 +126,18 @@ def _read(source: str, path: Path, count: int, skip: int, frame_bytes: FrameByte
         raise VideoError(f"{source}: cannot be read ({error.strerror}); check the path") from error
 
 
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in FRAME_SUFFIXES
+
+
 def _ends_early(source: str, read: Reading, frames: tuple[int, int], start_frame: int) -> str:
     """Say that a video ends before the last of the frames asked for."""
-    has = f"ends before frame {frames[0]}"
+    has, number = f"ends before frame {frames[0]}", read.first_file_number
+    if not read.frames and number is not None and start_frame < number <= frames[0]:
+        return (
+            f"{source}: {has}; its first file has the number {number}, so give --start-frame {number} to "
+            "count as the files do"
+        )
     if read.frames:
         has = f"has frames {start_frame}-{start_frame + read.skipped + len(read.frames) - 1}"
     return f"{source}: {has}, but {frames[0]}-{frames[1]} are asked for; ask for frames that it has"
