@@ -66,6 +66,15 @@ def test_fewer_bits_in_16_are_as_bright_as_their_largest_value_says(tmp_path, su
     ]
 
 
+def test_a_hot_pixel_that_makes_all_else_black_is_told(tmp_path):
+    dark = (RAMP % 4096).astype(np.uint16)
+    hot = dark.copy()
+    hot[0, 0] = 65535
+    folder = folder_of(tmp_path / "plate", ".png", [dark, hot] + [dark] * 8)
+    with pytest.warns(TrackerWarning, match="are below 4096, so its frames are nearly black"):
+        read_video(folder)
+
+
 def test_pages_of_a_deep_tiff_have_one_brightness(tmp_path):
     pages = [(RAMP % 100).astype(np.uint16), (RAMP * 5).astype(np.uint16)]  # up to 3835
     assert cv2.imwritemulti(str(tmp_path / "stack.tif"), [page[..., ::-1] for page in pages])

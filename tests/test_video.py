@@ -14,7 +14,7 @@ from tiny_videos import message_of, moving_square, write_video
 
 from t4g_tracker.coordinates import resize_frames
 from t4g_tracker.datatypes import Video
-from t4g_tracker.errors import VideoError
+from t4g_tracker.errors import TrackerWarning, VideoError
 from t4g_tracker.inputs.video import content_hash, read_video, working_frames
 
 
@@ -152,6 +152,15 @@ def test_frames_are_turned_as_the_display_matrix_asks(tmp_path, matrix, shown):
     (tmp_path / "turned.mp4").write_bytes(data)
     turned = read_video(tmp_path / "turned.mp4").frames
     np.testing.assert_array_equal(turned, np.stack([shown(frame) for frame in plain]))
+
+
+def test_a_turn_by_another_angle_is_told(tmp_path):
+    data = bytearray(write_video(tmp_path / "plain.mp4", moving_square(3)).read_bytes())
+    at = data.index(b"tkhd") + 44
+    data[at : at + 20] = struct.pack(">5i", 46341, 46341, 0, -46341, 46341)  # 45 degrees
+    (tmp_path / "turned.mp4").write_bytes(data)
+    with pytest.warns(TrackerWarning, match="an angle that is no multiple of 90 degrees"):
+        read_video(tmp_path / "turned.mp4")
 
 
 @pytest.mark.parametrize(

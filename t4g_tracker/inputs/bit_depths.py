@@ -10,6 +10,8 @@ import numpy as np
 from t4g_tracker.errors import VideoError, warn
 
 _RANGES = (8, 10, 12, 14, 16)  # bits that cameras give
+_DARK = 16  # of 255: as bright as 12 bits are in 16
+_FEWEST_BRIGHT = 1e-3  # share of values above; with less, a few hot pixels may be all
 
 
 class EightBitFrames:
@@ -63,7 +65,16 @@ class EightBitFrames:
                 f"{path}: the largest value of its 16-bit pictures is {self._largest}, so they are read as "
                 f"{self._bits()}-bit ones; save them with 8 bits if that is too bright"
             )
+        elif self._deep and self._share_bright() < _FEWEST_BRIGHT:
+            warn(
+                f"{path}: nearly all values of its 16-bit pictures are below {_DARK << 8}, so its frames are "
+                "nearly black; if single pixels are brighter than its camera can tell, save it with 8 bits"
+            )
         return self.pictures
+
+    def _share_bright(self) -> float:
+        """Share of the values of deep pictures that are not nearly black."""
+        return float(np.mean([(self.pictures[index] >= _DARK).mean() for index in self._deep]))
 
     def _bits(self) -> int:
         return next(bits for bits in _RANGES if self._largest < 2**bits)

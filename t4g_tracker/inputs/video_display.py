@@ -69,6 +69,15 @@ def is_on_its_side(picture: Any) -> bool:
     return matrix is not None and abs(matrix[1]) > abs(matrix[0])
 
 
+def is_oblique(picture: Any) -> bool:
+    """Whether a decoded picture is to be shown after a turn by an angle other than quarters, or sheared."""
+    matrix = _display_matrix(picture)
+    if matrix is None:
+        return False
+    a, b, c, d = map(abs, matrix)
+    return min(max(a, d), max(b, c)) > 0.01 * max(a, b, c, d)
+
+
 def displayed(picture: Any, crop: Crop) -> np.ndarray:
     """Convert a decoded picture to (H, W, 3) uint8: cropped, then turned and mirrored by its matrix."""
     frame = crop.apply(picture.to_ndarray(format="rgb24"))

@@ -19,7 +19,14 @@ from t4g_tracker.errors import VideoError, warn
 from t4g_tracker.inputs.frame_times import timing_of
 from t4g_tracker.inputs.image_sequences import width_by_height
 from t4g_tracker.inputs.reading import Reading
-from t4g_tracker.inputs.video_display import Crop, container_crop, displayed, is_on_its_side, pixel_aspect
+from t4g_tracker.inputs.video_display import (
+    Crop,
+    container_crop,
+    displayed,
+    is_oblique,
+    is_on_its_side,
+    pixel_aspect,
+)
 from t4g_tracker.inputs.video_endings import Ending, ending_of
 from t4g_tracker.inputs.video_streams import (
     EXPORT,
@@ -68,6 +75,7 @@ class _Decoded:
     end_byte: int | None = None  # where the last packet ends in the file; None if the demuxer does not say
     tick_s: float = 0.0  # the unit of times
     turned: bool = False  # shown after a quarter turn
+    oblique: bool = False  # to be shown after another turn, which is not applied
     lost: int = 0  # pictures at the beginning that cannot be decoded
     damaged: bool = False  # decoding stopped at damage
     full: bool = False  # all frames that were asked for are there
@@ -131,6 +139,11 @@ def _read(job: _Job) -> Reading | None:
             warn(
                 f"{job.path}: the beginning cannot be decoded ({decoded.lost} pictures), since the recording "
                 "begins between two key frames or is damaged there; frames count from the first that is shown"
+            )
+        if decoded.oblique:
+            warn(
+                f"{job.path}: is to be shown turned by an angle that is no multiple of 90 degrees, but is "
+                f"read turned by the nearest; to have the angle, {_reencode(job.path)}"
             )
         if not count and decoded.frames:
             _check_memory(decoded, len(decoded.frames), job)
@@ -205,6 +218,7 @@ def _keep(picture: Any, crop: Crop, decoded: _Decoded, job: _Job) -> None:
     frames.append(frame)
     decoded.seconds.append(picture.time)
     decoded.tick_s, decoded.turned = float(picture.time_base or 0), is_on_its_side(picture)
+    decoded.oblique |= is_oblique(picture)
     decoded.full = len(frames) == job.wanted
     if len(frames) % _MEMORY_CHECK_EVERY == 0:  # where the header tells no length, or a wrong one
         _check_memory(decoded, len(frames) + _MEMORY_CHECK_EVERY, job, only_refuse=True)
