@@ -1,5 +1,6 @@
 # make demo    set up, then track the bundled clip
 # make test    set up, then run the test suite
+# make fuzz    set up, then read 200 damaged files of each kind (ARGS="--examples 1000 --kinds mp4 --seed 1")
 # make lint    set up, then ruff and mypy
 # make clean   remove the virtual environment and tool caches; outputs/ stays
 #
@@ -11,7 +12,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test fuzz lint clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -21,6 +22,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n logical --maxprocesses 4 $(ARGS)
+
+fuzz: $(STAMP)
+	$(VENV)/bin/python tests/fuzz_inputs.py $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/python -m ruff check .
@@ -37,5 +41,5 @@ $(STAMP): pyproject.toml
 	@touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,7 +12,8 @@ from __future__ import annotations
 import sys
 
 from t4g_tracker.commands.guarded import guarded, stop_on_interrupt
-from t4g_tracker.commands.track import parse_track, track_states, write_everything
+from t4g_tracker.commands.printing import say
+from t4g_tracker.commands.track import call_of, parse_track, track_states, write_everything
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,37 +29,28 @@ def main(argv: list[str] | None = None) -> int:
 def track(argv: list[str] | None) -> int:
     """Read, fit, track, write."""
     request = parse_track(argv)
-    from t4g_tracker import Config, read_settings, read_video  # libraries load once the arguments are right
-    from t4g_tracker.commands.points import read_foreground_of, request_queries, request_truth
-    from t4g_tracker.commands.runs import run_of
-    from t4g_tracker.features.extractor import check_features
-    from t4g_tracker.files import prepare_output_folder
+    from t4g_tracker import Config, read_settings  # libraries load once the arguments are right
+    from t4g_tracker.commands.points import read_inputs
+    from t4g_tracker.commands.runs import open_run
     from t4g_tracker.fitted import fit_clip
     from t4g_tracker.pipeline import open_clip
-    from t4g_tracker.results import closing_lines, describe
-    from t4g_tracker.run_files import result_files
+    from t4g_tracker.results import closing_lines
 
     # Read, and check everything before any long work.
+    call = call_of(argv, request)
     config = read_settings(Config(), request.config, request.assignments)
-    video = read_video(request.video, request.first_frames)
-    queries = request_queries(request, video)
-    truth = request_truth(request, video, queries)
-    foreground = read_foreground_of(request, video, config)
-    check_features(config.features)
-    folder = prepare_output_folder(request.out or f"outputs/{video.name}")
-    run = run_of(request, stop=stop_on_interrupt)
+    inputs = read_inputs(request, config)
+    clip = open_clip(inputs.video, config, inputs.foreground)
+    with open_run(request, clip, inputs.queries, call, stop=stop_on_interrupt) as (run, destination):
+        # Fit: frozen features, optical flow, trajectories, adaptation.
+        fitted = fit_clip(clip, config, run)
 
-    # Fit: frozen features, optical flow, trajectories, adaptation.
-    clip = open_clip(video, config, foreground)
-    print(describe(video, queries, clip.size, run.device))
-    fitted = fit_clip(clip, config, run)
+        # Track: match the query points in every frame, and follow them along the flow.
+        results = track_states(fitted, inputs.queries)
 
-    # Track: match the query points in every frame, and follow them along the flow.
-    results = track_states(fitted, queries)
-
-    # Write: tracks, pictures, a record of the run.
-    results = write_everything(fitted, queries, results, truth, folder, vars(request))
-    print("\n".join(closing_lines(folder, results, run.log, result_files(config.outputs))))
+        # Write: tracks, pictures, a record of the run.
+        results, files = write_everything(fitted, inputs, results, destination)
+        say("\n".join(closing_lines(destination.folder, results, run.log, files)))
     return 0
 
 

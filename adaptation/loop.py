@@ -19,7 +19,7 @@ from adaptation.sampling import PairBatch, hold_out, sample_pairs
 from adaptation.settings import AdaptationConfig
 from adaptation.state import LoopState, copy_weights, start_state
 from t4g_tracker.datatypes import Trajectories
-from t4g_tracker.errors import TrackerError
+from t4g_tracker.errors import Interrupted, TrackerError
 from t4g_tracker.hardware import pick_precision
 from t4g_tracker.matching.settings import MatchingConfig
 
@@ -31,10 +31,6 @@ FOUND_WITHIN_PX = 2.0  # working pixels; what counts as found among held-out pai
 
 Save = Callable[[dict[str, Any]], None]
 Report = Callable[[int, dict[str, Any]], None]
-
-
-class Interrupted(KeyboardInterrupt):
-    """``stop`` ended the loop; its state has gone to ``save``."""
 
 
 def adapt(
@@ -77,7 +73,7 @@ def adapt(
         the same weights, resumed or not.
 
     Raises:
-        Interrupted: If ``stop`` returned True.
+        Interrupted: If ``stop`` returned True; the state has gone to ``save``.
         TrackerError: If the loss stops being a number, or the trajectories cannot be paired.
 
     Source: the optimisation of DINO-Tracker, arXiv:2403.14548; the differences are in

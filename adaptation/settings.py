@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from t4g_tracker.choices import AdapterKind, Precision
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import HUGE, Limits, check_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +19,15 @@ class LossConfig:
     window_cross_entropy: float = 1.0  # classification within the window at the adapter's own stride
     prior: float = 0.0  # norm and angle near the frozen features
 
+    LIMITS: ClassVar[Limits] = {
+        "huber": (0, 1e6),
+        "cross_entropy": (0, 1e6),
+        "window_cross_entropy": (0, 1e6),
+        "prior": (0, 1e6),
+    }
+
     def __post_init__(self) -> None:
-        for name in ("huber", "cross_entropy", "window_cross_entropy", "prior"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"adaptation.losses.{name} must be 0 or more, got {getattr(self, name)}")
+        check_limits(self, "adaptation.losses")
         if not self.huber + self.cross_entropy + self.window_cross_entropy:
             raise ConfigError(
                 "adaptation.losses: huber, cross_entropy or window_cross_entropy must be above 0; "
@@ -48,18 +54,19 @@ class AdaptationConfig:
     precision: Precision = "auto"  # auto: bfloat16 where the device is fast at it
     losses: LossConfig = field(default_factory=LossConfig)
 
+    LIMITS: ClassVar[Limits] = {
+        "steps": (0, HUGE),
+        "width": (16, 512),
+        "learning_rate": (1e-9, 10),
+        "weight_decay": (0, 10),
+        "frames_per_step": (2, 1000),
+        "pairs_per_frame": (1, 10_000),
+        "held_out": (0, 0.5),
+        "snapshots": (1, HUGE),
+        "evaluate_every": (1, HUGE),
+    }
+
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise ConfigError(f"adaptation.steps must be 0 or more, got {self.steps}")
-        if self.width < 16 or self.width % 16:
+        check_limits(self, "adaptation")
+        if self.width % 16:
             raise ConfigError(f"adaptation.width must be 16, 32, 48, ..., got {self.width}")
-        if self.learning_rate <= 0 or self.weight_decay < 0:
-            raise ConfigError("adaptation: learning_rate must be positive and weight_decay 0 or more")
-        if self.frames_per_step < 2:
-            raise ConfigError(f"adaptation.frames_per_step must be at least 2, got {self.frames_per_step}")
-        if self.pairs_per_frame < 1 or self.evaluate_every < 1:
-            raise ConfigError("adaptation: pairs_per_frame and evaluate_every must be at least 1")
-        if not 0 <= self.held_out <= 0.5:
-            raise ConfigError(f"adaptation.held_out must be between 0 and 0.5, got {self.held_out}")
-        if any(step < 1 for step in self.snapshots):
-            raise ConfigError("adaptation.snapshots must be steps of 1 or more")

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from t4g_tracker.errors import TrackerError as TrackerError
     from t4g_tracker.fitted import Fitted as Fitted
     from t4g_tracker.fitted import fit as fit
+    from t4g_tracker.inputs.queries import grid_queries as grid_queries
+    from t4g_tracker.inputs.queries import read_queries as read_queries
+    from t4g_tracker.inputs.video import read_video as read_video
     from t4g_tracker.metrics import Scores as Scores
     from t4g_tracker.metrics import sample_queries as sample_queries
     from t4g_tracker.metrics import score as score
+    from t4g_tracker.outputs.track_files import read_tracks_npz as read_tracks_npz
+    from t4g_tracker.outputs.track_files import write_tracks_csv as write_tracks_csv
+    from t4g_tracker.outputs.track_files import write_tracks_npz as write_tracks_npz
     from t4g_tracker.pipeline import Config as Config
-    from t4g_tracker.queries import grid_queries as grid_queries
-    from t4g_tracker.queries import read_queries as read_queries
-    from t4g_tracker.track_files import read_tracks_npz as read_tracks_npz
-    from t4g_tracker.track_files import write_tracks_csv as write_tracks_csv
-    from t4g_tracker.track_files import write_tracks_npz as write_tracks_npz
-    from t4g_tracker.video import read_video as read_video
 
 __version__ = "0.2.0"
 
@@ -52,9 +52,9 @@ _HOMES = {
     "metrics": ("Scores", "sample_queries", "score"),
     "fitted": ("Fitted", "fit"),
     "pipeline": ("Config",),
-    "queries": ("grid_queries", "read_queries"),
-    "track_files": ("read_tracks_npz", "write_tracks_csv", "write_tracks_npz"),
-    "video": ("read_video",),
+    "inputs.queries": ("grid_queries", "read_queries"),
+    "outputs.track_files": ("read_tracks_npz", "write_tracks_csv", "write_tracks_npz"),
+    "inputs.video": ("read_video",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -10,6 +9,9 @@ from typing import Any
 
 from t4g_tracker import __version__
 from t4g_tracker.bundled import shipped
+from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.printing import say
+from t4g_tracker.errors import ConfigError, shortened, suggestion
 
 COMMANDS = {  # each is a module of commands/ with a ``main``, except track, which is run_tracker.py
     "track": "track points through a video",
@@ -33,19 +35,24 @@ def main(argv: list[str] | None = None) -> int:
     if name in COMMANDS:
         code: int = _module(name).main(arguments[1:])
         return code
+    return guarded(_overview, arguments)
+
+
+def _overview(arguments: list[str] | None) -> int:
+    """Answer what is not a command: a request for version or help, or a mistake."""
+    name = arguments[0] if arguments else ""
     if name in ("--version", "-V"):
-        print(f"t4g-tracker {__version__}")
+        say(f"t4g-tracker {__version__}")
         return 0
-    if name and not name.startswith("-"):
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(COMMANDS)}"
-        print(f"error: t4g {name}: is not a command; {hint}", file=sys.stderr)
-        return 2
-    print("usage: t4g COMMAND [options]\n")
+    if name and name not in ("-h", "--help"):
+        hint = suggestion(name, [*COMMANDS, "--version", "--help"], f"commands are {', '.join(COMMANDS)}")
+        what = "an option" if name.startswith("-") else "a command"
+        raise ConfigError(f"t4g {shortened(name)}: is not {what}; {hint}")
+    say("usage: t4g COMMAND [options]\n")
     for command, what in COMMANDS.items():
-        print(f"  t4g {command:<18} {what}")
-    print("\nt4g COMMAND --help lists the options; t4g --version prints the version.")
-    return 0 if name in ("-h", "--help") else 2
+        say(f"  t4g {command:<18} {what}")
+    say("\nt4g COMMAND --help lists the options; t4g --version prints the version.")
+    return 0 if name else 2
 
 
 def _module(name: str) -> Any:

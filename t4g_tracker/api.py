@@ -12,8 +12,10 @@ import numpy as np
 
 from t4g_tracker.arrays import ArrayLike, as_queries
 from t4g_tracker.datatypes import Video
+from t4g_tracker.errors import QueryError
 from t4g_tracker.fitted import fit, opened, settings_of, whole_number
-from t4g_tracker.masks import read_foreground
+from t4g_tracker.inputs.mask_objects import Name
+from t4g_tracker.inputs.masks import read_foreground
 from t4g_tracker.pipeline import Config
 
 
@@ -35,6 +37,7 @@ def track_points(
     seed: int = 0,
     *,
     config: Config | None = None,
+    mask_object: Name | None = None,
     cache: str | Path | bool | None = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> PointTracks:
@@ -55,6 +58,7 @@ def track_points(
             come from inside.
         seed: The same seed on the same machine gives the same tracks.
         config: Further settings; ``steps`` replaces its number of steps.
+        mask_object: Which object of a folder of masks, as for ``read_mask``; None for all.
         cache: Folder for cached results; True takes that of the commands, False caches nothing.
         progress: Called with (stage, done, in all) during the work.
 
@@ -71,11 +75,13 @@ def track_points(
     config = settings_of(config)
     steps = whole_number("steps", steps, sys.maxsize)
     config = replace(config, adaptation=replace(config.adaptation, steps=steps))
-    video = opened(frames)
+    video = opened(frames, config)
     queries = as_queries(points, video)
     foreground = masks
     if isinstance(masks, str | Path):
-        foreground = read_foreground(Path(masks), video, video.size)
+        foreground = read_foreground(Path(masks), video, video.size, mask_object=mask_object)
+    elif mask_object is not None:
+        raise QueryError("mask_object: goes with a folder of masks; give masks as the path of one")
     fitted = fit(video, config, device=device, seed=seed, masks=foreground, cache=cache, progress=progress)
     tracking = None if progress is None else partial(progress, "tracking")
     tracks = fitted.track(queries, tracking)

@@ -5,6 +5,7 @@ Ambiguous input is refused with a remedy; nothing is guessed silently.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from torch.nn.functional import interpolate
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Video
-from t4g_tracker.errors import QueryError, TrackerError, VideoError, one_line
-from t4g_tracker.queries import check_in_video
-from t4g_tracker.query_formats import QueryRow
+from t4g_tracker.errors import QueryError, TrackerError, VideoError, one_line, warn
+from t4g_tracker.inputs.mask_files import values_of_array
+from t4g_tracker.inputs.query_table import QueryTable, check_in_video, refuse_fractions
 
 ArrayLike = Any  # anything that numpy or torch can turn into an array
 
@@ -68,16 +69,22 @@ def as_queries(points: QueryPoints | ArrayLike, video: Video) -> QueryPoints:
         QueryError: If the points have another shape, look like fractions, or lie outside the video.
     """
     if isinstance(points, QueryPoints):
-        check_in_video(_rows(points.frame.tolist(), points.xy.tolist()), video)
+        frame, xy = points.frame.cpu().numpy(), points.xy.cpu().numpy()
+        check_in_video(QueryTable(frame.astype(np.float64), xy.astype(np.float64)), video, in_file=False)
         return points
+    if isinstance(points, str | Path):
+        raise QueryError(f"points: {str(points)!r} is a path; read it by read_queries(path, video)")
     rows = _array(points, "points", QueryError, "give rows of frame, x, y (or x, y)").astype(np.float64)
     if rows.ndim == 3 and rows.shape[0] == 1:
         rows = rows[0]
     if rows.ndim != 2 or rows.shape[1] not in (2, 3) or not len(rows):
         raise QueryError(f"points: must be (N, 3) frame, x, y or (N, 2) x, y in frame 0, got {rows.shape}")
     frame, xy = rows[:, 0] if rows.shape[1] == 3 else np.zeros(len(rows)), rows[:, -2:]
-    _refuse_fractions(xy, video)
-    check_in_video(_rows(frame.tolist(), xy.tolist()), video)
+    try:
+        refuse_fractions(xy, video.size)
+    except QueryError as error:
+        raise QueryError(f"points: {error}") from None
+    check_in_video(QueryTable(frame, xy), video, in_file=False)
     return QueryPoints(
         torch.from_numpy(frame.astype(np.int64)),
         torch.from_numpy(xy.astype(np.float32)),
@@ -89,7 +96,8 @@ def as_masks(masks: ArrayLike, video: Video, size: Size) -> Tensor:
     """Resize one mask a frame to the working size.
 
     Args:
-        masks: (T, H, W) bool or numbers, True or not 0 inside; the size of the video.
+        masks: (T, H, W) bool or whole numbers, True or not 0 inside; or probabilities in 0..1, at least a
+            half inside, with a warning. The size of the video.
         video: T frames of (H, W).
         size: (H, W) of the result.
 
@@ -97,10 +105,17 @@ def as_masks(masks: ArrayLike, video: Video, size: Size) -> Tensor:
         (T, H, W) bool; a pixel is inside where the nearest pixel of the mask is.
 
     Raises:
-        QueryError: If the shape does not fit the video, or nothing is inside.
+        QueryError: If the shape does not fit the video, numbers are negative or above 1 and not whole, or
+            nothing is inside.
     """
     given = _array(masks, "masks", QueryError, "give True or False for each pixel")
-    values = torch.from_numpy(np.ascontiguousarray(given != 0))
+    try:
+        numbers, soft = values_of_array(given)
+    except QueryError as error:
+        raise QueryError(f"masks: {error}") from None
+    if soft:
+        warn("masks: are probabilities; what is at least 0.5 is inside, so give bool to choose")
+    values = torch.from_numpy(np.ascontiguousarray(numbers != 0))
     expected = (video.frame_count, *video.size)
     if tuple(values.shape) != expected:
         raise QueryError(f"masks: must be {expected}, one for each frame, got {tuple(values.shape)}")
@@ -173,21 +188,3 @@ def _as_uint8(values: np.ndarray, name: str) -> np.ndarray:
             f"{name}: must be uint8, got {described}; if 1 is white, give (frames * 255).round() as uint8"
         )
     return np.round(values).astype(np.uint8)
-
-
-def _refuse_fractions(xy: np.ndarray, video: Video) -> None:
-    """Refuse points (N, 2) that all lie within a pixel of the top left corner, off the pixels' centres."""
-    if (xy >= 0).all() and (xy <= 1).all() and (xy != np.round(xy)).any():
-        height, width = video.size
-        raise QueryError(
-            "points: every x and y is in 0..1, within a pixel of the top left corner; if they are fractions, "
-            f"multiply x by {width} and y by {height}, and subtract 0.5"
-        )
-
-
-def _rows(frames: list[float], positions: list[list[float]]) -> list[QueryRow]:
-    """Convert points to rows of a query file, so that one check serves both."""
-    return [
-        QueryRow(f"query point {index}", frame, x, y, None)
-        for index, (frame, (x, y)) in enumerate(zip(frames, positions, strict=True))
-    ]

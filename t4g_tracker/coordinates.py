@@ -6,13 +6,15 @@ All pixel grids here put whole numbers at pixel centres, so a frame of width W s
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import Limits, check_limits
 
 Size = tuple[int, int]
 
@@ -28,8 +30,16 @@ class WorkingSizeConfig:
     height: int = 0  # 0: from pixels and aspect; otherwise this, and width must be given too
     width: int = 0  # 0, or the width that goes with height
 
+    LIMITS: ClassVar[Limits] = {
+        "pixels": (8 * 8, 4096 * 4096),
+        "multiple": (8, 1024),
+        "height": (0, 16_384),
+        "width": (0, 16_384),
+    }
+
     def __post_init__(self) -> None:
-        if self.multiple < 8 or self.multiple % 8:
+        check_limits(self, "working_size")
+        if self.multiple % 8:
             raise ConfigError(f"working_size.multiple must be 8, 16, 24, ..., got {self.multiple}")
         if self.pixels < self.multiple**2:
             raise ConfigError(
@@ -38,10 +48,15 @@ class WorkingSizeConfig:
         if (self.height > 0) != (self.width > 0):
             raise ConfigError("working_size.height and working_size.width go together; set both or neither")
         for name, side in (("height", self.height), ("width", self.width)):
-            if side < 0 or side % self.multiple:
+            if side % self.multiple:
                 raise ConfigError(
                     f"working_size.{name} must be 0 or a multiple of {self.multiple}, got {side}"
                 )
+        if self.height * self.width > self.LIMITS["pixels"][1]:
+            raise ConfigError(
+                f"working_size.height times width must be at most {self.LIMITS['pixels'][1]}, got "
+                f"{self.height} x {self.width}"
+            )
 
 
 def working_size(original: Size, config: WorkingSizeConfig) -> Size:
@@ -60,18 +75,15 @@ def working_size(original: Size, config: WorkingSizeConfig) -> Size:
     """
     if config.height:
         return config.height, config.width
-    height, width = original
-    m = config.multiple
-
-    def misfit(size: Size) -> float:
-        h, w = size
-        aspect = abs(math.log((w / h) / (width / height)))
-        return aspect + 0.5 * abs(math.log(h * w / config.pixels))
-
-    longest = max(1, config.pixels // (m * m))
-    sides = [m * i for i in range(1, longest + 1)]
-    sizes = [(h, w) for h in sides for w in sides if h * w <= 2 * config.pixels]
-    return min(sizes, key=misfit)
+    m, aspect = config.multiple, original[1] / original[0]
+    # every height, each with the widths on either side of the aspect, or the largest allowed
+    h = m * np.arange(1, config.pixels // m**2 + 1).repeat(2)
+    w = m * np.floor(h * aspect / m)
+    w[1::2] += m
+    w = w.clip(m, np.minimum(h[-1], 2 * config.pixels // h // m * m))
+    misfit = abs(np.log(w / h / aspect)) + 0.5 * abs(np.log(h * w / config.pixels))
+    best = misfit.argmin()
+    return int(h[best]), int(w[best])
 
 
 def rescale(xy: Tensor, source: Size, target: Size) -> Tensor:

@@ -25,6 +25,7 @@ class Video:
     times: np.ndarray | None = None  # (T,) float64 seconds since the first frame; None: evenly at fps
     pixel_aspect: float = 1.0  # width of a pixel over its height, as a player shows it
     start_frame: int = 0  # the number that the user's files and points give to the first frame
+    first_file_number: int | None = None  # in the name of the first file of a folder of frames, if it has one
 
     @property
     def frame_count(self) -> int:
@@ -134,4 +135,9 @@ class Tracks:
 
     def first(self, frames: int) -> Tracks:
         """The same points in the first ``frames`` frames."""
-        return Tracks(self.xy[:, :frames], self.visibility[:, :frames], self.confidence[:, :frames])
+        return self.part(0, frames)
+
+    def part(self, first: int, count: int) -> Tracks:
+        """The same points in ``count`` frames from the frame ``first`` on."""
+        part = slice(first, first + count)
+        return Tracks(self.xy[:, part], self.visibility[:, part], self.confidence[:, part])

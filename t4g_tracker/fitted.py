@@ -13,18 +13,18 @@ from typing import Any
 import torch
 
 from t4g_tracker.arrays import ArrayLike, as_masks, as_queries, as_video
-from t4g_tracker.cache import Cache
 from t4g_tracker.coordinates import working_size
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.files import default_cache_folder
 from t4g_tracker.hardware import pick_device
-from t4g_tracker.pipeline import Clip, Config, Plan, open_clip, plan
+from t4g_tracker.inputs.video import read_video
+from t4g_tracker.pipeline import Clip, Config, Plan, frame_bytes, open_clip, plan
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import Progress, StageLog, bars_of, no_bar
+from t4g_tracker.storage.cache import Cache
+from t4g_tracker.storage.files import default_cache_folder
 from t4g_tracker.tracking.chaining import chain_query_points
 from t4g_tracker.tracking.tracker import track
-from t4g_tracker.video import read_video
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def fit(
         tracks = fitted.track([[0, 120, 80], [12, 40, 96]])  # frame, x, y
     """
     config = settings_of(config)
-    video = opened(video)
+    video = opened(video, config)
     size = working_size(video.size, config.working_size)
     foreground = None if masks is None else as_masks(masks, video, size)
     device = pick_device(str(device))
@@ -85,11 +85,16 @@ def settings_of(config: Config | None) -> Config:
     )
 
 
-def opened(video: Video | str | Path | ArrayLike) -> Video:
-    """Read a video from a path, or make it from an array; an open video is returned unchanged."""
+def opened(video: Video | str | Path | ArrayLike, config: Config) -> Video:
+    """Read a video from a path, or make it from an array; an open video is returned unchanged.
+
+    ``config``: settings of the run, which tell how much memory the video of a path will take.
+    """
     if isinstance(video, Video):
         return video
-    return read_video(video) if isinstance(video, str | Path) else as_video(video)
+    if isinstance(video, str | Path):
+        return read_video(video, frame_bytes=frame_bytes(config))
+    return as_video(video)
 
 
 def _cache(choice: str | Path | bool | None) -> Cache | None:

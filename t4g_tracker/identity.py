@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from t4g_tracker.errors import CacheError
+from t4g_tracker.errors import CacheError, one_line
 
 NAMED = 4  # most differences that an error names; one changed setting can cause many
 
@@ -26,10 +26,14 @@ def refuse(path: Path, cached: Any, now: Mapping[str, Any], remedy: str) -> None
     """
     if not isinstance(cached, Mapping):
         raise CacheError(f"{path}: is damaged; {remedy}")
-    differing = differences(cached, json.loads(json.dumps(now)))
+    try:
+        differing = differences(cached, json.loads(json.dumps(now)))
+    except RecursionError:  # nested as no record is
+        raise CacheError(f"{path}: is damaged; {remedy}") from None
     if differing:
+        named = [one_line(difference) for difference in differing[:NAMED]]
         more = [f"{len(differing) - NAMED} more"] if len(differing) > NAMED else []
-        raise CacheError(f"{path}: was made with {', '.join(differing[:NAMED] + more)}; {remedy}")
+        raise CacheError(f"{path}: was made with {', '.join(named + more)}; {remedy}")
 
 
 def differences(cached: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -10,6 +10,7 @@ No other module imports ``adaptation``, which holds everything that learns.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,7 +21,6 @@ from adaptation.loop import adapt
 from adaptation.prepare import PreparedFeatures, prepare_features
 from adaptation.result import Adaptation
 from adaptation.settings import AdaptationConfig
-from t4g_tracker.cache import digest, make_key
 from t4g_tracker.choices import Precision
 from t4g_tracker.coordinates import Size, WorkingSizeConfig, working_size
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, Trajectories, Video
@@ -32,17 +32,19 @@ from t4g_tracker.features.extractor import (
     features_precision,
     uses_seed,
 )
-from t4g_tracker.features.settings import SIZE_MULTIPLE, FeaturesConfig
+from t4g_tracker.features.settings import SIZE_MULTIPLE, FeaturesConfig, feature_channels
 from t4g_tracker.flow.estimator import FlowEstimator, effective_flow, weights_stamp
 from t4g_tracker.flow.settings import FlowConfig, flow_size
-from t4g_tracker.hardware import pick_precision
+from t4g_tracker.hardware import check_precision, pick_precision
+from t4g_tracker.inputs.video import content_hash, working_frames
 from t4g_tracker.matching.settings import MatchingConfig
-from t4g_tracker.run_files import OutputsConfig
+from t4g_tracker.memory import check_memory
+from t4g_tracker.outputs.run_files import OutputsConfig
 from t4g_tracker.stage_cache import Controls, Node, Run, Stages
+from t4g_tracker.storage.cache import digest, make_key
 from t4g_tracker.tracking.tracker import TrackingConfig
 from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
-from t4g_tracker.video import content_hash, working_frames
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +86,35 @@ class Clip:
         return int(self.frames.shape[-2]), int(self.frames.shape[-1])
 
 
+def frame_bytes(config: Config) -> Callable[[Size], int]:
+    """Estimate the bytes that a run holds at most, in tracking, for each frame of a video of (H, W).
+
+    A pixel of the frame takes 3 bytes and 1 in grey for sub-pixel refinement; one of the working size 3; one
+    of the flow's size 3, and 8 for flow of half precision both ways. A channel takes 2 bytes a cell: at
+    stride 8 in frozen and in prepared features, at stride 4 in adapted ones, twice while they are joined.
+
+    Source: ``peak_memory_mb`` of tracking in run.json, 16 and 48 frames, features.extractor=patch, differs by
+    6.1 MB a frame at 426x240, 9.5 at 854x480 and 15.9 at 1920x1080, and this gives 5.8, 10.4 and 17.0; with
+    features.patch.channels=256 by 16.3 at 426x240, and this gives 16.8.
+    """
+
+    def of_size(size: Size) -> int:
+        sizes = size, working_size(size, config.working_size), flow_size(size, config.flow)
+        pixels, working, flow = (height * width for height, width in sizes)
+        cells = 2 * working // 64 + 2 * working // 16
+        return 4 * pixels + 3 * working + 11 * flow + 2 * feature_channels(config.features) * cells
+
+    return of_size
+
+
 def open_clip(video: Video, config: Config, foreground: Tensor | None = None) -> Clip:
-    """Resize a video to the working size of these settings."""
+    """Resize a video to the working size of these settings.
+
+    Raises:
+        VideoError: If a run on it needs more memory than is free.
+    """
+    need, held = frame_bytes(config)(video.size), video.frames.nbytes
+    check_memory(video.source, video.frame_count, video.size, need, held, only_refuse=True)
     frames = working_frames(video, working_size(video.size, config.working_size))
     return Clip(video, content_hash(video), frames, foreground)
 
@@ -200,6 +229,7 @@ def _extract(
     precision: str,
 ) -> FeatureGrid:
     """Stage 1; ``precision`` follows from settings and device, and is here only to be part of the key."""
+    controls.report(0, len(frames))  # shows the bar while the model loads
     return extract_features(frames, settings, device, seed, controls.report)
 
 
@@ -265,6 +295,7 @@ def _fit_adapter(
 def _effective(config: Config, device: torch.device) -> tuple[AdaptationConfig, MatchingConfig]:
     """The settings as they act on this device; those without effect are reset to their defaults."""
     settings = config.adaptation
+    check_precision("adaptation.precision", settings.precision, device)
     half = pick_precision(settings.precision, device) == torch.bfloat16
     precision: Precision = "bfloat16" if half else "float32"
     width = settings.width if settings.adapter == "lite" else AdaptationConfig.width

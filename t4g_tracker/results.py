@@ -16,6 +16,9 @@ from t4g_tracker.metrics import MEASURES, score
 from t4g_tracker.stage_log import StageLog
 from t4g_tracker.tables import Table, rounded
 
+# in the order of the way of the data, which is not that in which they run: each runs when it is first needed
+STAGES = ("features", "flow", "trajectories", "adaptation", "tracking", "outputs")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -85,8 +88,8 @@ def closing_lines(folder: Path, results: Sequence[Result], log: StageLog, files:
         lines.append("accuracy in percent against the true tracks, scaled to 256x256:")
         lines += [f"  {line}" for line in Table(["", *MEASURES], rows).console()]
     spent = ", ".join(
-        f"{name} {'cached' if name in log.cached else format(entry['seconds'], '.0f') + ' s'}"
-        for name, entry in log.stages.items()
+        f"{name} {'cached' if name in log.cached else format(log.stages[name]['seconds'], '.0f') + ' s'}"
+        for name in sorted(log.stages, key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES))
     )
     peak = max((entry.get("peak_memory_mb", 0.0) for entry in log.stages.values()), default=0.0)
     on_gpu = max((entry.get("peak_gpu_memory_mb", 0.0) for entry in log.stages.values()), default=0.0)

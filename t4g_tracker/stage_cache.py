@@ -8,16 +8,18 @@ at once; values are computed, or read from the cache, when they are first needed
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Generic, TypeVar
 
 import torch
 
-from t4g_tracker.cache import Cache, make_key, pack, unpack
+from t4g_tracker.errors import Interrupted
 from t4g_tracker.stage_log import Bar, StageLog, no_bar
+from t4g_tracker.storage.cache import Cache, make_key, pack, unpack
+from t4g_tracker.storage.files import plain_values
 
 Value = TypeVar("Value")
 Stop = Callable[[], AbstractContextManager[Callable[[], bool]]]
@@ -61,6 +63,9 @@ class Checkpoint:
 
     cache: Cache | None
     key: str
+
+    def exists(self) -> bool:
+        return self.cache is not None and self.cache.has("checkpoint", self.key)
 
     def load(self) -> Any | None:
         return None if self.cache is None else self.cache.load("checkpoint", self.key)
@@ -135,22 +140,28 @@ class Stages:
         """
         key = make_key(
             stage=name,
-            settings=_plain(settings),
+            settings=plain_values(settings),
             inputs={name: node.key for name, node in inputs.items()},
             weights=weights,
-            facts={name: _plain(fact) for name, fact in facts.items()},
+            facts=_plain(facts),
         )
+        checkpoint = Checkpoint(self.cache, key)
+        if self.cache is not None:
+            self.cache.forget_older(name, key)
+            self.cache.forget_older("checkpoint", key)
 
         def value() -> Value:
             cached = self._cached(name, key, kind)
             if cached is not None:
+                checkpoint.remove()  # there is one if the run was killed before it could remove it
                 return cached
             values = {name: node.value for name, node in inputs.items()}  # runs the stages before this one
             log = self.run.log
             with log.stage(name), self.run.bar(name, unit) as report:
-                checkpoint = Checkpoint(self.cache, key)
                 begin = time.perf_counter()
-                result = compute(settings, Controls(report, self.run.stop, checkpoint), **values, **facts)
+                controls = Controls(report, self.run.stop, checkpoint)
+                with _told_what_is_kept(name, checkpoint):
+                    result = compute(settings, controls, **values, **facts)
                 spent = time.perf_counter() - begin if seconds is None else seconds(result)
                 if self.cache is not None:
                     self.cache.save(name, key, pack(result), spent)
@@ -161,8 +172,7 @@ class Stages:
 
     def derived(self, name: str, compute: Callable[..., Value], node: Node[Any], **facts: Any) -> Node[Value]:
         """Make a value that is too cheap to cache; its time counts for the stage ``name``."""
-        plain = {fact: _plain(value) for fact, value in facts.items()}
-        key = make_key(derived=compute.__name__, input=node.key, facts=plain)
+        key = make_key(derived=compute.__name__, input=node.key, facts=_plain(facts))
 
         def value() -> Value:
             source = node.value
@@ -173,25 +183,30 @@ class Stages:
 
     def _cached(self, name: str, key: str, kind: type[Value]) -> Value | None:
         """Load the value of a stage from the cache; None if it is not there."""
-        if self.cache is None:
-            return None
-        if not self.cache.has(name, key):
-            self.cache.remove(name, key)  # drop the result from before --fresh, or a resumed run would use it
+        if self.cache is None or not self.cache.has(name, key):
             return None
         with self.run.log.stage(name):
             entry = self.cache.load_timed(name, key)
             if entry is None:
                 return None
             self.run.log.cached[name] = entry[1]
-            return unpack(kind, entry[0])
+            return unpack(kind, entry[0], self.cache.path(name, key))
 
 
-def _plain(value: Any) -> Any:
-    """Convert settings and facts to JSON's types; a device becomes its type, since all GPUs count as one."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, torch.device):
-        return value.type
-    if isinstance(value, tuple | list):
-        return [_plain(entry) for entry in value]
-    return value
+@contextmanager
+def _told_what_is_kept(name: str, checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn a Ctrl-C that ends a stage into ``Interrupted``, which says whether the stage will start over."""
+    try:
+        yield
+    except Interrupted:  # the stage itself has said it
+        raise
+    except KeyboardInterrupt as interrupt:
+        then = "resumes from the last checkpoint" if checkpoint.exists() else "starts this stage over"
+        raise Interrupted(f"interrupted in the stage {name}", then) from interrupt
+
+
+def _plain(facts: dict[str, Any]) -> Any:
+    """Convert facts to JSON's types; a device becomes its type, since all GPUs count as one."""
+    return plain_values(
+        {name: fact.type if isinstance(fact, torch.device) else fact for name, fact in facts.items()}
+    )

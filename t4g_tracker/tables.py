@@ -32,8 +32,9 @@ class Table:
         return "".join(map(markdown_line, [self.header, rule, *self.rows]))
 
     def csv(self) -> str:
+        """Comma-separated lines; no cell is a formula, see ``spreadsheet_text``."""
         text = io.StringIO()
-        csv.writer(text).writerows([self.header, *self.rows])
+        csv.writer(text).writerows([map(spreadsheet_text, line) for line in [self.header, *self.rows]])
         return text.getvalue()
 
     def html(self, own: Collection[int] = ()) -> str:
@@ -47,6 +48,23 @@ class Table:
 
 def _html_cells(tag: str, cells: Sequence[str]) -> str:
     return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+
+
+def spreadsheet_text(text: str) -> str:
+    """Put an apostrophe before a text that a spreadsheet would run as a formula.
+
+    Every CSV file that holds names from outside writes them through this function. Numbers and a
+    lone dash are not formulas and stay as they are.
+
+    Source: OWASP's page on CSV injection.
+    """
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) or text == "-":
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def markdown_line(cells: Sequence[str]) -> str:

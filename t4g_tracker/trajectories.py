@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from torch.nn.functional import grid_sample
 
 from t4g_tracker.coordinates import Size, inside, rescale, to_sample_grid
 from t4g_tracker.datatypes import FlowSequence, Trajectories
-from t4g_tracker.errors import ConfigError, NothingToFollowError
+from t4g_tracker.errors import NothingToFollowError
+from t4g_tracker.limits import Limits, check_limits
 
 REFERENCE_PIXELS = 320 * 576  # the published thresholds are for this size
 PairFlow = Callable[[list[tuple[int, int]]], Tensor]
@@ -31,17 +33,17 @@ class TrajectoriesConfig:
     spacing_px: int = 4  # at 320x576: a trajectory starts in each tile of this side that has none
     minimum_frames: int = 3  # shorter trajectories are dropped
 
+    LIMITS: ClassVar[Limits] = {
+        "cycle_threshold_px": (0.001, 1000),
+        "direct_threshold_px": (0.001, 1000),
+        "direct_gaps": (2, 1_000_000),
+        "direct_pairs": (0, 100_000),
+        "spacing_px": (1, 1000),
+        "minimum_frames": (2, 1_000_000),
+    }
+
     def __post_init__(self) -> None:
-        if self.cycle_threshold_px <= 0 or self.direct_threshold_px <= 0:
-            raise ConfigError("trajectories: thresholds must be positive pixels")
-        if self.direct_pairs < 0:
-            raise ConfigError(f"trajectories.direct_pairs must be 0 or more, got {self.direct_pairs}")
-        if self.spacing_px < 1:
-            raise ConfigError(f"trajectories.spacing_px must be at least 1, got {self.spacing_px}")
-        if self.minimum_frames < 2:
-            raise ConfigError(f"trajectories.minimum_frames must be at least 2, got {self.minimum_frames}")
-        if any(gap < 2 for gap in self.direct_gaps):
-            raise ConfigError("trajectories.direct_gaps must be 2 frames or more")
+        check_limits(self, "trajectories")
 
 
 def threshold_scale(size: Size) -> float:

@@ -96,17 +96,31 @@ def test_masks_guide_the_training(clip, config, monkeypatch):
     assert seen[0][..., 68:].all()
 
 
+def test_one_object_of_a_folder_of_masks_guides_the_training(clip, config, monkeypatch, tmp_path):
+    def fit(*args, masks, **kwargs):
+        raise KeyboardInterrupt(masks)
+
+    monkeypatch.setattr("t4g_tracker.api.fit", fit)
+    values = np.repeat(np.arange(3), 32)[None].repeat(64, axis=0)
+    for index in range(8):
+        np.save(tmp_path / f"{index}.npy", values)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        track_points(clip.video.frames, POINTS, masks=tmp_path, mask_object=2, config=config, device="cpu")
+    assert np.array_equal(caught.value.args[0], np.stack([values == 2] * 8))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"points": [[0, 0.5, 0.5]]}, "multiply x by 96"),
         ({"frames": "no_such.mp4"}, "no_such.mp4"),
         ({"masks": np.ones((2, 64, 96))}, "masks: must be"),
-        ({"device": "cuda:77"}, "cuda:77: is not on this machine"),
+        ({"masks": np.ones((8, 64, 96)), "mask_object": 1}, "mask_object: goes with a folder of masks"),
+        ({"device": "cuda:77"}, "device cuda:77: "),
         ({"steps": -1}, "steps must be from 0 to"),
         ({"config": "fast"}, "config must be a Config, got 'fast'; read a file by read_settings"),
-        ({"device": 3}, "--device 3: is not a device"),
-        ({"device": torch.device("cuda:77")}, "cuda:77: is not on this machine"),
+        ({"device": 3}, "device 3: is not a device; did you mean cuda:3?"),
+        ({"device": torch.device("cuda:77")}, "device cuda:77: "),
         ({"steps": 2.0}, "steps must be a whole number, got 2.0"),
         ({"seed": 2**70}, "seed must be from 0 to"),
         ({"cache": __file__}, "a file is in the way of this folder"),
@@ -139,6 +153,7 @@ def test_progress_is_a_callback_and_nothing_else_of_the_program_changes(clip, co
     assert {number: signal.getsignal(number) for number in handlers} == handlers
     assert (torch.get_num_threads(), dict(os.environ), list(warnings.filters)) == state
     assert capfd.readouterr() == ("", "")
+    assert heard[0] == ("features", 0, clip.frame_count)  # before the model is loaded
     assert ("adaptation", 3, 3) in heard
     assert {"features", "flow", "trajectories", "adaptation", "tracking"} <= {stage for stage, _, _ in heard}
     assert all(path.stat().st_mode & 0o777 == 0o640 for path in (tmp_path / "mine").rglob("*.pt"))

@@ -1,5 +1,8 @@
 """The door for arrays: taken as they are meant, or refused with the line that settles it."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -81,13 +84,18 @@ def test_points_are_frame_x_y_or_lie_in_frame_0():
     ("given", "said"),
     [
         ([[0, 0.5, 0.5], [0, 0.25, 1]], "if they are fractions, multiply x by 30 and y by 20"),
-        ([[4, 1, 1]], "query point 0 is in frame 4, but frames has 4 frames"),
+        (
+            [[4, 1, 1]],
+            r"query point 0 is in frame 4, but frames has 4 frames \(0-3\); frames count from 0 in",
+        ),
         ([[0, 5, 5], [0, 30, 5]], "query point 1 is at x = 30, y = 5, outside frames"),
         ([[0.5, 5, 5]], "frame must be a whole number, got 0.5"),
         ([[0, float("nan"), 5]], "not finite"),
         ([[0, 1, 2, 3]], r"must be \(N, 3\) frame, x, y or \(N, 2\)"),
         ([], r"must be \(N, 3\)"),
         ([["a", "b"]], "must hold numbers, got <U1"),
+        ("q.json", r"points: 'q.json' is a path; read it by read_queries"),
+        (Path("points/q.csv"), r"points: 'points/q.csv' is a path; read it by read_queries"),
         ([[1, 2], [1, 2, 3]], "cannot be read as an array"),
     ],
 )
@@ -100,6 +108,14 @@ def test_query_points_outside_the_video_are_refused_too():
     points = QueryPoints(torch.tensor([9]), torch.tensor([[1.0, 2.0]]), ("nose",))
     with pytest.raises(QueryError, match="is in frame 9"):
         as_queries(points, VIDEO)
+
+
+def test_frames_of_arrays_count_from_0_whatever_those_of_files_do():
+    plate = replace(VIDEO, start_frame=1001)
+    assert as_queries([[3, 10.5, 2]], plate).frame.tolist() == [3]
+    with pytest.raises(QueryError, match=r"has 4 frames \(0-3\); frames count from 0 in arrays"):
+        as_queries([[1001, 10.5, 2]], plate)
+    assert as_queries(as_queries([[3, 10.5, 2]], VIDEO), plate).frame.tolist() == [3]
 
 
 def test_a_point_in_the_corner_pixel_is_a_point():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,12 +27,13 @@ from t4g_tracker.batch.journal import Journal
 from t4g_tracker.batch.machines import Machines
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.published import PUBLISHED, published_for
+from t4g_tracker.batch.run import run_batch
 from t4g_tracker.batch.summary import means, summary_rows, summary_table, write_summary
 from t4g_tracker.batch.worker_progress import clip_bar
 from t4g_tracker.batch.workers import Share, measure_all
 from t4g_tracker.commands.bench import parse_bench, varied
 from t4g_tracker.datasets.protocols import WorstTrack
-from t4g_tracker.errors import CacheError, ConfigError, OutputError, VideoError
+from t4g_tracker.errors import CacheError, ConfigError, OutputError, TrackerWarning, VideoError, warn
 from t4g_tracker.hardware import cores
 from t4g_tracker.results import Result
 
@@ -75,6 +78,101 @@ def test_a_line_cut_short_costs_its_clip_alone(tmp_path):
         assert third.missing() == ["c"]
 
 
+METHOD = {"method": "x", "measures": {"AJ": 5.0, "OA": 90.0}, "seconds": 1.0, "peak_memory_mb": None}
+LINE = {"clip": "a", "methods": [METHOD], "worst": [], "frames": 7, "overlay": "", "error": "", "trace": ""}
+DEEP = b"[" * 100_000
+
+
+def changed(**values):
+    """A line whose method has other values."""
+    return {"methods": [METHOD | values]}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"methods": []}, "it has neither results nor an error"),
+        ({"clip": ["a"]}, "its clip is of another type"),
+        ({"clip": 5}, "its clip is of another type"),
+        ({"frames": "7"}, "its frames is of another type"),
+        ({"error": 5}, "its error is of another type"),
+        ({"warnings": [5]}, "a warning is no text"),
+        ({"more": 1}, "'more' is unknown"),
+        ({"methods": [5]}, "it is not a record"),
+        ({"worst": [{"track": "a", "error_px": "far"}]}, "the error of a track is no distance"),
+        (changed(measures={"AJ": "5", "OA": 90.0}), "a measure is not a percentage"),
+        (changed(measures={"AJ": 10**400, "OA": 90.0}), "a measure is not a percentage"),
+        (changed(measures={"AJ": float("inf"), "OA": 90.0}), "a measure is not a percentage"),
+        (changed(measures={"AJ": 1e9, "OA": 90.0}), "a measure is not a percentage"),
+        (changed(measures={"AJ": True, "OA": 90.0}), "a measure is not a percentage"),
+        (changed(measures={"AJ": 5.0}), "a method is not measured by AJ, OA"),
+        (changed(measures=[5.0]), "its measures is of another type"),
+        (changed(seconds="1"), "its seconds are no number"),
+        (changed(method=None), "its method is of another type"),
+        (DEEP, "recursion"),
+        (b"1" * 10_000, "4300 digits"),
+        (b'{"clip": "\xe9"}', "'utf-8' codec"),
+        (b"[1]", "it is not a record"),
+        (b'{"clip": "a"', "Expecting"),
+    ],
+)
+def test_a_damaged_line_is_named_and_its_clip_is_not_done(tmp_path, line, said):
+    with journal(tmp_path) as first:
+        first.add(outcome("b"))
+    path = tmp_path / "journal.jsonl"
+    damaged = line if isinstance(line, bytes) else json.dumps(LINE | line).encode()
+    path.write_bytes(damaged + b"\n" + path.read_bytes())
+    where = re.escape(f"{path}: line 1 is damaged")
+    with pytest.warns(
+        TrackerWarning, match=rf"^{where} \(.*{said}.*\) and ignored; if its clip has no other"
+    ):
+        second = journal(tmp_path).__enter__()
+    assert second.missing() == ["a", "c"]
+    assert {row.split(",")[0] for row in (tmp_path / "results.csv").read_text().split()[1:]} == {"b"}
+    second.__exit__(None, None, None)
+
+
+def test_a_line_as_it_is_written_counts(tmp_path):
+    (tmp_path / "journal.jsonl").write_text(
+        json.dumps(LINE | changed(measures={"AJ": float("nan"), "OA": 0}))
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):  # the second time with an end of line
+            with journal(tmp_path) as found:
+                assert found.missing() == ["b", "c"]
+
+
+def test_of_many_damaged_lines_the_first_are_named(tmp_path):
+    (tmp_path / "journal.jsonl").write_text("x\n" * 9)
+    with pytest.warns(TrackerWarning) as told, journal(tmp_path):
+        pass
+    assert len(told) == 4
+    assert "6 more lines are damaged" in str(told[-1].message)
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"seed": "\xe9"}', b"[]", b"1" * 10_000, DEEP, b'{"a":' * 990 + b"1" + b"}" * 990]
+)
+def test_a_damaged_record_of_a_batch_is_one_short_line(tmp_path, content):
+    (tmp_path / "batch.json").write_bytes(content)
+    with pytest.raises(
+        CacheError, match=r"batch\.json: (is damaged|was made with a\.a).*; choose another --out"
+    ) as told:
+        journal(tmp_path).__enter__()
+    assert len(str(told.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["batch.json", "journal.jsonl", ".lock"])
+def test_a_folder_in_place_of_a_file_is_named(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises((CacheError, OutputError), match=rf"/{name}: .*; .*choose another --out"):
+        journal(tmp_path).__enter__()
+    (tmp_path / name).rmdir()
+    with journal(tmp_path):
+        pass  # the lock was let go
+
+
 def test_a_failed_clip_is_tried_again(tmp_path):
     with journal(tmp_path) as first:
         first.add(ClipOutcome("a", error="broken"))
@@ -103,6 +201,7 @@ def test_a_journal_has_the_figures_of_each_method_and_not_its_tracks(tmp_path):
         "overlay": "",
         "error": "",
         "trace": "",
+        "warnings": [],
     }
     assert (tmp_path / "results.csv").read_bytes() == b"clip,method,AJ,OA,error\r\na,tracker,50.00,90.00,\r\n"
     assert (tmp_path / "timings.csv").read_bytes() == b"clip,method,seconds,peak MB\r\na,tracker,1.5,100\r\n"
@@ -153,6 +252,9 @@ class Chores:
     def __call__(self, name: str, device: str) -> ClipOutcome:
         if name == "bad":
             raise VideoError("frame 3 is not a picture")
+        if name == "doubtful":
+            warn("frame 3\nis dark; look at it")
+            warn("frame 3 is dark; look at it")
         if name == "bug":
             raise KeyError("x")
         if name == "tells":
@@ -198,6 +300,31 @@ def test_a_clip_in_hand_tells_how_far_it_is(tmp_path, in_process):
     while len(told) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert told == [("tells", "flow"), ("tells", "flow 25 %")]  # the last comes too soon to be shown
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_a_warning_comes_back_with_its_clip(tmp_path, in_process):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = list(measure_all(["doubtful", "fine"], Chores(tmp_path), Share(1, 1, "cpu", in_process)))
+    assert [result.warnings for result in found] == [("frame 3 is dark; look at it",), ()]
+
+
+def test_a_warning_is_printed_recorded_and_reported(tmp_path, capsys):
+    with journal(tmp_path, ["doubtful", "fine"]) as kept:
+        run_batch(kept, Chores(tmp_path), Machines(workers=1), "cpu", quiet=True)
+        outcomes = kept.ordered()
+    line = "doubtful: frame 3 is dark; look at it"
+    assert capsys.readouterr().err == f"warning: {line}\n"
+    with journal(tmp_path, ["doubtful", "fine"]) as again:
+        assert again.ordered() == outcomes
+    rows = write_summary(tmp_path, outcomes, MEASURES, {"title": "a title"})
+    write_report(tmp_path, outcomes, rows, MEASURES, setup(clips=2))
+    assert f"- warning: {line}" in (tmp_path / "results.md").read_text()
+    assert "<td>doubtful</td><td>frame 3 is dark; look at it</td>" in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "summary.json").read_text())["warnings"] == [
+        {"clip": "doubtful", "warning": "frame 3 is dark; look at it"}
+    ]
 
 
 def test_one_worker_may_be_this_process(tmp_path):

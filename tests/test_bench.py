@@ -11,16 +11,17 @@ import sys
 import numpy as np
 import pytest
 import ray
-import torch
 from tiny_datasets import SIZE, annotations, badja_tree, davis_tree, tapvid_dict, write_pickle
 
 from t4g_tracker.__main__ import main as t4g
 from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.errors import DatasetError
+from t4g_tracker.inputs.video import read_video
+from t4g_tracker.storage.cache import Cache
+from t4g_tracker.storage.torch_files import load_torch
 from t4g_tracker.synthetic import settings as synthetic_settings
 from t4g_tracker.training.flow.objective import new_raft, save_raft
-from t4g_tracker.video import read_video
 
 TINY_VAL = synthetic_settings.ValConfig(clips=2, frames=4, size=(64, 96), points=16)
 
@@ -166,7 +167,8 @@ def test_a_cluster_comes_to_the_same_results(measured, data, run_bench, tmp_path
 def test_times_are_those_of_the_work_and_not_of_reading_the_cache(measured, data, run_bench, tmp_path):
     cache = shutil.copytree(measured.parent / "cache", tmp_path / "cache")
     for path in cache.rglob("*.pt"):  # as if every stage had once taken a thousand seconds
-        torch.save(torch.load(path, weights_only=True) | {"seconds": 1000.0}, path)
+        entry = load_torch(path, "cache", "")
+        Cache(path.parent).save(entry["kind"], entry["key"], entry["payload"], seconds=1000.0)
     again = tmp_path / "again"
     assert run_bench(again, "--data", data, "--clips", "left", "--workers", 1) == 0
     taken = {row["method"]: float(row["seconds"]) for row in read_csv(again / "timings.csv")}
@@ -274,8 +276,8 @@ def test_a_baseline_that_varies_is_named_after_its_settings(data, run_bench, tmp
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("cut", b"PK\x03\x04 and then nothing", "is not a file of points and occluded"),
-        ("text", b"hello", "is not a file of points and occluded"),
+        ("cut", b"PK\x03\x04 and then nothing", "is not readable as numpy's"),
+        ("text", b"hello", "is not readable as numpy's"),
         (
             "frames",
             {"points": np.zeros((3, 5, 2)), "occluded": np.zeros((3, 5))},
@@ -294,6 +296,13 @@ def test_a_damaged_annotation_is_refused_by_name(slide, ask, save_frames, tmp_pa
     with pytest.raises(DatasetError, match=said) as caught:
         FolderClips(tmp_path).load(name)
     assert str(tmp_path / "tracks" / f"{name}.npz") in str(caught.value)
+
+
+def test_an_annotation_larger_than_memory_is_not_read(slide, ask, tmp_path, monkeypatch):
+    annotate(tmp_path, slide(7, SIZE), ask((0, 40, 40)), "clip")
+    monkeypatch.setattr("t4g_tracker.datasets.frames_and_tracks._MOST_BYTES", 100)
+    with pytest.raises(DatasetError, match=r"clip\.npz: .* more than the 0 MB that are read"):
+        FolderClips(tmp_path).visibility("clip")
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features import extractor as features
 from t4g_tracker.features.extractor import check_features, extract_features
 from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
+from t4g_tracker.inputs.video import read_video, working_frames
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import score
+from t4g_tracker.outputs.track_files import read_tracks_npz
 from t4g_tracker.pipeline import Config
-from t4g_tracker.track_files import read_tracks_npz
 from t4g_tracker.tracking.tracker import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
-from t4g_tracker.video import read_video, working_frames
 
 CPU = torch.device("cpu")
 ASSETS = TRACK4GEN_MINI.parents[1]

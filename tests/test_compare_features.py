@@ -10,18 +10,18 @@ from tiny_models import save_tiny_svd
 
 from t4g_tracker.__main__ import main
 from t4g_tracker.bundled import TRACK4GEN_MINI
-from t4g_tracker.cache import Cache
 from t4g_tracker.commands.bench_job import bench_methods
 from t4g_tracker.commands.compare_features import Choice, choose_features
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
 from t4g_tracker.fitted import fit_clip
+from t4g_tracker.inputs.video import read_video
 from t4g_tracker.metrics import score
+from t4g_tracker.outputs.track_files import read_tracks_npz
 from t4g_tracker.pipeline import Config, open_clip
 from t4g_tracker.stage_cache import Run
-from t4g_tracker.track_files import read_tracks_npz
-from t4g_tracker.video import read_video
+from t4g_tracker.storage.cache import Cache
 
 ASSETS = TRACK4GEN_MINI.parents[1]
 SIZE = ["working_size.height=64", "working_size.width=128"]

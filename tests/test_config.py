@@ -7,11 +7,12 @@ import typing
 from pathlib import Path
 
 import pytest
-import yaml
 
-from t4g_tracker.config import apply_settings, as_dict, read_assignments, read_settings, read_yaml
+from t4g_tracker.config import apply_settings, read_assignments, read_settings
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.pipeline import Config
+from t4g_tracker.settings_yaml import parse_yaml, read_yaml
+from t4g_tracker.storage.files import plain_values
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -19,7 +20,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 def message_of(text: str) -> str:
     """The one line that settings written as YAML are refused with."""
     with pytest.raises(ConfigError) as caught:
-        apply_settings(Config(), yaml.safe_load(text), "configs/davis.yaml")
+        apply_settings(Config(), parse_yaml(text, "configs/davis.yaml:"), "configs/davis.yaml")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -40,11 +41,27 @@ def names_in(settings, prefix="") -> set[str]:
             "adaptation.learning_rte is not a setting; did you mean adaptation.learning_rate?",
         ),
         (
-            "adaptation: {learning_rate: 1e-3}",
-            "adaptation.learning_rate must be a number, got the text '1e-3'; write 1.0e-3",
+            "adaptation: {learning_rate: '1e-3'}",
+            "adaptation.learning_rate must be a number, got the text '1e-3'; write 0.001",
         ),
-        ("adaption: {steps: 3}", "adaption is not a setting; did you mean adaptation?"),
+        ("adaption: {steps: 3}", "adaption.steps is not a setting; did you mean adaptation.steps?"),
+        ("adaptation: {step: 60}", "adaptation.step is not a setting; did you mean adaptation.steps?"),
+        ("adaption: 3", "adaption is not a setting; did you mean adaptation?"),
+        ("steps: 50", "steps is not a setting; did you mean adaptation.steps?"),
+        ("flow: {temperature: 1}", "flow.temperature is not a setting; did you mean matching.temperature?"),
+        (
+            "cycle_threshold_px: 3",
+            "cycle_threshold_px is not a setting; did you mean trajectories.cycle_threshold_px or "
+            "visibility.cycle_threshold_px?",
+        ),
+        (
+            "1: 2",
+            "1 is not a setting; settings are in working_size, features, flow, trajectories, matching, "
+            "adaptation, tracking, visibility, outputs",
+        ),
         ("adaptation: {steps: 1.5}", "adaptation.steps must be a whole number, got 1.5"),
+        ("adaptation: {steps: 1e3}", "adaptation.steps must be a whole number, got 1000.0; write 1000"),
+        ("adaptation: {steps: }", "adaptation.steps must be a whole number, got nothing"),
         ("adaptation: {steps: true}", "adaptation.steps must be a whole number, got True"),
         ("adaptation: {learning_rate: true}", "adaptation.learning_rate must be a number, got True"),
         (
@@ -53,23 +70,33 @@ def names_in(settings, prefix="") -> set[str]:
         ),
         (
             "adaptation: {losses: {prior: '2'}}",
-            "adaptation.losses.prior must be a number, got the text '2'; write 2.0",
+            "adaptation.losses.prior must be a number, got the text '2'; write 2",
         ),
         ("adaptation: {snapshots: 100}", "adaptation.snapshots must be a list, got 100; write [a, b, ...]"),
         (
             "adaptation: {snapshots: [5, x]}",
             "adaptation.snapshots[1] must be a whole number, got the text 'x'",
         ),
-        ("adaptation: 7", "adaptation is a group of settings, got 7"),
-        ("tracking: {subpixel: 1}", "tracking.subpixel must be true or false, got 1"),
-        ("tracking: {subpixel: 'yes'}", "tracking.subpixel must be true or false, got the text 'yes'"),
+        (
+            "adaptation: 7",
+            "adaptation is a group of settings, got 7; set one of them, such as adaptation.steps",
+        ),
+        ("tracking: {subpixel: 1}", "tracking.subpixel must be true or false, got 1; write true"),
+        (
+            "tracking: {subpixel: no}",
+            "tracking.subpixel must be true or false, got the text 'no'; write false",
+        ),
         (
             "flow: {method: raft-smal}",
             "flow.method must be one of auto, dis, raft-mini, raft-small, raft-large, "
             "got the text 'raft-smal'; did you mean raft-small?",
         ),
         ("flow: {weights: 5}", "flow.weights must be text, got 5; put it in quotes"),
-        ("adaptation: {steps: -1}", "adaptation.steps must be 0 or more, got -1"),
+        ("adaptation: {steps: -1}", "adaptation.steps must be from 0 to 1000000000, got -1"),
+        (
+            'flow: {weights: "a\\0b"}',
+            "flow.weights has a character that no name can have, the text 'a\\x00b'; leave it out",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_file_and_the_remedy(text, said):
@@ -78,7 +105,7 @@ def test_a_wrong_setting_is_named_with_its_file_and_the_remedy(text, said):
 
 def test_an_unknown_name_without_a_likeness_lists_what_there_is():
     assert message_of("zzzzz: 1").startswith(
-        "configs/davis.yaml: zzzzz is not a setting; settings here are adaptation, features, flow"
+        "configs/davis.yaml: zzzzz is not a setting; settings are in working_size, features, flow"
     )
 
 
@@ -90,9 +117,9 @@ def test_a_number_that_is_not_finite_is_refused(value):
 
 
 def test_what_a_message_says_to_write_is_accepted():
-    for wrong in ("1e-3", "5e8", "1E-7", "2", "12e3"):
+    for wrong in ("1e-3", "2.5", "1E-7", "2", "0_1", "01.50"):
         advice = message_of(f"adaptation: {{learning_rate: '{wrong}'}}").rpartition("write ")[2]
-        changed = apply_settings(Config(), yaml.safe_load(f"adaptation: {{learning_rate: {advice}}}"), "f")
+        changed = read_settings(Config(), None, [f"adaptation.learning_rate={advice}"])
         assert changed.adaptation.learning_rate == float(wrong)
 
 
@@ -103,25 +130,6 @@ def test_settings_that_are_not_named_keep_their_values():
     losses = dataclasses.replace(Config().adaptation.losses, prior=1.0)
     adaptation = dataclasses.replace(Config().adaptation, steps=7, losses=losses, snapshots=(1, 2))
     assert changed == dataclasses.replace(Config(), adaptation=adaptation)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (None, "cannot be read"),
-        (b"adaptation: [1, 2", "line 1 is not valid YAML"),
-        (b"- adaptation", "must be a mapping of stages to settings, got list"),
-        (b"\xff\xfe\x00steps", "is not a text file"),
-    ],
-)
-def test_a_file_that_holds_no_settings_is_refused_by_name(tmp_path, content, said):
-    path = tmp_path / "settings.yaml"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ConfigError) as caught:
-        read_yaml(path)
-    assert str(caught.value).startswith(str(path))
-    assert said in str(caught.value)
 
 
 def test_an_empty_file_changes_nothing(tmp_path):
@@ -136,7 +144,9 @@ def test_assignments_are_read_as_yaml_and_nest():
     assert found == {"adaptation": {"steps": 20, "losses": {"prior": 1.5}}, "tracking": {"subpixel": False}}
 
 
-@pytest.mark.parametrize("wrong", ["adaptation.steps", "=3", "adaptation.=3", ".steps=3", "a.b=[1, 2"])
+@pytest.mark.parametrize(
+    "wrong", ["adaptation.steps", "=3", "adaptation.=3", ".steps=3", "a.b=[1, 2", "a=*b"]
+)
 def test_an_assignment_that_is_not_one_is_quoted_back(wrong):
     with pytest.raises(ConfigError, match="--set ") as caught:
         read_assignments([wrong])
@@ -157,7 +167,7 @@ def test_an_assignment_overrules_the_file(tmp_path):
 
 def test_default_yaml_lists_every_setting_with_the_value_of_its_default():
     listed = read_yaml(CONFIGS / "default.yaml")
-    assert names_in(listed) == names_in(as_dict(Config()))
+    assert names_in(listed) == names_in(plain_values(Config()))
     assert apply_settings(Config(), listed, "default.yaml") == Config()
 
 
@@ -192,13 +202,43 @@ def comments_in_yaml(text: str) -> dict[str, str]:
 def test_default_yaml_explains_every_setting_in_the_words_of_the_code():
     in_yaml = comments_in_yaml((CONFIGS / "default.yaml").read_text(encoding="utf-8"))
     assert in_yaml == comments_in_code(Config())
-    assert in_yaml.keys() == names_in(as_dict(Config()))
+    assert in_yaml.keys() == names_in(plain_values(Config()))
 
 
 @pytest.mark.parametrize("name", ["default.yaml", "fast.yaml", "paper.yaml"])
 def test_every_shipped_file_loads_from_any_folder(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert isinstance(read_settings(Config(), Path(name), []), Config)
+
+
+@pytest.mark.parametrize("name", ["fast", "fast.yaml", "configs/fast.yaml"])
+def test_a_name_means_the_shipped_file_unless_there_is_a_file_of_that_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_settings(Config(), name).adaptation.steps == 600
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text("adaptation: {steps: 7}")
+    assert read_settings(Config(), name).adaptation.steps == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "nosuch",
+            "nosuch: no such file; give a YAML file, or a name that comes with the program: default, fast,",
+        ),
+        ("fats", "default, fast, paper; did you mean fast?"),
+        ("there/fast.yaml", "there/fast.yaml: no such file"),
+        ("fast.json", "fast.json: no such file"),
+        ("x" * 5000, "no such file"),
+        ("", "is a folder"),
+    ],
+)
+def test_a_file_that_is_not_there_is_refused_with_the_names_of_those_that_are(name, said):
+    with pytest.raises(ConfigError) as caught:
+        read_settings(Config(), name)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_fast_takes_fewer_steps_and_paper_uses_the_published_recipe():

@@ -1,5 +1,8 @@
 """Changes of grid: every way there has a way back, and whole numbers are pixel centres."""
 
+import math
+import time
+
 import pytest
 import torch
 
@@ -113,3 +116,29 @@ def test_a_fixed_working_size_is_taken_as_it_is():
 def test_a_working_size_that_cannot_be_is_refused(settings, said):
     with pytest.raises(ConfigError, match=said):
         WorkingSizeConfig(**settings)
+
+
+def best_of_all(original, config):
+    """The size that the docstring of ``working_size`` describes, found by trying all."""
+    sides = range(config.multiple, config.pixels // config.multiple + 1, config.multiple)
+    sizes = [(h, w) for h in sides for w in sides if h * w <= 2 * config.pixels]
+
+    def misfit(size):
+        aspect = math.log(size[1] / size[0] * original[0] / original[1])
+        return abs(aspect) + 0.5 * abs(math.log(size[0] * size[1] / config.pixels))
+
+    return min(sizes, key=misfit)
+
+
+@pytest.mark.parametrize("original", [(480, 854), (854, 480), (77, 1001), (3, 2000), (2000, 3), (1, 1)])
+@pytest.mark.parametrize(("pixels", "multiple"), [(320 * 576, 64), (50_000, 8), (70_000, 32), (4096, 64)])
+def test_no_size_fits_better_than_the_chosen_one(original, pixels, multiple):
+    config = WorkingSizeConfig(pixels=pixels, multiple=multiple)
+    assert working_size(original, config) == best_of_all(original, config)
+
+
+@pytest.mark.parametrize("original", [(480, 854), (16_384, 1)])
+def test_the_largest_working_size_is_chosen_at_once(original):
+    begin = time.monotonic()
+    working_size(original, WorkingSizeConfig(pixels=4096 * 4096, multiple=8))
+    assert time.monotonic() - begin < 2

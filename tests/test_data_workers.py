@@ -24,7 +24,7 @@ from tiny_training import CONFIG, Batch, Fit, Lines, assert_same, checkpoint, fi
 from torch import Tensor
 
 from t4g_tracker.errors import OutputError, TrainingError
-from t4g_tracker.files import atomic_write
+from t4g_tracker.storage.files import atomic_write
 from t4g_tracker.training.loop import data_workers
 from t4g_tracker.training.loop.batches import ItemOrder, batches_from
 from t4g_tracker.training.loop.data_workers import AHEAD, default_workers, generate_ahead

@@ -145,6 +145,19 @@ def test_badja_joints_are_turned_from_rows_and_columns_and_placed_in_their_frame
     assert clip.reach_px.isnan().tolist() == [frame % 3 != 0 for frame in range(7)]
 
 
+def test_badja_reads_no_frame_outside_the_annotated_ones(slide, tmp_path):
+    root = badja_tree(tmp_path, slide)
+    whole = BadjaClips(root).load("beast")
+    file, folder = root / "joint_annotations/beast.json", root / "DAVIS/JPEGImages/Full-Resolution/beast"
+    file.write_text(json.dumps(json.loads(file.read_text())[1:]))  # frames 3 and 6
+    for outside in ("00000.png", "00007.png"):
+        (folder / outside).write_bytes(b"damaged")
+    part = BadjaClips(root).load("beast")
+    assert np.array_equal(part.video.frames, whole.video.frames[3:])
+    assert torch.equal(part.truth.xy, whole.truth.xy[:, 3:])
+    assert (part.video.name, part.video.start_frame) == ("beast", 0)
+
+
 def test_badja_scores_agree_with_a_case_worked_by_hand():
     """Two joints, three annotated frames; reaches 10, 5 and 5 px.
 
@@ -167,9 +180,22 @@ def test_badja_scores_agree_with_a_case_worked_by_hand():
     ("change", "said"),
     [
         ({"image_path": "DAVIS/JPEGImages/Full-Resolution/beast/99.png"}, "which is not below"),
-        ({"joints": [[1, 2]]}, "do not fit each other or those of the first"),
-        ({"joints": [[1], [1, 2]]}, "joints are not pairs of numbers"),
-        ({"visibility": None}, "do not fit each other"),
+        ({"joints": [[1, 2]]}, "do not fit each other"),
+        ({"joints": [[1, 2]], "visibility": [True]}, "item 1: has 1 joints, the first has 37"),
+        ({"joints": [[1], [1, 2]]}, "its joints are not an array"),
+        ({"joints": [["1", "2"]] * 37}, "its joints must be plain numbers, got text"),
+        ({"joints": [[float("nan"), 2]] * 37}, "a visible joint has no finite position"),
+        ({"joints": [[10**400, 2]] * 37}, "its joints must be plain numbers, got objects"),
+        (
+            {"joints": [[640, 900]] * 37},
+            r"visible at x = 900, y = 640 in frame 3, far outside frames of 96x64",
+        ),
+        ({"visibility": None}, "its visibility must be plain numbers, got objects"),
+        ({"visibility": ["False"] * 37}, "its visibility must be plain numbers, got text"),
+        ({"visibility": [0.5] * 37}, "its visibility must be true or false, or 1 and 0; got 0.5"),
+        ({"image_path": 5}, "its image_path is not a path"),
+        ({"segmentation_path": "a\0b"}, "its segmentation_path is not a path"),
+        ({"image_path": "DAVIS/JPEGImages/Full-Resolution/beast/00000.png"}, "two frames, each once"),
     ],
 )
 def test_damaged_badja_annotations_are_refused_by_name(slide, tmp_path, change, said):

@@ -9,7 +9,7 @@ import pytest
 from tiny_datasets import MOTIONS, davis_tree, tapvid_dict, write_pickle
 
 import run_tracker
-from t4g_tracker.track_files import read_tracks_npz
+from t4g_tracker.outputs.track_files import read_tracks_npz
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,26 @@
 import errno
 import json
 import os
+import resource
 import stat
+import subprocess
+import sys
+import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from t4g_tracker.errors import OutputError
-from t4g_tracker.files import atomic_write, prepare_output_folder, replace_folder, write_json, write_text
+from t4g_tracker.storage.files import (
+    atomic_write,
+    locked_folder,
+    prepare_output_folder,
+    replace_folder,
+    write_json,
+    write_text,
+)
 
 
 def test_json_is_valid_json_whatever_the_numbers(tmp_path):
@@ -61,7 +73,8 @@ def test_the_file_has_its_name_only_once_it_is_whole(tmp_path):
     with atomic_write(path) as temporary:
         temporary.write_text("new")
         assert not path.exists()
-        assert (temporary.parent, temporary.suffix) == (tmp_path, ".png")
+        assert temporary.parent.parent == tmp_path  # on the same disk
+        assert temporary.suffix == ".png"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -143,9 +156,90 @@ def test_too_little_space_is_said_before_any_work(tmp_path):
 
 
 def test_a_folder_that_refuses_files_is_refused(tmp_path, monkeypatch):
-    def refuse(self, data):
+    def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(OutputError, match="permission denied; choose another output folder, one you may"):
         prepare_output_folder(tmp_path / "out")
+
+
+def test_a_folder_that_takes_no_more_bytes_is_refused_and_left_empty(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(OutputError, match="out: cannot be written, "):
+            prepare_output_folder(tmp_path / "out")
+        with pytest.raises(OutputError, match=r"out/run\.json: cannot be written, "):
+            write_json(tmp_path / "out" / "run.json", {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_that_appears_meanwhile_is_replaced(tmp_path):
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("ours")
+        write_text(tmp_path / "a.txt", "theirs")
+    assert (tmp_path / "a.txt").read_text() == "ours"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_name_of_the_longest_length_can_be_written(tmp_path):
+    path = tmp_path / f"{'名' * 83}.json"  # 254 bytes
+    write_json(path, {})
+    assert path.exists()
+
+
+HOLD = """
+import sys
+from t4g_tracker.storage.files import locked_folder
+
+with locked_folder(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_for_one_run_at_a_time_until_it_ends_or_is_killed(tmp_path):
+    out = tmp_path / "out"
+    with locked_folder(out) as folder:
+        assert folder == out
+        with pytest.raises(
+            OutputError, match="out: another run is writing to it; wait for it, or choose another"
+        ):
+            locked_folder(out).__enter__()
+    program = [sys.executable, "-c", HOLD, str(out)]
+    run = subprocess.Popen(
+        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+    )
+    assert run.stdout.readline() == b"held\n"
+    with pytest.raises(OutputError, match="another run is writing to it"):
+        locked_folder(out).__enter__()
+    run.kill()
+    run.wait()
+    with locked_folder(out):
+        pass
+    assert list(out.iterdir()) == []
+
+
+def test_of_many_at_once_one_holds_a_folder_at_any_time(tmp_path):
+    inside, most, refused = [], [], []
+
+    def hold(number):
+        for _ in range(100):
+            try:
+                with locked_folder(tmp_path):
+                    inside.append(number)
+                    most.append(len(inside))
+                    inside.remove(number)
+            except OutputError:
+                refused.append(number)
+
+    threads = [threading.Thread(target=hold, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(most) == {1}
+    assert len(most) + len(refused) == 400

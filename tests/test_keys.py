@@ -10,12 +10,13 @@ import torch
 
 from t4g_tracker import bundled, hardware, pipeline
 from t4g_tracker.choices import Extractor
-from t4g_tracker.config import as_dict, read_settings
+from t4g_tracker.config import read_settings
 from t4g_tracker.fitted import fit_clip
 from t4g_tracker.flow.raft import published_file
 from t4g_tracker.pipeline import Config, open_clip, plan
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import StageLog
+from t4g_tracker.storage.files import plain_values
 
 CPU = torch.device("cpu")
 STAGES = ("features", "flow", "trajectories", "adaptation")
@@ -248,7 +249,7 @@ def test_a_stage_sees_nothing_that_its_key_is_not_made_of(compute):
 def test_what_is_cached_answers_the_same_settings_and_no_others(clip, tmp_path, tiny_settings):
     def cached(*more):
         config = read_settings(Config(), None, [*tiny_settings, "adaptation.steps=2", *more])
-        from t4g_tracker.cache import Cache
+        from t4g_tracker.storage.cache import Cache
 
         run = Run(device=CPU, cache=Cache(tmp_path), log=StageLog())
         fit_clip(open_clip(clip.video, config), config, run)
@@ -258,4 +259,4 @@ def test_what_is_cached_answers_the_same_settings_and_no_others(clip, tmp_path, 
     assert cached() == {"features", "adaptation"}
     assert cached("trajectories.spacing_px=8") == {"features", "flow"}
     assert cached("visibility.cycle_threshold_px=3.0") == {"features", "adaptation"}
-    assert as_dict(Config())["adaptation"]["steps"] == 2000  # defaults are untouched
+    assert plain_values(Config())["adaptation"]["steps"] == 2000  # defaults are untouched

@@ -25,6 +25,7 @@ WHAT_LEARNS_MAY_USE = {  # of t4g_tracker
     "datatypes",
     "errors",
     "hardware",
+    "limits",
     "matching",
 }
 
@@ -153,3 +154,26 @@ assert not torch.cuda.is_initialized()
 print([name for name in {LARGE} if name in sys.modules])
 """
     assert run(program) == "[]"
+
+
+def test_the_library_loads_and_writes_where_no_module_or_name_of_unix_is(tmp_path):
+    program = f"""
+import os, sys
+from pathlib import Path
+import numpy, torch, psutil  # before these are gone
+sys.modules.update(dict.fromkeys(["fcntl", "resource", "pwd", "grp", "termios"]))
+for name in ("O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "fork", "getuid", "sched_getaffinity"):
+    vars(os).pop(name, None)
+import t4g_tracker, run_tracker
+for name in t4g_tracker.__all__:
+    getattr(t4g_tracker, name)
+from t4g_tracker.memory import free_memory
+from t4g_tracker.storage.files import locked_folder, write_text
+from t4g_tracker.storage.cache import Cache
+with locked_folder(Path({str(tmp_path)!r})) as folder:
+    write_text(folder / "text", "whole")
+    cache = Cache.open(folder / "cache", fresh=False)
+    cache.save("features", "key", {{"a": 1}})
+print(cache.load("features", "key")["a"], free_memory() > 0, sorted(os.listdir(folder)))
+"""
+    assert run(program) == "1 True ['cache', 'text']"

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from adaptation.adapter import build_adapter
-from adaptation.loop import Interrupted, adapt
+from adaptation.loop import adapt
 from adaptation.prepare import prepare_features
 from adaptation.sampling import sample_pairs
 from adaptation.settings import AdaptationConfig
 from t4g_tracker.datatypes import FeatureGrid
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.errors import ConfigError, Interrupted
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.tracking.tracker import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig

@@ -129,9 +129,10 @@ def test_missing_or_broken_weights_are_named(tmp_path):
     with pytest.raises(WeightsError, match="no such file"):
         raft.load_raft("raft-small", str(tmp_path / "none.pth"), CPU)
     for name in ("broken.pth", "broken.safetensors"):
-        (tmp_path / name).write_bytes(b"not weights")
-        with pytest.raises(WeightsError, match=f"{name}: cannot be read as weights"):
-            raft.load_raft("raft-small", str(tmp_path / name), CPU)
+        for content in (b"not weights", b"hello world\n", b"adaptation: {steps: 3}\n", b"", b"\x80\x02."):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(WeightsError, match=f"{name}: cannot be loaded"):
+                raft.load_raft("raft-small", str(tmp_path / name), CPU)
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(WeightsError, match="does not hold the weights"):
         raft.load_raft("raft-small", str(tmp_path / "list.pth"), CPU)

@@ -54,8 +54,10 @@ def test_the_best_is_the_highest_where_there_are_several():
 def test_a_run_ends_with_accuracy_time_and_files():
     log = StageLog(
         stages={
-            "features": {"seconds": 0.1, "peak_memory_mb": 900.0},
             "tracking": {"seconds": 11.6, "peak_memory_mb": 1640.0},
+            "adaptation": {"seconds": 3.4},
+            "features": {"seconds": 0.1, "peak_memory_mb": 900.0},  # whatever the order in which they ran
+            "flow": {"seconds": 2.0},
         },
         cached={"features": 18.0},
     )
@@ -65,7 +67,7 @@ def test_a_run_ends_with_accuracy_time_and_files():
         "accuracy in percent against the true tracks, scaled to 256x256:",
         "                     AJ  delta_avg    OA  <1px",
         "  frozen features  19.9          -  60.0   7.0",
-        "took features cached, tracking 12 s; at most 1.6 GB of memory",
+        "took features cached, flow 2 s, adaptation 3 s, tracking 12 s; at most 1.6 GB of memory",
         "results in out: run.json, tracks.csv",
     ]
     assert closing_lines(Path("out"), [Result("x")], log, ["run.json"])[0].startswith("took ")

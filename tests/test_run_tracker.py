@@ -17,9 +17,13 @@ import adaptation.loop
 import run_tracker
 from t4g_tracker import pipeline as stages
 from t4g_tracker.commands.guarded import LARGE_PAGES, stop_on_interrupt
+from t4g_tracker.commands.runs import points_name
+from t4g_tracker.commands.track import parse_track
 from t4g_tracker.datatypes import Tracks
-from t4g_tracker.run_files import OutputsConfig, result_files
-from t4g_tracker.track_files import read_tracks_npz, write_tracks_npz
+from t4g_tracker.outputs import run_files
+from t4g_tracker.outputs.run_files import RUN
+from t4g_tracker.outputs.track_files import read_tracks_npz, write_tracks_npz
+from t4g_tracker.storage.files import locked_folder
 
 SIZE = (64, 96)
 POINTS = [{"frame": 0, "x": 40, "y": 40, "name": "nose"}, {"frame": 5, "x": 60.25, "y": 30.5}]
@@ -111,12 +115,101 @@ def test_the_record_names_settings_seed_and_accuracy(finished):
     assert list(record["scores"].values())[-1]["delta_avg"] > 90
 
 
-def test_what_is_listed_is_what_was_written(kept, finished, command, tmp_path, capsys):
+def test_the_record_says_what_was_asked_of_which_video_by_which_program(finished, inputs):
+    record = json.loads((finished / "out" / "run.json").read_text())
+    assert record["finished"] is True
+    assert record["files"] == sorted(path.name for path in (finished / "out").iterdir())
+    assert f"--video {inputs / 'clip'} --queries" in record["command"]
+    assert record["arguments"]["grid"] is None
+    video, points = record["video"], record["points"]
+    assert (video["frames"], video["width"], video["height"], video["fps"]) == (8, 96, 64, 24.0)
+    assert video["source"] == str(inputs / "clip")
+    assert (points["count"], points["source"]) == (2, str(inputs / "points.json"))
+    assert record["warnings"] == []
+
+
+def test_pictures_of_an_earlier_run_are_gone_if_this_one_paints_none(
+    kept, finished, command, tmp_path, capsys
+):
+    assert {path.name for path in (finished / "out").iterdir()} == RUN.files
     out = shutil.copytree(finished / "out", tmp_path / "out")
     assert command(out, kept, "--set", "outputs.overlay=true") == 0
     assert "out: overlay.mp4, run.json, tracks.csv, tracks.npz\n" in capsys.readouterr().out
-    with_all = result_files(OutputsConfig(overlay=True, progress=True))
-    assert with_all == sorted(path.name for path in (finished / "out").iterdir())
+    assert sorted(path.name for path in out.iterdir()) == [
+        "overlay.mp4", "run.json", "tracks.csv", "tracks.npz",
+    ]  # fmt: skip
+
+
+def test_by_default_each_video_and_question_has_a_folder_of_its_own(
+    kept, inputs, tiny_settings, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(inputs / "noise", tmp_path / "other" / "clip")
+    calls = [
+        ("clip/points", ["--video", inputs / "clip", "--queries", inputs / "points.json"]),
+        ("clip/grid-3@7", ["--video", inputs / "clip", "--grid", 3, "--grid-frame", 7]),
+        ("clip/points-2", ["--video", "other/clip", "--queries", inputs / "points.json"]),
+        ("clip/points", ["--video", inputs / "clip", "--queries", inputs / "points.json"]),
+    ]
+    for folder, what in calls:
+        where = ["--cache", str(kept), "--device", "cpu", "--quiet"]
+        settings = [*tiny_settings, "adaptation.steps=0", "tracking.path=false"]
+        assert run_tracker.main([*map(str, what), *where, "--set", *settings]) == 0
+        said = capsys.readouterr()
+        assert f"results in outputs/{folder}: run.json, tracks.csv, tracks.npz\n" in said.out
+        assert ("points: holds results of" in said.err) == (folder == "clip/points-2")
+    record = json.loads((tmp_path / "outputs" / "clip" / "points-2" / "run.json").read_text())
+    assert len(record["warnings"]) == 1
+    assert record["video"]["source"] == str(tmp_path / "other" / "clip")
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        (["--queries", "some/koi.queries.json"], "koi.queries"),
+        (["--grid", "4"], "grid-4"),
+        (["--grid", "4", "--grid-frame", "30", "--mask", "masks/dog.png"], "grid-4@30-dog"),
+        (["--grid", "4", "--mask", "dog.png", "--mask-object", "0,128,0"], "grid-4-dog-0,128,0"),
+        (["--queries", "q.csv", "--first-frames", "48"], "q-first-48"),
+        (["--queries", "q.csv", "--frames", "100-180"], "q-frames-100-180"),
+        (["--queries", "a:b?.json"], "a_b_"),
+    ],
+)
+def test_the_folder_is_called_after_the_points(asked, name):
+    assert points_name(parse_track(["--video", "x.mp4", *asked])) == name
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("{}/clip", "clip: results would lie among the files read from it; choose another --out"),
+        ("{}/masks", "masks: results would lie among the files read from it; choose another --out"),
+    ],
+)
+def test_results_are_not_written_among_the_frames(inputs, command, tmp_path, capsys, out, said):
+    before = sorted((inputs / "clip").iterdir())
+    masks = ["--foreground", str(inputs / "masks")]
+    assert command(out.format(inputs), tmp_path / "cache", *masks) == 2
+    assert said in capsys.readouterr().err
+    assert sorted((inputs / "clip").iterdir()) == before
+    assert not (tmp_path / "cache").exists()
+
+
+def test_ctrl_c_while_pictures_are_painted_leaves_the_tracks_and_says_so(
+    kept, finished, command, tmp_path, monkeypatch, capsys
+):
+    def press_ctrl_c(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_files, "plot_curve", press_ctrl_c)
+    assert command(tmp_path / "out", kept, "--set", "outputs.progress=true") == 130
+    said = capsys.readouterr().err
+    there = "tracks.npz, tracks.csv, progress.png, progress.mp4"
+    assert f"out has {there}, but not curve.png; the same command writes them all" in said
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["finished"] is False
+    tracks = (tmp_path / "out" / "tracks.npz").read_bytes()
+    assert tracks == (finished / "out" / "tracks.npz").read_bytes()
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
 def test_asking_for_other_points_reuses_what_the_video_taught(kept, command, tmp_path, monkeypatch, capsys):
@@ -125,7 +218,7 @@ def test_asking_for_other_points_reuses_what_the_video_taught(kept, command, tmp
     (tmp_path / "more.json").write_text(json.dumps([[3, 50, 30], [7, 70, 20], [0, 30, 50]]))
     assert command(tmp_path / "out", kept, "--queries", str(tmp_path / "more.json")) == 0
     assert "trajectories" not in stages_of(tmp_path / "out")
-    assert "took features cached, adaptation cached, flow cached, tracking " in capsys.readouterr().out
+    assert "took features cached, flow cached, adaptation cached, tracking " in capsys.readouterr().out
     assert len(np.load(tmp_path / "out" / "tracks.npz")["tracks"]) == 3
 
 
@@ -167,22 +260,22 @@ def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
     ("more", "said"),
     [
         (["--video", "no_such.mp4"], "no_such.mp4"),
-        (["--queries", "{}/no_such.json"], "no_such.json: cannot be read"),
+        (["--queries", "{}/no_such.json"], "no_such.json: no such file"),
         (["--queries", "{}/outside.json"], "outside"),
         (["--queries", "{}/late.json"], "is in frame 96, but"),
         (
             ["--set", "adaptation.stepz=3"],
             "--set: adaptation.stepz is not a setting; did you mean adaptation.steps?",
         ),
-        (["--config", "no_such.yaml"], "no_such.yaml: cannot be read"),
-        (["--device", "nonsense"], "--device nonsense: is not a device"),
-        (["--device", "cuda:99"], "--device cuda:99: is not on this machine; it has cpu"),
+        (["--config", "no_such.yaml"], "no_such.yaml: no such file; give a YAML file, or a name that comes"),
+        (["--device", "nonsense"], "device nonsense: is not a device; write auto, cpu, cuda, cuda:1 or mps"),
+        (["--device", "cuda:99"], "device cuda:99: "),
         (["--gt", "{}/other_points.npz"], "its query points are not the ones to track"),
         (["--gt", "{}/other_size.npz"], "true tracks are of 8 frames of 64x96"),
         (["--foreground", "{}"], "has 0 mask images, but"),
         (["--foreground", "{}/no_masks"], "no_masks: no such folder"),
         (["--foreground", "{}/points.json"], "points.json: no such folder"),
-        (["--gt", "{}/damaged.npz"], "damaged.npz: is not a readable npz"),
+        (["--gt", "{}/damaged.npz"], "damaged.npz: its array tracks is not readable"),
         (["--first-frames", "5"], "is in frame 5, but {}/clip (first 5 frames) has 5 frames"),
         (
             ["--set", "features.extractor=track4gen", "features.diffusion.model=nowhere/at/all"],
@@ -203,13 +296,30 @@ def test_bad_input_is_one_line_and_leaves_earlier_results_alone(
     (out / "tracks.npz").write_text("earlier results")
     capsys.readouterr()
     code = command(out, tmp_path / "cache", *(part.format(inputs) for part in more))
-    error = capsys.readouterr().err
+    *warned, error = capsys.readouterr().err.splitlines()
     assert code == 2
     assert error.startswith("error: ")
-    assert error.count("\n") == 1
+    assert all(line.startswith(f"warning: {out}: holds results of") for line in warned)
     assert said.format(inputs) in error
     assert [path.name for path in out.iterdir()] == ["tracks.npz"]
     assert (out / "tracks.npz").read_text() == "earlier results"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--device", "cuda:99"],
+        ["--config", "nosuch"],
+        ["--set", "flow.method=raft-mini", "flow.weights=nowhere.pth"],
+        ["--set", "flow.weights=nowhere.pth"],
+        ["--set", "features.extractor=svd", "features.diffusion.model=nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_mistyped_is_noticed_before_any_folder_is_made(command, tmp_path, capsys, more):
+    assert command(tmp_path / "out", tmp_path / "cache", *more) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_output_folder_with_a_file_in_its_way_is_said_before_any_work(command, tmp_path, capsys):
@@ -222,13 +332,21 @@ def test_an_output_folder_with_a_file_in_its_way_is_said_before_any_work(command
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_second_run_into_the_same_folder_is_refused_at_once(command, tmp_path, capsys):
+    with locked_folder(tmp_path / "out"):
+        assert command(tmp_path / "out", tmp_path / "cache") == 2
+    said = "another run is writing to it; wait for it, or choose another --out\n"
+    assert capsys.readouterr().err == f"error: {tmp_path / 'out'}: {said}"
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize("kind", ["features", "adaptation"])
 def test_a_damaged_cache_entry_is_named_and_fresh_gets_past_it(kept, command, tmp_path, capsys, kind):
     (entry,) = kept.rglob(f"{kind}-*.pt")
     entry.write_bytes(entry.read_bytes()[:-100])
     assert command(tmp_path / "out", kept) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {entry}: cache entry is cut short or damaged")
+    assert error.startswith(f"error: {entry}: is cut short or damaged")
     assert error.count("\n") == 1
     assert not list((tmp_path / "out").iterdir())
     assert command(tmp_path / "out", kept, "--fresh") == 0
@@ -241,6 +359,8 @@ def test_a_damaged_cache_entry_is_named_and_fresh_gets_past_it(kept, command, tm
         ["--video", "x.mp4"],
         ["--video", "x.mp4", "--grid", "3", "--queries", "q"],
         ["--video", "x.mp4", "--grid", "3", "--first-frames", "1"],
+        ["--video", "x.mp4", "--grid", "3", "--out", ""],
+        ["--video", "", "--grid", "3"],
     ],
 )
 def test_wrong_usage_exits_with_code_2(wrong, capsys):
@@ -297,9 +417,11 @@ def test_a_fresh_run_that_is_interrupted_is_gone_on_with_instead_of_the_older_re
     assert "adaptation: resuming from step 3 of 20" in caplog.text
 
 
-@pytest.mark.parametrize("stage", ["extract_features", "chain_flow"])
+@pytest.mark.parametrize(
+    ("stage", "name"), [("extract_features", "features"), ("chain_flow", "trajectories")]
+)
 def test_ctrl_c_in_a_stage_that_cannot_stop_between_steps_interrupts_at_once(
-    command, tmp_path, monkeypatch, capsys, stage
+    command, tmp_path, monkeypatch, capsys, stage, name
 ):
     def press_ctrl_c(*args, **kwargs):
         signal.raise_signal(signal.SIGINT)
@@ -311,7 +433,8 @@ def test_ctrl_c_in_a_stage_that_cannot_stop_between_steps_interrupts_at_once(
         assert command(tmp_path / "out", tmp_path / "cache") == 130
     finally:
         signal.signal(signal.SIGINT, before)
-    assert "the same command resumes" in capsys.readouterr().err
+    said = f"interrupted in the stage {name}; the same command starts this stage over\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_the_first_ctrl_c_asks_and_the_second_interrupts():

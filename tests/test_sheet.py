@@ -135,3 +135,25 @@ def test_the_film_plays_every_frame_in_one_size_with_trails_if_they_are_wanted()
     changed = (plain[5] != trailed[5]).any(-1)
     x, y = left + round((HERE[0][0] + 8) * SCALE), top + round((HERE[0][1] + 8) * SCALE)  # in frame 2
     assert changed[y, x]
+
+
+def test_a_video_of_wide_pixels_is_shown_as_a_player_does_with_its_points_in_place():
+    wide = Video(CLIP.frames, 24.0, "grey", "grey.mp4", pixel_aspect=2.0)
+    frame = next(sheet_video(named(standing(*HERE)), wide, POINTS, None, DIM))
+    (top, bottom), (left, right) = bands(frame, 0)[0], bands(frame, 1)[0]
+    assert (right - left) / (bottom - top) == pytest.approx(2 * 160 / 90, rel=0.01)
+    near = np.abs(frame.astype(int) - point_colours(POINTS)[0]).max(-1) < 10
+    rows, columns = np.nonzero(near[top:bottom, left:right])
+    share = ((columns.mean() + 0.5) / (right - left), (rows.mean() + 0.5) / (bottom - top))
+    assert share == pytest.approx((40.5 / 160, 30.5 / 90), abs=0.005)
+
+
+def test_frames_are_numbered_as_the_user_counts():
+    plate = Video(CLIP.frames, 24.0, "grey", "grey.mp4", start_frame=1001)
+    pictures = [
+        sheet_picture(named(standing(*HERE)), video, POINTS, frames, None, DIM)
+        for video, frames in ((CLIP, [1]), (plate, [1]), (Video(CLIP.frames, 24.0, "g", "g"), [1]))
+    ]
+    above = [picture[: bands(picture, 0)[0][0]] for picture in pictures]
+    assert (above[0] != above[1]).any()
+    assert (above[0] == above[2]).all()

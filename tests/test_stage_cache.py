@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from t4g_tracker.cache import Cache
+from t4g_tracker.errors import Interrupted
 from t4g_tracker.stage_cache import Node, Run, Stages
+from t4g_tracker.storage.cache import Cache
 
 CPU = torch.device("cpu")
 
@@ -33,8 +34,8 @@ def calls():
 def doubled(calls, tmp_path):
     """Makes the stage that doubles a node's values, in a run with a cache of its own."""
 
-    def make(node, settings=Settings(), cache=True, **facts):
-        run = Run(CPU, cache=Cache(tmp_path) if cache else None)
+    def make(node, settings=Settings(), cache=True, fresh=False, **facts):
+        run = Run(CPU, cache=Cache.open(tmp_path, fresh) if cache else None)
 
         def compute(settings, controls, values, **facts):
             calls.append("doubled")
@@ -93,6 +94,50 @@ def test_without_a_cache_nothing_is_written(doubled, calls, tmp_path):
 def test_a_checkpoint_goes_when_its_stage_is_done(doubled, calls, tmp_path):
     doubled(source(calls))[0].ensure()
     assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == ["doubled"]
+
+
+def test_a_checkpoint_that_a_killed_run_left_beside_its_result_goes_too(doubled, calls, tmp_path):
+    doubled(source(calls))[0].ensure()
+    (entry,) = tmp_path.iterdir()
+    key = entry.stem.partition("-")[2]
+    Cache(tmp_path).save("checkpoint", key, {"half": 1})
+    doubled(source(calls))[0].ensure()
+    assert list(tmp_path.iterdir()) == [entry]
+
+
+def test_a_fresh_run_computes_anew_once_and_whoever_resumes_it_never_finds_what_was_there_before(
+    doubled, calls, tmp_path
+):
+    doubled(source(calls))[0].ensure()
+    (entry,) = tmp_path.iterdir()
+    Cache(tmp_path).save("checkpoint", entry.stem.partition("-")[2], {"half": 1})
+    calls.clear()
+    fresh, run = doubled(source(calls), fresh=True)
+    assert not fresh.cached
+    assert not list(tmp_path.iterdir())  # and so not found if the fresh run is killed here
+    fresh.ensure()
+    assert calls == ["source", "doubled"]
+    again = Stages(run, run.cache).stage(
+        "doubled", Doubled, None, settings=Settings(), inputs={"values": source(calls)}
+    )
+    assert again.cached
+    assert float(again.value.values) == 6
+    assert doubled(source(calls))[0].cached
+    assert calls == ["source", "doubled"]
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_ctrl_c_says_whether_the_stage_will_resume_or_start_over(tmp_path, saved):
+    def interrupted(settings, controls):
+        if saved:
+            controls.checkpoint.save({"half": 1})
+        raise KeyboardInterrupt
+
+    stages = Stages(Run(CPU), Cache(tmp_path))
+    stage = stages.stage("slow", Doubled, interrupted, settings=Settings(), inputs={})
+    with pytest.raises(Interrupted, match="interrupted in the stage slow") as caught:
+        stage.ensure()
+    assert caught.value.then == ("resumes from the last checkpoint" if saved else "starts this stage over")
 
 
 def test_a_derived_value_has_a_key_of_its_input_and_its_facts(calls):

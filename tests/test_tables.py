@@ -5,7 +5,9 @@ import io
 import math
 from xml.etree import ElementTree
 
-from t4g_tracker.tables import Table, markdown_line, rounded
+import pytest
+
+from t4g_tracker.tables import Table, markdown_line, rounded, spreadsheet_text
 
 TABLE = Table(["clip", "method", "AJ"], [["a, b", "<flow>", "7.5"], ["long name", "x", "100.0"]], words=2)
 
@@ -28,6 +30,17 @@ def test_markdown_has_a_rule_below_the_header():
 
 def test_csv_reads_back_cells_with_commas():
     assert list(csv.reader(io.StringIO(TABLE.csv()))) == [list(TABLE.header), *TABLE.rows]
+
+
+@pytest.mark.parametrize("text", ["=1+2", "+1+2", "-1+2", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text):
+    assert spreadsheet_text(text) == f"'{text}"
+    assert list(csv.reader(io.StringIO(Table(["clip"], [[text]]).csv()))) == [["clip"], [f"'{text}"]]
+
+
+@pytest.mark.parametrize("text", ["", "-", "-1.5", "+2", "nose", "a=1", "'=1"])
+def test_any_other_text_and_numbers_stay_as_they_are(text):
+    assert spreadsheet_text(text) == text
 
 
 def test_html_hides_no_markup_and_marks_rows():

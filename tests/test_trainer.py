@@ -16,7 +16,9 @@ import torch
 from tiny_training import CONFIG, Batch, Fit, assert_same, checkpoint, fit
 from torch import Tensor
 
-from t4g_tracker.errors import CacheError, ConfigError, TrainingError
+from t4g_tracker.errors import CacheError, ConfigError, OutputError, TrainingError
+from t4g_tracker.storage.files import locked_folder
+from t4g_tracker.storage.torch_files import load_torch, save_torch
 from t4g_tracker.training.loop import trainer
 from t4g_tracker.training.loop.batches import ItemOrder
 from t4g_tracker.training.loop.optimisation import one_cycle
@@ -132,10 +134,25 @@ def test_steps_and_what_does_not_touch_the_weights_may_change_on_the_way(tmp_pat
 
 def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path):
     fit(tmp_path, stop=stop_after(3))
-    saved = checkpoint(tmp_path)
+    saved = load_torch(tmp_path / CHECKPOINT, "", "")
     del saved["model"]["line.bias"]
-    torch.save(saved, tmp_path / CHECKPOINT)
+    save_torch(tmp_path / CHECKPOINT, saved, "")
     with pytest.raises(CacheError, match=rf"{CHECKPOINT}: does not fit the model"):
+        fit(tmp_path)
+
+
+def test_two_trainings_do_not_write_to_one_folder(tmp_path):
+    with locked_folder(tmp_path), pytest.raises(OutputError, match=r"another run is writing to it; .* --out"):
+        fit(tmp_path)
+
+
+def test_a_checkpoint_that_was_changed_is_refused_by_name(tmp_path):
+    fit(tmp_path, stop=stop_after(3))
+    saved = checkpoint(tmp_path)
+    saved["model"]["line.bias"] += 1
+    torch.save(saved, tmp_path / CHECKPOINT)
+    said = rf"{CHECKPOINT}: is damaged, its content is not what was saved; delete it, or give another --out"
+    with pytest.raises(CacheError, match=said):
         fit(tmp_path)
 
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from scene import koi_pond, layer_name
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.files import atomic_write, prepare_output_folder
+from t4g_tracker.outputs.track_files import write_tracks_npz
+from t4g_tracker.storage.files import atomic_write, prepare_output_folder
 from t4g_tracker.synthetic.layers import sample
 from t4g_tracker.synthetic.rendering import render
 from t4g_tracker.synthetic.scene import Scene, top_layer, tracks
-from t4g_tracker.track_files import write_tracks_npz
 from t4g_tracker.visualize.encoding import write_video
 
 SEED = 4

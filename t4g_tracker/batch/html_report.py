@@ -12,7 +12,7 @@ from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.published import CLIPS, LONGEST_FRAMES, Published, published_for
 from t4g_tracker.batch.summary import MEAN, SummaryRow, summary_table
 from t4g_tracker.datasets.protocols import WORST_OF_A_CLIP
-from t4g_tracker.files import write_text
+from t4g_tracker.storage.files import write_text
 from t4g_tracker.tables import Table, rounded
 
 WORST_SHOWN = 50
@@ -87,15 +87,18 @@ def write_report(
         ((outcome, track) for outcome in outcomes for track in outcome.worst),
         key=lambda entry: -entry[1].error_px,
     )
+    warned = [[outcome.clip, line] for outcome in outcomes for line in outcome.warnings]
     published = published_for(setup.dataset, setup.mode)
     comparison = _comparison(means, published, measures, counted, longest)
     page = _template().render(
         setup=setup,
+        scored=bool(measures),
         counted=counted.clips if means else 0,
         published=comparison.html(own=range(len(means))) if published else "",
         means=summary_table(means, measures).html(),
         failed=Table(["clip", "error"], [[outcome.clip, outcome.error] for outcome in failures]).html(),
         failures=len(failures),
+        warned=Table(["clip", "warning"], warned).html() if warned else "",
         clips=summary_table(clips, measures).html() if clips else "",
         overlays=[outcome for outcome in outcomes if outcome.overlay],
         worst=worst[:WORST_SHOWN],

@@ -1,8 +1,8 @@
 """The record of a batch on disk: a line for each clip as it ends, so that no clip is measured twice.
 
-``journal.jsonl`` is only appended to; a line cut short by a kill is skipped, and its clip is measured
-again. ``results.csv`` and ``timings.csv`` are rewritten from it after each clip, clips in the data
-set's order, so they are the same however often the batch was interrupted.
+``journal.jsonl`` is only appended to. A last line that a kill cut short is removed, a damaged line is warned
+of; their clips are measured again. ``results.csv`` and ``timings.csv`` are rewritten from it after each clip,
+clips in the data set's order, so they are the same however often the batch was interrupted.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.errors import OutputError
-from t4g_tracker.files import prepare_output_folder, write_text
+from t4g_tracker.errors import CacheError, OutputError, one_line, warn
 from t4g_tracker.identity import refuse
+from t4g_tracker.storage.files import locked_folder, write_text
 from t4g_tracker.tables import Table, rounded
 
-JOURNAL, IDENTITY, LOCK = "journal.jsonl", "batch.json", ".lock"
+JOURNAL, IDENTITY = "journal.jsonl", "batch.json"
+WARNED_LINES = 3  # named one by one
 AT_THE_END = ("summary.json", "results.md", "report.html")  # written elsewhere, when all clips are done
 
 
@@ -52,27 +52,24 @@ class Journal:
 
         Raises:
             OutputError: If another run is writing to it, or it cannot be written.
-            CacheError: If its results are those of another batch.
+            CacheError: If its results are those of another batch, or cannot be read.
         """
-        prepare_output_folder(self.folder)
-        self._lock = FileLock(self.folder / LOCK)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise OutputError(
-                f"{self.folder}: another run is writing to it; wait for it, or choose another --out"
-            ) from error
-        try:
-            self._resume()
-        except BaseException:
-            self._lock.release()
-            raise
+        with ExitStack() as held:
+            held.enter_context(locked_folder(self.folder, place="--out"))
+            try:
+                self._resume()
+            except OSError as error:
+                raise CacheError(
+                    f"{error.filename or self.folder}: cannot be read or replaced ({error.strerror}); "
+                    "remove it, or choose another --out"
+                ) from error
+            self._held = held.pop_all()  # until the end of the batch
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self._held.close()
 
     def missing(self) -> list[str]:
         """List the clips without a result; failed ones are tried again."""
@@ -129,7 +126,7 @@ class Journal:
         elif path.exists():
             refuse(path, _record(path), self.identity, "choose another --out, or --fresh to start over")
         write_text(path, json.dumps(self.identity, indent=2, sort_keys=True))
-        self.outcomes.update(_read(self.folder / JOURNAL))
+        self.outcomes.update(_read(self.folder / JOURNAL, self.measures))
         self.write_tables()
 
 
@@ -137,23 +134,42 @@ def _record(path: Path) -> Any:
     """Read a JSON file; None if it is damaged."""
     try:
         return json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
-def _read(path: Path) -> dict[str, ClipOutcome]:
-    """Read the last outcome of each clip; skip lines that are cut short."""
+def _read(path: Path, measures: Sequence[str]) -> dict[str, ClipOutcome]:
+    """Read the last outcome of each clip; warn of lines that are damaged."""
     outcomes: dict[str, ClipOutcome] = {}
+    damaged: list[str] = []
     if not path.exists():
         return outcomes
-    text = path.read_bytes()
-    if text and not text.endswith(b"\n"):  # cut short by a kill: the next line must not be joined to it
-        with path.open("ab") as file:
-            file.write(b"\n")
-    for line in text.decode("utf-8", errors="replace").splitlines():
+    if not path.is_file():
+        raise CacheError(f"{path}: is not a file; remove it, or choose another --out")
+    *lines, rest = path.read_bytes().split(b"\n")
+    if rest:
+        lines += _mended_end(path, rest)
+    for number, line in enumerate(lines, 1):
         try:
-            outcome = ClipOutcome.from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError):
+            outcome = ClipOutcome.from_json(json.loads(line.decode("utf-8")), measures)
+        except (ValueError, RecursionError) as error:
+            damaged.append(f"{path}: line {number} is damaged ({one_line(error)})")
             continue
         outcomes[outcome.clip] = outcome
+    for place in damaged[:WARNED_LINES]:
+        warn(f"{place} and ignored; if its clip has no other line, it is measured again")
+    if len(damaged) > WARNED_LINES:
+        warn(f"{path}: {len(damaged) - WARNED_LINES} more lines are damaged and ignored")
     return outcomes
+
+
+def _mended_end(path: Path, rest: bytes) -> list[bytes]:
+    """End the last line, or remove it if a kill cut it short, so that the next is not joined to it."""
+    try:
+        json.loads(rest)
+    except (ValueError, RecursionError):
+        os.truncate(path, path.stat().st_size - len(rest))
+        return []
+    with path.open("ab") as file:
+        file.write(b"\n")
+    return [rest]

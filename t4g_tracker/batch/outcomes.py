@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from t4g_tracker.datasets.protocols import WorstTrack
 from t4g_tracker.results import Result
+
+NO_LARGER = 100 + 1e-6  # any measure, in percent
 
 
 @dataclass(frozen=True)
@@ -20,13 +24,73 @@ class ClipOutcome:
     overlay: str = ""  # path from the output folder
     error: str = ""  # one line; empty if there was none
     trace: str = ""  # traceback of an unexpected error
+    warnings: tuple[str, ...] = ()  # a line each
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "methods": [method.as_json() for method in self.methods]}
 
     @staticmethod
-    def from_json(record: dict[str, Any]) -> ClipOutcome:
-        """Read a record of ``as_json``; raises KeyError or TypeError if it is not one."""
-        methods = tuple(Result.from_json(method) for method in record["methods"])
-        worst = tuple(WorstTrack(**track) for track in record["worst"])
-        return ClipOutcome(**{**record, "methods": methods, "worst": worst})
+    def from_json(record: Any, measures: Collection[str]) -> ClipOutcome:
+        """Read a record of ``as_json``, checking every value.
+
+        Args:
+            record: As parsed from JSON.
+            measures: What every method must have been measured by.
+
+        Raises:
+            ValueError: If it is not such a record; the message says what is wrong with it.
+        """
+        fields = {"clip": str, "methods": list, "worst": list, "frames": int, "overlay": str, "error": str}
+        if isinstance(record, dict):
+            record = {"warnings": [], **record}  # lines of earlier versions have none
+        record = _checked(record, {**fields, "trace": str, "warnings": list})
+        if not record["methods"] and not record["error"]:
+            raise ValueError("it has neither results nor an error")
+        if not all(isinstance(line, str) for line in record["warnings"]):
+            raise ValueError("a warning is no text")
+        return ClipOutcome(
+            **{
+                **record,
+                "methods": tuple(_result(method, measures) for method in record["methods"]),
+                "worst": tuple(_worst(track) for track in record["worst"]),
+                "warnings": tuple(record["warnings"]),
+            }
+        )
+
+
+def _checked(record: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Check that a record has exactly these fields, of these types."""
+    if not isinstance(record, dict):
+        raise ValueError("it is not a record")
+    for name in sorted(record.keys() ^ kinds.keys()):
+        raise ValueError(f"it has no {name}" if name in kinds else f"{name[:40]!r} is unknown")
+    for name, kind in kinds.items():
+        if not isinstance(record[name], kind) or isinstance(record[name], bool):
+            raise ValueError(f"its {name} is of another type")
+    return record
+
+
+def _result(record: Any, measures: Collection[str]) -> Result:
+    """Check the results of one method."""
+    figures = _checked(record, {"method": str, "measures": dict, "seconds": object, "peak_memory_mb": object})
+    if figures["measures"].keys() != set(measures):
+        raise ValueError(f"a method is not measured by {', '.join(measures) or 'nothing'}")
+    for value in figures["measures"].values():
+        if not _is_number(value) or not (math.isnan(value) or 0 <= value <= NO_LARGER):
+            raise ValueError("a measure is not a percentage")
+    for name in ("seconds", "peak_memory_mb"):
+        if figures[name] is not None and not (_is_number(figures[name]) and 0 <= figures[name] < math.inf):
+            raise ValueError(f"its {name} are no number")
+    return Result.from_json(figures)
+
+
+def _worst(record: Any) -> WorstTrack:
+    track = _checked(record, {"track": str, "error_px": object})
+    if not _is_number(track["error_px"]) or not track["error_px"] >= 0:
+        raise ValueError("the error of a track is no distance")
+    return WorstTrack(**track)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a parsed value is a number that fits into a float."""
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**53)

@@ -68,6 +68,8 @@ def run_batch(
             unfinished.discard(outcome.clip)
             running.pop(outcome.clip, None)
             mean = running_mean(journal)
+            for line in outcome.warnings:
+                tqdm.write(f"warning: {outcome.clip}: {line}", file=sys.stderr)
             tqdm.write(clip_line(outcome))
             bar.update()
             show()

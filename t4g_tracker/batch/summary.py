@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from t4g_tracker.batch.outcomes import ClipOutcome
-from t4g_tracker.files import write_json, write_text
 from t4g_tracker.results import Result
+from t4g_tracker.storage.files import write_json, write_text
 from t4g_tracker.tables import Table, rounded
 
 MEAN = "mean"
@@ -94,10 +94,14 @@ def write_summary(
         paragraphs.append(summary_table(rows, measures).markdown())
     if failed:
         paragraphs.append("".join(f"- failed: {outcome.clip}: {outcome.error}\n" for outcome in failed))
+    warned = [(outcome.clip, line) for outcome in outcomes for line in outcome.warnings]
+    if warned:
+        paragraphs.append("".join(f"- warning: {clip}: {line}\n" for clip, line in warned))
     write_text(folder / "results.md", "\n".join(paragraphs))
     record = {
         **facts,
         "failures": [{"clip": o.clip, "error": o.error, "trace": o.trace} for o in failed],
+        "warnings": [{"clip": clip, "warning": line} for clip, line in warned],
         "rows": [{"clip": row.clip, "of": row.of, **row.result.as_json()} for row in rows],
     }
     write_json(folder / "summary.json", record)

@@ -13,10 +13,11 @@ import os
 import queue
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 import cv2
@@ -24,7 +25,7 @@ import torch
 
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.worker_progress import Report, report_to
-from t4g_tracker.errors import TrackerError, one_line
+from t4g_tracker.errors import TrackerError, collected_warnings, one_line
 
 Measure = Callable[[str, str], ClipOutcome]  # takes a clip's name and a device; picklable
 
@@ -90,16 +91,18 @@ def measure_all(
 
 
 def attempt(measure: Measure, name: str, device: str) -> ClipOutcome:
-    """Measure a clip; an error is recorded in its outcome."""
-    try:
-        if device.startswith("cuda:"):
-            torch.cuda.set_device(device)  # so that its memory is measured
-        return measure(name, device)
-    except TrackerError as error:
-        return ClipOutcome(name, error=one_line(error))
-    except Exception as error:
-        line = f"{type(error).__name__}: {one_line(error)}"
-        return ClipOutcome(name, error=line, trace=traceback.format_exc())
+    """Measure a clip; an error is recorded in its outcome, and so are warnings."""
+    with collected_warnings() as warned:
+        try:
+            if device.startswith("cuda:"):
+                torch.cuda.set_device(device)  # so that its memory is measured
+            outcome = measure(name, device)
+        except TrackerError as error:
+            outcome = ClipOutcome(name, error=" ".join(str(error).split()))
+        except Exception as error:
+            line = f"{type(error).__name__}: {one_line(error)}"
+            outcome = ClipOutcome(name, error=line, trace=traceback.format_exc())
+    return replace(outcome, warnings=tuple(dict.fromkeys(warned)))
 
 
 def _run_process(
@@ -146,6 +149,7 @@ def _forward_reports(receiver: Connection, report: Report | None) -> None:
 def _initialise(threads: int, sender: Connection) -> None:
     """Set up a process: number of threads, reports, and a thread that ends it with its parent."""
     use_threads(threads)
+    warnings.filterwarnings("ignore", module="PIL")  # as ``guarded`` does in the first process
     report_to(lambda clip, progress: sender.send((clip, progress)))
     parent = multiprocessing.parent_process()
     assert parent is not None

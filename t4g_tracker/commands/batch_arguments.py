@@ -9,7 +9,8 @@ from typing import Any
 
 from t4g_tracker.batch.machines import Machines
 from t4g_tracker.choices import QueryMode
-from t4g_tracker.commands.arguments import RunRequest, add_common_arguments
+from t4g_tracker.commands.arguments import RunRequest, add_common_arguments, path_text
+from t4g_tracker.commands.parser import Parser, whole
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,23 @@ class BatchRequest(RunRequest):
         return Machines(self.workers, self.threads, self.ray)
 
 
-def add_batch_arguments(parser: argparse.ArgumentParser, out: Path) -> None:
+def add_batch_arguments(parser: Parser, out: Path) -> None:
     parser.add_argument(
         "--mode", choices=("strided", "first"), help="query mode of TAP-Vid's tracks (default strided)"
     )
-    parser.add_argument("--out", type=Path, default=out, help="folder for results (default %(default)s)")
+    parser.add_argument("--out", type=path_text, default=out, help="folder for results (default %(default)s)")
     parser.add_argument(
         "--no-overlays", dest="overlays", action="store_false", help="write no videos of the tracks"
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=whole(0, 1000),
         default=0,
         help="clips measured at once, each in its own process (default 0: as cores, GPUs and memory allow)",
     )
-    parser.add_argument("--threads", type=int, default=1, help="processor cores for each clip (default 1)")
+    parser.add_argument(
+        "--threads", type=whole(1, 1000), default=1, help="processor cores for each clip (default 1)"
+    )
     parser.add_argument(
         "--ray",
         default="",

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import get_args
 
 from t4g_tracker.choices import DatasetName, Resolution
-from t4g_tracker.commands.arguments import add_first_frames, check_first_frames
+from t4g_tracker.commands.arguments import add_first_frames, check_first_frames, path_text
 from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_arguments, with_mode
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser
 from t4g_tracker.errors import ConfigError
 
 
@@ -37,20 +38,24 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_bench(argv: list[str] | None) -> BenchRequest:
     """Parse the arguments of ``t4g bench``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g bench",
         description="Measure chained flow, frozen features and adapted features on annotated clips. The same "
         "command resumes where it was interrupted.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", type=Path, help="folder with JPEGImages/480p/<clip>/ and tracks/<clip>.npz")
+    what.add_argument(
+        "--data", type=path_text, help="folder with JPEGImages/480p/<clip>/ and tracks/<clip>.npz"
+    )
     names = [name for name in get_args(DatasetName) if name != "folder"]
     what.add_argument(
         "--dataset",
         choices=names,
         help="published data set, with --path; or synthetic-val, made here",
     )
-    parser.add_argument("--path", type=Path, help="the data set's pickle, folder of pickles, or BADJA folder")
+    parser.add_argument(
+        "--path", type=path_text, help="the data set's pickle, folder of pickles, or BADJA folder"
+    )
     parser.add_argument("--clips", nargs="+", help="only these clips")
     parser.add_argument(
         "--resolution",
@@ -59,7 +64,7 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
     )
     add_first_frames(parser, "each clip")
     parser.add_argument(
-        "--configs", type=Path, nargs="+", default=[], help="several YAML files, each measured in turn"
+        "--configs", type=path_text, nargs="+", default=[], help="several YAML files, each measured in turn"
     )
     parser.add_argument(
         "--vary",
@@ -70,7 +75,7 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
         help="measure each value in turn, e.g. adaptation.steps=500,1000,5000; repeated: all combinations",
     )
     add_batch_arguments(parser, Path("outputs/bench"))
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse(argv)
     if arguments.mode and arguments.dataset == "badja":
         parser.error("--mode chooses points of TAP-Vid's tracks; it does not go with --dataset badja")
     request = BenchRequest(**with_mode(arguments))
@@ -85,13 +90,13 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
 def _bench_command(argv: list[str] | None) -> int:
     request = parse_bench(argv)
     from t4g_tracker.batch.html_report import Setup
-    from t4g_tracker.cache import Cache
     from t4g_tracker.commands.bench_job import BenchJob
     from t4g_tracker.commands.many_clips import check_run, run_job, with_changes
     from t4g_tracker.config import read_settings
     from t4g_tracker.datasets.annotated import View
     from t4g_tracker.datasets.choice import DatasetChoice
     from t4g_tracker.pipeline import Config
+    from t4g_tracker.storage.cache import Cache
 
     base = read_settings(Config(), request.config, request.assignments)
     check_names([file.stem for file in request.configs])
@@ -105,6 +110,7 @@ def _bench_command(argv: list[str] | None) -> int:
     choice = DatasetChoice(request.dataset or "folder", path, request.mode, view, tuple(request.clips or ()))
     clips = choice.open()
     names = choice.names(clips)
+    choice.check(clips, names)
     identity = {"what": "bench", "data": str(path), "protocol": choice.describe()}
     setup = Setup(
         title=with_changes(choice.describe(), request.assignments),

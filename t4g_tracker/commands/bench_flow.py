@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.commands.arguments import add_assignments, add_device
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser, whole
+from t4g_tracker.commands.printing import say
 from t4g_tracker.config import read_settings
-from t4g_tracker.errors import ConfigError
 from t4g_tracker.tables import Table, markdown_line, rounded
 
 if TYPE_CHECKING:
@@ -94,32 +95,33 @@ def _main(argv: list[str] | None) -> int:
     methods = _methods(request.assignments)
     device = pick_device(request.device)
     pairs = val_pairs(request.pairs, (request.height, request.width))
-    print(Table(HEADER, []).markdown(), end="", flush=True)
+    say(Table(HEADER, []).markdown(), end="")
     for name, config in methods.items():
         scores = score_flow(FlowEstimator(config, device), pairs)
-        print(markdown_line([name, *scores.cells()]), end="", flush=True)
+        say(markdown_line([name, *scores.cells()]), end="")
     return 0
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g bench-flow",
         description="Measure end-point errors on held-out synthetic pairs: of DIS, of the bundled RAFT if "
         "present, and of the settings of --set.",
     )
-    parser.add_argument("--pairs", type=int, default=40, help="number of pairs (default 40)")
-    parser.add_argument("--height", type=int, default=320, help="of the frames, pixels (default 320)")
-    parser.add_argument("--width", type=int, default=576, help="of the frames, pixels (default 576)")
+    parser.add_argument("--pairs", type=whole(1, 10_000), default=40, help="number of pairs (default 40)")
+    parser.add_argument(
+        "--height", type=whole(128, 4096), default=320, help="of the frames, pixels (default 320)"
+    )
+    parser.add_argument(
+        "--width", type=whole(128, 4096), default=576, help="of the frames, pixels (default 576)"
+    )
     add_device(parser)
     add_assignments(
         parser,
         "SETTING=VALUE",
         "a row for these settings of the stage flow, e.g. method=raft-small weights=FILE refine=dis",
     )
-    request = parser.parse_args(argv)
-    if request.pairs < 1 or min(request.height, request.width) < 128:
-        raise ConfigError("t4g bench-flow: --pairs must be at least 1, --height and --width at least 128")
-    return request
+    return parser.parse(argv)
 
 
 def _methods(assignments: list[str]) -> dict[str, FlowConfig]:

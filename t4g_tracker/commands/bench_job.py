@@ -14,14 +14,13 @@ from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datasets.choice import AnnotatedClips, DatasetChoice
 from t4g_tracker.datasets.protocols import worst_tracks
 from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.fitted import Fitted, fit_clip
 from t4g_tracker.flow.estimator import resolve_flow
+from t4g_tracker.outputs.run_files import write_overlay
 from t4g_tracker.pipeline import open_clip
 from t4g_tracker.results import Result
 from t4g_tracker.stage_log import StageLog
-from t4g_tracker.visualize.encoding import write_video
-from t4g_tracker.visualize.overlay import paint_overlay
+from t4g_tracker.storage.files import prepare_output_folder
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,8 @@ class BenchJob(Job):
             yield from bench_methods(fit_clip(clip, config, run), queries, name, seen)
 
     def _overlay(self, name: str, annotated: AnnotatedClip, queries: QueryPoints, tracks: Tracks) -> str:
-        settings, folder = self.config().outputs, prepare_output_folder(self.out / "overlays")
-        pictures = paint_overlay(annotated.video, tracks, queries, settings.trail_frames, settings.dim)
-        write_video(folder / f"{name}.mp4", pictures, annotated.video.fps)
+        folder = prepare_output_folder(self.out / "overlays")
+        write_overlay(folder / f"{name}.mp4", annotated.video, queries, tracks, self.config().outputs)
         return f"overlays/{name}.mp4"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,14 +13,18 @@ from t4g_tracker.commands.arguments import (
     PointsRequest,
     RunRequest,
     add_common_arguments,
+    add_out,
     add_point_arguments,
     check_points,
 )
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser
+from t4g_tracker.commands.printing import say
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.settings import GROUPS, FeaturesConfig
 
 if TYPE_CHECKING:
+    from t4g_tracker.commands.points import Inputs
     from t4g_tracker.datatypes import QueryPoints
     from t4g_tracker.pipeline import Clip, Config
     from t4g_tracker.results import Result
@@ -52,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_compare(argv: list[str] | None) -> CompareRequest:
     """Parse the arguments of ``t4g compare-features``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g compare-features",
         description="Track the same query points with the frozen features of several extractors, without "
         "adaptation and without flow, and show them side by side.",
@@ -66,9 +71,9 @@ def parse_compare(argv: list[str] | None) -> CompareRequest:
         metavar="NAME[=FOLDER]",
         help=f"one or more of {', '.join(get_args(Extractor))}; =FOLDER names the model to read",
     )
-    parser.add_argument("--out", type=Path, help="folder for results (default outputs/<clip>-features)")
+    add_out(parser, "outputs/<clip>-features/<points>")
     add_common_arguments(parser)
-    request = CompareRequest(**vars(parser.parse_args(argv)))
+    request = CompareRequest(**vars(parser.parse(argv)))
     check_points(parser, request)
     names = [choice.name for choice in request.features]
     repeated = [name for name in names if names.count(name) > 1]
@@ -89,55 +94,53 @@ def _choice(text: str) -> Choice:
 
 
 def _compare_command(argv: list[str] | None) -> int:
+    """Read, compare, write."""
     request = parse_compare(argv)
-    from t4g_tracker import Config, read_settings, read_video
-    from t4g_tracker.commands.comparison import comparison_table, write_comparison
-    from t4g_tracker.commands.points import request_queries, request_truth
-    from t4g_tracker.commands.runs import run_of
-    from t4g_tracker.config import as_dict
-    from t4g_tracker.files import prepare_output_folder
+    from t4g_tracker import Config, read_settings
+    from t4g_tracker.commands.comparison import COMPARISON, closing_lines, write_comparison
+    from t4g_tracker.commands.points import read_points
+    from t4g_tracker.commands.runs import open_run
+    from t4g_tracker.hardware import pick_device
+    from t4g_tracker.outputs.run_record import Call
     from t4g_tracker.pipeline import open_clip
-    from t4g_tracker.results import describe, score_results
 
     # Read, and check everything before any long work.
+    call = Call(["t4g", "compare-features", *(sys.argv[1:] if argv is None else argv)], vars(request))
     base = read_settings(Config(), request.config, request.assignments)
     chosen = choose_features(base.features, request.features)
     configs = {name: replace(base, features=features) for name, features in chosen.items()}
-    run = run_of(request)
-    video = read_video(request.video, request.first_frames)
-    queries = request_queries(request, video)
-    truth = request_truth(request, video, queries)
+    pick_device(request.device)
+    inputs = read_points(request, base)
     check_choices(chosen)
-    folder = prepare_output_folder(request.out or f"outputs/{video.name}-features")
+    clip = open_clip(inputs.video, base)
+    with open_run(request, clip, inputs.queries, call, COMPARISON) as (run, destination):
+        # Compare: track with the features of each extractor.
+        results, tracking_seconds = compare(clip, configs, run, inputs)
 
-    # Track with the features of each extractor.
-    clip = open_clip(video, base)
-    print(describe(video, queries, clip.size, run.device))
+        # Write tables and pictures.
+        files = write_comparison(inputs, results, tracking_seconds, configs, run, destination)
+        say("\n".join(closing_lines(destination.folder, results, tracking_seconds, files)))
+    return 0
+
+
+def compare(
+    clip: Clip, configs: dict[str, Config], run: Run, inputs: Inputs
+) -> tuple[list[Result], dict[str, float]]:
+    """Track the same points with each of several settings, by their names, and score if the truth is known.
+
+    Returns:
+        The results in the same order, and the seconds of tracking by their names.
+    """
+    from t4g_tracker.results import score_results
+
     results: list[Result] = []
     tracking_seconds: dict[str, float] = {}
     for name, config in configs.items():
-        result, tracking_seconds[name] = track_frozen(clip, config, run, queries, name)
+        result, tracking_seconds[name] = track_frozen(clip, config, run, inputs.queries, name)
         results.append(result)
-    if truth is not None:
-        results = score_results(results, truth, queries, video)
-
-    # Write tables and pictures.
-    facts = {
-        "video": request.video,
-        "points": len(queries),
-        "seed": request.seed,
-        "device": str(run.device),
-        "settings": {name: as_dict(config) for name, config in configs.items()},
-    }
-    with run.bar("outputs", "file") as report:
-        files = write_comparison(
-            folder, video, queries, results, tracking_seconds, truth, base.outputs, facts, report
-        )
-    print("\n".join(comparison_table(results, tracking_seconds).console()))
-    if truth is not None:
-        print("scores in percent, scaled to 256x256, over all frames except each point's query frame")
-    print(f"results in {folder}: {', '.join(sorted(files))}")
-    return 0
+    if inputs.truth is not None:
+        results = score_results(results, inputs.truth, inputs.queries, inputs.video)
+    return results, tracking_seconds
 
 
 def track_frozen(

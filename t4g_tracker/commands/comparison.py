@@ -3,65 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from t4g_tracker.files import write_json, write_text
+from t4g_tracker.choices import Extractor
+from t4g_tracker.errors import warnings_so_far
+from t4g_tracker.outputs.result_folder import Kind, finish_record, write_results
+from t4g_tracker.storage.files import write_text
 from t4g_tracker.tables import Table, rounded
 
 if TYPE_CHECKING:
-    from t4g_tracker.datatypes import QueryPoints, Tracks, Video
+    from t4g_tracker.commands.points import Inputs
+    from t4g_tracker.outputs.result_folder import Writers
+    from t4g_tracker.outputs.run_record import Destination
+    from t4g_tracker.pipeline import Config
     from t4g_tracker.results import Result
-    from t4g_tracker.run_files import OutputsConfig, Writers
+    from t4g_tracker.stage_cache import Run
+
+COMPARISON = Kind(
+    record="compare.json",
+    files=frozenset(
+        ["compare.json", "compare.md", "compare.png", "compare.mp4"]
+        + [f"{name}.tracks.npz" for name in get_args(Extractor)]
+    ),
+    suffix="-features",
+)
 
 
 def write_comparison(
-    folder: Path,
-    video: Video,
-    queries: QueryPoints,
+    inputs: Inputs,
     results: Sequence[Result],
     tracking_seconds: Mapping[str, float],
-    truth: Tracks | None,
-    config: OutputsConfig,
-    facts: dict[str, Any],
-    progress: Callable[[int, int], None],
+    configs: Mapping[str, Config],
+    run: Run,
+    destination: Destination,
 ) -> list[str]:
     """Write every extractor's tracks, the picture, the video and the tables.
 
     Args:
-        folder: The output folder; must exist.
-        video: T frames.
-        queries: N query points.
+        inputs: Video, query points and true tracks.
         results: One for each extractor, in the order of display; its seconds are those of extraction.
         tracking_seconds: Seconds of tracking, by the names of the results.
-        truth: True tracks of the same points, or None.
-        config: Columns of the picture, length of the trails, brightness.
-        facts: Further content of compare.json.
-        progress: Called with (files written, files in all).
+        configs: Settings by the names of the results; how pictures look is the same in all.
+        run: Seed, device and progress bars.
+        destination: The output folder, and what the record says of the run's origin.
 
     Returns:
-        Names of the files.
+        Names of the files, sorted.
 
     Raises:
         OutputError: If a file cannot be written.
     """
-    from t4g_tracker.run_files import sheet_writers, write_all
-    from t4g_tracker.track_files import write_tracks_npz
+    from t4g_tracker.outputs.run_files import sheet_writers, write_npz
+    from t4g_tracker.outputs.run_record import machine_facts
+    from t4g_tracker.storage.files import plain_values
 
-    def tracks(result: Result, path: Path) -> None:
-        write_tracks_npz(path, result.own_tracks, queries, video.size, video.fps)
+    video, queries = inputs.video, inputs.queries
+
+    def writer(result: Result) -> Callable[[Path], None]:
+        return lambda path: write_npz(path, video, queries, result.own_tracks)
 
     table = comparison_table(results, tracking_seconds)
-    record = {**facts, **_record(results, tracking_seconds)}
-    writers: Writers = {
-        **{f"{result.name}.tracks.npz": partial(tracks, result) for result in results},
-        **sheet_writers("compare", results, video, queries, truth, config, config.trail_frames),
-        "compare.md": lambda path: write_text(path, table.markdown()),
-        "compare.json": lambda path: write_json(path, record),
+    record = {
+        **destination.call.facts(),
+        **destination.facts,
+        "warnings": warnings_so_far(),
+        "settings": {name: plain_values(config) for name, config in configs.items()},
+        **machine_facts(run.seed, run.device),
+        **_record(results, tracking_seconds),
     }
-    write_all(folder, writers, progress)
-    return list(writers)
+    tracks: Writers = {
+        **{f"{result.name}.tracks.npz": writer(result) for result in results},
+        "compare.md": lambda path: write_text(path, table.markdown()),
+    }
+    look = next(iter(configs.values())).outputs
+    pictures = sheet_writers("compare", results, video, queries, inputs.truth, look, look.trail_frames)
+    with run.bar("outputs", "file") as report:
+        files = write_results(destination.folder, COMPARISON, record, tracks, pictures, report)
+        finish_record(destination.folder, COMPARISON, files, record)
+    return files
 
 
 def comparison_table(results: Sequence[Result], tracking_seconds: Mapping[str, float]) -> Table:
@@ -77,6 +97,16 @@ def comparison_table(results: Sequence[Result], tracking_seconds: Mapping[str, f
         for result in results
     ]
     return Table(["features", *measures, "features s", "tracking s"], rows)
+
+
+def closing_lines(
+    folder: Path, results: Sequence[Result], tracking_seconds: Mapping[str, float], files: Sequence[str]
+) -> list[str]:
+    """The summary that the command prints at its end."""
+    lines = comparison_table(results, tracking_seconds).console()
+    if results[0].measures:
+        lines.append("scores in percent, scaled to 256x256, over all frames except each point's query frame")
+    return [*lines, f"results in {folder}: {', '.join(files)}"]
 
 
 def _record(results: Sequence[Result], tracking_seconds: Mapping[str, float]) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t4g_tracker.commands.arguments import add_mask_object, path_text
 from t4g_tracker.commands.batch_arguments import BatchRequest, add_batch_arguments, with_mode
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser, whole
 
 if TYPE_CHECKING:
     from t4g_tracker.commands.davis_job import DavisJob
     from t4g_tracker.datasets.davis_folder import DavisFolder
+    from t4g_tracker.inputs.mask_objects import Name
     from t4g_tracker.pipeline import Config
 
 
@@ -27,6 +30,7 @@ class DavisRequest(BatchRequest):
     queries: Path | None
     tapvid: Path | None
     foreground: bool
+    mask_object: Name | None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,30 +40,31 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_davis(argv: list[str] | None) -> DavisRequest:
     """Parse the arguments of ``run_tracker.py --davis``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="run_tracker.py --davis",
         description="Track every sequence of a DAVIS folder, each like a single video. The same command "
         "resumes where it was interrupted. Points come from TAP-Vid's tracks if the folder has them, and "
         "accuracy is measured; otherwise from a grid inside the mask of the first frame.",
     )
-    parser.add_argument("--davis", type=Path, required=True, help="root of DAVIS 2017, at 480p")
+    parser.add_argument("--davis", type=path_text, required=True, help="root of DAVIS 2017, at 480p")
     parser.add_argument("--sequences", nargs="+", help="only these")
     parser.add_argument(
         "--split", default="val", help="ImageSets/2017/<split>.txt, or a text file of names (default val)"
     )
     points = parser.add_mutually_exclusive_group()
-    points.add_argument("--grid", type=int, metavar="N", help="N points across the mask of the first frame")
     points.add_argument(
-        "--queries", type=Path, help="folder of query files, <sequence>.json or .csv, .npy, .npz"
+        "--grid", type=whole(1, 1000), metavar="N", help="N points across the mask of the first frame"
     )
-    points.add_argument("--tapvid", type=Path, help="TAP-Vid's tapvid_davis.pkl, for points and truth")
+    points.add_argument(
+        "--queries", type=path_text, help="folder of query files, <sequence>.json or .csv, .npy, .npz"
+    )
+    points.add_argument("--tapvid", type=path_text, help="TAP-Vid's tapvid_davis.pkl, for points and truth")
     parser.add_argument(
         "--foreground", action="store_true", help="half of the training pairs come from inside the masks"
     )
+    add_mask_object(parser)
     add_batch_arguments(parser, Path("outputs/davis"))
-    arguments = parser.parse_args(argv)
-    if arguments.grid is not None and arguments.grid < 1:
-        parser.error(f"--grid must be at least 1, got {arguments.grid}")
+    arguments = parser.parse(argv)
     if arguments.mode and (arguments.grid or arguments.queries):
         parser.error("--mode chooses points of TAP-Vid's tracks; it does not go with --grid or --queries")
     return DavisRequest(**with_mode(arguments))
@@ -90,6 +95,7 @@ def _davis_command(argv: list[str] | None) -> int:
         "queries": str(request.queries),
         "tapvid": str(request.tapvid),
         "foreground": request.foreground,
+        "mask_object": str(request.mask_object),
     }
     setup = Setup(
         title=with_changes(f"DAVIS, {points}, 480p, all frames", request.assignments),
@@ -101,13 +107,17 @@ def _davis_command(argv: list[str] | None) -> int:
         all_clips=len(names),
     )
     measures = PointProtocol.measures if annotated else ()
-    return run_job(request, _job(request, config, folder, annotated), names, measures, identity, setup)
+    typed = ["run_tracker.py", *(sys.argv[1:] if argv is None else argv)]
+    job = _job(request, config, folder, annotated, ("python", *typed))
+    return run_job(request, job, names, measures, identity, setup)
 
 
-def _job(request: DavisRequest, config: Config, folder: DavisFolder, annotated: bool) -> DavisJob:
+def _job(
+    request: DavisRequest, config: Config, folder: DavisFolder, annotated: bool, command: tuple[str, ...]
+) -> DavisJob:
     """The work on each sequence, for the workers."""
-    from t4g_tracker.cache import Cache
     from t4g_tracker.commands.davis_job import DavisJob
+    from t4g_tracker.storage.cache import Cache
 
     return DavisJob(
         configs={"tracked": config},
@@ -121,13 +131,18 @@ def _job(request: DavisRequest, config: Config, folder: DavisFolder, annotated: 
         queries=request.queries,
         annotated=annotated,
         foreground=request.foreground,
+        mask_object=request.mask_object,
+        command=command,
     )
 
 
 def _check_points(request: DavisRequest, folder: DavisFolder, names: list[str], annotated: bool) -> None:
     """Check, before any work, that every sequence has its points, and masks if they are needed."""
     from t4g_tracker.commands.davis_job import query_file
+    from t4g_tracker.errors import QueryError
 
+    if request.mask_object is not None and not request.foreground and (annotated or request.queries):
+        raise QueryError("--mask-object: no masks are used here; give --grid or --foreground")
     if request.foreground:
         folder.check_masks(names)
     if annotated:

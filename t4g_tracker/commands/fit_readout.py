@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from t4g_tracker.commands.arguments import seed_number
+from t4g_tracker.commands.arguments import path_text, seed_number
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser, whole
 
 CLIP_SHAPE = (24, (288, 512), 512)  # frames, size and points, as in the clips that trainings cache
 CROP_SIZE = (192, 320)  # as in the training of the bundled model
@@ -24,19 +24,21 @@ def _main(argv: list[str] | None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g fit-readout",
         description="Fit the last convolution of a trained UNet to the denoising loss alone, by linear "
         "regression on synthetic clips. Features are taken before that convolution and do not change.",
     )
     parser.add_argument("model", help="folder of the model, written by t4g train-track4gen")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
-    parser.add_argument("--clips", type=int, default=300, help="synthetic clips (default %(default)s)")
-    parser.add_argument("--keep-clips", type=Path, help="folder to cache generated clips in")
+    parser.add_argument("--out", type=path_text, required=True, help="folder to write the model to")
+    parser.add_argument(
+        "--clips", type=whole(1, 100_000), default=300, help="synthetic clips (default %(default)s)"
+    )
+    parser.add_argument("--keep-clips", type=path_text, help="folder to cache generated clips in")
     parser.add_argument(
         "--seed", type=seed_number, default=0, help="the same seed gives the same model (default 0)"
     )
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def _fit(request: argparse.Namespace) -> None:
@@ -44,7 +46,7 @@ def _fit(request: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from t4g_tracker.features.diffusion_weights import find_folder
-    from t4g_tracker.files import prepare_output_folder
+    from t4g_tracker.storage.files import prepare_output_folder
     from t4g_tracker.training.track4gen.crops import Crop
     from t4g_tracker.training.track4gen.dataset import ClipCrops, SyntheticClips
     from t4g_tracker.training.track4gen.model_folder import save_model, starting_point

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from t4g_tracker.commands.arguments import path_text
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser
 from t4g_tracker.synthetic.settings import ValConfig
 
 
@@ -26,12 +27,12 @@ def _main(argv: list[str] | None) -> int:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     default = ValConfig()
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g make-synthetic-val",
         description="Write the project's own benchmark, synthetic-val: held-out synthetic clips, in the "
         "layout that t4g bench --data FOLDER reads.",
     )
-    parser.add_argument("folder", type=Path, help="where to write the benchmark")
+    parser.add_argument("folder", type=path_text, help="where to write the benchmark")
     parser.add_argument(
         "--clips", type=int, default=default.clips, help="number of clips (default %(default)s)"
     )
@@ -42,7 +43,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--size", type=_size, default=default.size, help=f"HEIGHTxWIDTH (default {height}x{width})"
     )
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def _size(text: str) -> tuple[int, int]:

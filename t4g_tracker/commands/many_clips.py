@@ -18,16 +18,17 @@ from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.run import run_batch
 from t4g_tracker.batch.summary import summary_table, write_summary
 from t4g_tracker.batch.worker_progress import clip_bar
-from t4g_tracker.cache import Cache, make_key
 from t4g_tracker.commands.batch_arguments import BatchRequest
 from t4g_tracker.commands.guarded import stop_on_interrupt
-from t4g_tracker.config import as_dict
+from t4g_tracker.commands.printing import say
 from t4g_tracker.features.extractor import check_features
 from t4g_tracker.flow.estimator import check_flow, resolve_flow, weights_stamp
 from t4g_tracker.hardware import pick_device
 from t4g_tracker.pipeline import Config
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import StageLog
+from t4g_tracker.storage.cache import Cache, make_key
+from t4g_tracker.storage.files import plain_values
 
 EXIT_SOME_FAILED = 1
 BUNDLED = ("track4gen-mini",)  # extractors whose files change only with the program
@@ -124,7 +125,7 @@ def run_job(
     identity = {
         **identity,
         "configurations": list(configs),  # their order decides the names of baselines
-        "settings": {name: as_dict(config) for name, config in configs.items()},
+        "settings": {name: plain_values(config) for name, config in configs.items()},
         "seed": request.seed,
         "device": device.partition(":")[0],
         "threads": machines.threads,
@@ -138,9 +139,9 @@ def run_job(
         rows = write_summary(request.out, outcomes, measures, {"title": setup.title, **identity})
         write_report(request.out, outcomes, rows, measures, setup)
     if rows:
-        print("\n".join(summary_table(rows, measures).console()))
+        say("\n".join(summary_table(rows, measures).console()))
     overlays = any(outcome.overlay for outcome in outcomes)
-    print(f"{setup.title}; tables{', overlays' if overlays else ''} and report.html in {request.out}")
+    say(f"{setup.title}; tables{', overlays' if overlays else ''} and report.html in {request.out}")
     for outcome in failures:
-        print(f"failed: {outcome.clip}: {outcome.error}")
+        say(f"failed: {outcome.clip}: {outcome.error}")
     return EXIT_SOME_FAILED if failures else 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from t4g_tracker.commands.arguments import path_text
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser, whole
 
 SIZE_STEP_PX = 64  # the autoencoder halves a frame three times, and the UNet three times more
 
@@ -22,38 +23,38 @@ def _main(argv: list[str] | None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g paint-strip",
         description="Paint rows of frames: the video, the same encoded and decoded by the autoencoder, with "
         "noise of level 1, denoised, and a video generated from the first frame alone.",
     )
     parser.add_argument("model", help="folder of the model, or its hub name")
-    parser.add_argument("--video", type=Path, required=True, help="video file, or folder of jpg/png frames")
-    parser.add_argument("--out", type=Path, required=True, help="picture to write: .png or .jpg")
+    parser.add_argument("--video", type=path_text, required=True, help="video file, or folder of frames")
+    parser.add_argument("--out", type=path_text, required=True, help="picture to write: .png or .jpg")
     parser.add_argument(
         "--size",
-        type=int,
+        type=whole(SIZE_STEP_PX, 4096),
         nargs=2,
         default=(256, 448),
         metavar=("HEIGHT", "WIDTH"),
         help=f"of the frames, multiples of {SIZE_STEP_PX} (default 256 448)",
     )
-    parser.add_argument("--shown", type=int, default=4, help="frames in each row (default %(default)s)")
+    parser.add_argument(
+        "--shown", type=whole(1, 1000), default=4, help="frames in each row (default %(default)s)"
+    )
     parser.add_argument(
         "--read-linearly",
         action="store_true",
         help="show latents by linear regression on the video's own frames: for a model whose decoder is not "
         "trained",
     )
-    request = parser.parse_args(argv)
-    if min(request.size) < SIZE_STEP_PX or any(side % SIZE_STEP_PX for side in request.size):
+    request = parser.parse(argv)
+    if any(side % SIZE_STEP_PX for side in request.size):
         parser.error(
             f"--size must be two multiples of {SIZE_STEP_PX}, got {request.size[0]} {request.size[1]}"
         )
     if request.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         parser.error(f"--out must be a .png or .jpg, got {request.out}")
-    if request.shown < 1:
-        parser.error(f"--shown must be at least 1, got {request.shown}")
     return request
 
 
@@ -63,10 +64,10 @@ def _paint(request: argparse.Namespace) -> None:
 
     from t4g_tracker.errors import VideoError
     from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline
-    from t4g_tracker.files import atomic_write, prepare_output_folder
+    from t4g_tracker.inputs.video import read_video, working_frames
+    from t4g_tracker.storage.files import atomic_write, prepare_output_folder
     from t4g_tracker.training.track4gen.objective import ObjectiveConfig
     from t4g_tracker.training.track4gen.strip import labelled, paint_strip
-    from t4g_tracker.video import read_video, working_frames
 
     prepare_output_folder(request.out.parent)
     folder = find_folder(request.model, need_refiner=False)

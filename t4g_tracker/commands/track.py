@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,18 @@ from t4g_tracker.commands.arguments import (
     PointsRequest,
     RunRequest,
     add_common_arguments,
+    add_out,
     add_point_arguments,
     check_points,
+    path_text,
 )
+from t4g_tracker.commands.parser import Parser
 
 if TYPE_CHECKING:
-    from t4g_tracker.datatypes import QueryPoints, Tracks
+    from t4g_tracker.commands.points import Inputs
+    from t4g_tracker.datatypes import QueryPoints
     from t4g_tracker.fitted import Fitted
+    from t4g_tracker.outputs.run_record import Call, Destination
     from t4g_tracker.results import Result
 
 
@@ -33,8 +37,8 @@ class TrackRequest(RunRequest, PointsRequest):
 
 def parse_track(argv: list[str] | None) -> TrackRequest:
     """Parse the arguments of ``run_tracker.py``; exits with code 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
-        prog="t4g track" if Path(sys.argv[0]).stem in ("t4g", "__main__") else "run_tracker.py",
+    parser = Parser(
+        prog=_program(),
         description="Track points through a video, before and after their query frame. Fits a residual "
         "adapter to the video first; other points of the same video then take seconds.",
         epilog="More: --davis ROOT --help (a whole DAVIS folder), t4g bench --help (accuracy on annotated "
@@ -43,14 +47,27 @@ def parse_track(argv: list[str] | None) -> TrackRequest:
     add_point_arguments(parser)
     parser.add_argument(
         "--foreground",
-        type=Path,
+        type=path_text,
         help="folder of one mask image per frame: half of the training pairs come from inside",
     )
-    parser.add_argument("--out", type=Path, help="folder for results (default outputs/<clip>)")
+    add_out(parser, "outputs/<clip>/<points>")
     add_common_arguments(parser)
-    request = TrackRequest(**vars(parser.parse_args(argv)))
-    check_points(parser, request)
+    request = TrackRequest(**vars(parser.parse(argv)))
+    check_points(parser, request, request.foreground)
     return request
+
+
+def _program() -> str:
+    return "t4g track" if Path(sys.argv[0]).stem in ("t4g", "__main__") else "run_tracker.py"
+
+
+def call_of(argv: list[str] | None, request: TrackRequest) -> Call:
+    """The command as typed, or nearly so, and the time: now."""
+    from t4g_tracker.outputs.run_record import Call
+
+    program = _program().split()
+    words = [*(["python"] if len(program) == 1 else []), *program]
+    return Call([*words, *(sys.argv[1:] if argv is None else argv)], vars(request))
 
 
 def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
@@ -86,49 +103,51 @@ def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
 
 def write_everything(
     fitted: Fitted,
-    queries: QueryPoints,
+    inputs: Inputs,
     results: list[Result],
-    truth: Tracks | None,
-    folder: Path,
-    arguments: dict[str, Any],
+    destination: Destination,
     mode: QueryMode = "strided",
-) -> list[Result]:
+) -> tuple[list[Result], list[str]]:
     """Write every file of a run.
 
     Args:
-        fitted: Video, settings and history.
-        queries: N query points.
+        fitted: Settings and history.
+        inputs: Video, query points and true tracks.
         results: From ``track_states``; the last is the result of the run.
-        truth: True tracks of the same points, or None.
-        folder: The output folder; must exist.
-        arguments: The command's arguments, for the record.
+        destination: The output folder, and what the record says of the run's origin.
         mode: Which frames count in measures.
 
     Returns:
-        The results, with measures if the truth is known.
+        The results, with measures if the truth is known, and the names of the files.
     """
-    from t4g_tracker.config import as_dict
+    from t4g_tracker.errors import warnings_so_far
+    from t4g_tracker.outputs.result_folder import finish_record, write_results
+    from t4g_tracker.outputs.run_files import RUN, picture_writers, track_writers
+    from t4g_tracker.outputs.run_record import machine_facts
     from t4g_tracker.results import score_results
-    from t4g_tracker.run_files import write_results, write_run
+    from t4g_tracker.storage.files import plain_values
 
-    video, config, run, adaptation = (
-        fitted.clip.video,
-        fitted.config,
-        fitted.run,
-        fitted.stages.adaptation.value,
-    )
+    video, queries, truth = inputs.video, inputs.queries, inputs.truth
+    config, run, folder = fitted.config, fitted.run, destination.folder
+    adaptation = fitted.stages.adaptation.value
     if truth is not None:
         results = score_results(results, truth, queries, video, mode)
+
+    def record() -> dict[str, Any]:
+        return {
+            **destination.call.facts(),
+            **destination.facts,
+            "warnings": warnings_so_far(),
+            "settings": plain_values(config),
+            **machine_facts(run.seed, run.device),
+            "stages": run.log.stages,
+            "median_seconds_per_step": round(adaptation.seconds_per_step, 4),
+            "scores": {result.name: result.measures for result in results if result.measures},
+        }
+
+    tracks = track_writers(video, queries, results[-1].own_tracks)
+    pictures = picture_writers(video, queries, results, adaptation.history, truth, config.outputs)
     with run.log.stage("outputs"), run.bar("outputs", "file") as report:
-        write_results(folder, video, queries, results, adaptation.history, truth, config.outputs, report)
-    write_run(
-        folder,
-        arguments=arguments,
-        settings=as_dict(config),
-        stages=run.log.stages,
-        results=results,
-        seed=run.seed,
-        device=run.device,
-        seconds_per_step=adaptation.seconds_per_step,
-    )
-    return results
+        files = write_results(folder, RUN, record(), tracks, pictures, report)
+    finish_record(folder, RUN, files, record())
+    return results, files

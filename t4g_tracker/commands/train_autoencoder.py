@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t4g_tracker.commands.parser import Parser
+from t4g_tracker.commands.printing import say
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
     is_main_process,
@@ -13,17 +15,17 @@ from t4g_tracker.commands.training_arguments import (
     training_command,
 )
 from t4g_tracker.config import read_settings
-from t4g_tracker.files import replace_folder
+from t4g_tracker.storage.files import replace_folder
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLTemporalDecoder
 
     from t4g_tracker.training.track4gen.autoencoder import DecoderObjective, EncoderObjective
-    from t4g_tracker.training.track4gen.settings import ClipsConfig
+    from t4g_tracker.training.track4gen.settings import AutoencoderTraining, ClipsConfig
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g train-autoencoder",
         description="Train the mini model's own autoencoder on synthetic clips: first its encoder, then its "
         "decoder. Writes OUT/vae/.",
@@ -34,18 +36,23 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         required=True,
         help="which part; the decoder needs the encoder in OUT/vae",
     )
-    add_training_arguments(parser)
-    return parser.parse_args(argv)
+    add_training_arguments(parser, _settings)
+    return parser.parse(argv)
+
+
+def _settings() -> AutoencoderTraining:
+    from t4g_tracker.training.track4gen.settings import AutoencoderTraining
+
+    return AutoencoderTraining()
 
 
 def _train(request: argparse.Namespace) -> None:
     from t4g_tracker.training.loop.frozen import weights_digest
     from t4g_tracker.training.track4gen.dataset import ClipCrops, collate_clips
     from t4g_tracker.training.track4gen.model_folder import save_half
-    from t4g_tracker.training.track4gen.settings import AutoencoderTraining
     from t4g_tracker.training.track4gen.validation import AutoencoderValidation
 
-    config = read_settings(AutoencoderTraining(), request.config, request.assignments)
+    config = read_settings(_settings(), request.config, request.assignments)
     encoding = request.part == "encoder"
     vae, objective = _starting_point(request.out, encoding, request.seed)
     identity = {"command": "train-autoencoder", "clips": config.clips.identity()}
@@ -71,7 +78,7 @@ def _train(request: argparse.Namespace) -> None:
     folder = request.out / "vae"
     with replace_folder(folder) as temporary:
         save_half(vae, temporary)
-    print(f"autoencoder in {folder}; next: t4g train-track4gen --from {request.out} --out FOLDER")
+    say(f"autoencoder in {folder}; next: t4g train-track4gen --from {request.out} --out FOLDER")
 
 
 def _starting_point(

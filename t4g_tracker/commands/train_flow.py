@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+from t4g_tracker.commands.parser import Parser
+from t4g_tracker.commands.printing import say
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
     is_main_process,
@@ -14,12 +17,15 @@ from t4g_tracker.commands.training_arguments import (
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import WeightsError
 
+if TYPE_CHECKING:
+    from t4g_tracker.training.flow.settings import FlowTraining
+
 WEIGHTS = "raft-mini.safetensors"
 VALIDATION_SIZE = (240, 432)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g train-flow",
         description="Train torchvision's raft_small on synthetic pairs of frames with exact flow. "
         f"Writes OUT/{WEIGHTS}, which flow.method=raft-small flow.weights=FILE reads.",
@@ -31,19 +37,24 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="weights to start from: .safetensors or .pth (default: random)",
     )
-    add_training_arguments(parser)
-    return parser.parse_args(argv)
+    add_training_arguments(parser, _settings)
+    return parser.parse(argv)
+
+
+def _settings() -> FlowTraining:
+    from t4g_tracker.training.flow.settings import FlowTraining
+
+    return FlowTraining()
 
 
 def _train(request: argparse.Namespace) -> None:
     from t4g_tracker.synthetic.clips import CLIPS_VERSION, val_pairs
     from t4g_tracker.training.flow.dataset import PairCrops, collate_pairs
     from t4g_tracker.training.flow.objective import FlowObjective, FlowValidation, new_raft, save_raft
-    from t4g_tracker.training.flow.settings import FlowTraining
     from t4g_tracker.training.loop.frozen import weights_digest
     from t4g_tracker.training.loop.items import check_room
 
-    config = read_settings(FlowTraining(), request.config, request.assignments)
+    config = read_settings(_settings(), request.config, request.assignments)
     try:
         model = new_raft(request.source, request.seed)
     except WeightsError as error:
@@ -70,7 +81,7 @@ def _train(request: argparse.Namespace) -> None:
     if is_main_process():
         path = request.out / WEIGHTS
         save_raft(averaged.raft, path)
-        print(f"weights in {path}; use them with --set flow.method=raft-small flow.weights={path}")
+        say(f"weights in {path}; use them with --set flow.method=raft-small flow.weights={path}")
 
 
 main = training_command(_parse, _train)

@@ -8,6 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t4g_tracker.commands.arguments import path_text
+from t4g_tracker.commands.parser import Parser
+from t4g_tracker.commands.printing import say
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
     is_main_process,
@@ -28,7 +31,7 @@ PREPARING_TIMEOUT = timedelta(days=7)  # how long other processes wait for the f
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="t4g train-track4gen",
         description="Train a video diffusion model together with a refiner so that its features match "
         "points. Writes the folder that features.extractor=track4gen reads.",
@@ -42,21 +45,26 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--videos",
-        type=Path,
+        type=path_text,
         help="folder of real videos to train on, with tracks from optical flow (default: synthetic clips)",
     )
-    add_training_arguments(parser)
-    return parser.parse_args(argv)
+    add_training_arguments(parser, _settings)
+    return parser.parse(argv)
+
+
+def _settings() -> Track4GenTraining:
+    from t4g_tracker.training.track4gen.settings import Track4GenTraining
+
+    return Track4GenTraining()
 
 
 def _train(request: argparse.Namespace) -> None:
     from t4g_tracker.training.track4gen.dataset import ClipCrops, collate_clips
     from t4g_tracker.training.track4gen.model_folder import extractor_settings, save_model, starting_point
     from t4g_tracker.training.track4gen.objective import Track4GenObjective
-    from t4g_tracker.training.track4gen.settings import Track4GenTraining
     from t4g_tracker.training.track4gen.validation import Track4GenValidation
 
-    config = read_settings(Track4GenTraining(), request.config, request.assignments)
+    config = read_settings(_settings(), request.config, request.assignments)
     _check(request)
     pipeline, refiner = starting_point(request.source, config.objective, request.seed)
     segment_frames = config.clips.segment_frames or int(pipeline.unet.config.num_frames)
@@ -81,7 +89,7 @@ def _train(request: argparse.Namespace) -> None:
     if is_main_process():
         refined = save_model(request.out, finished, pipeline)
         settings = " ".join(extractor_settings(request.out, config.objective, refined))
-        print(f"model in {request.out}; use it with --set features.extractor=track4gen {settings}")
+        say(f"model in {request.out}; use it with --set features.extractor=track4gen {settings}")
 
 
 def _check(request: argparse.Namespace) -> None:

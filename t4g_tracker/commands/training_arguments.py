@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t4g_tracker.commands.arguments import add_settings_arguments
+from t4g_tracker.commands.arguments import add_settings_arguments, path_text
 from t4g_tracker.commands.guarded import guarded, stop_on_interrupt
+from t4g_tracker.commands.parser import Parser
+from t4g_tracker.errors import Interrupted, shortened
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,15 +22,17 @@ if TYPE_CHECKING:
 
 def seconds(text: str) -> float:
     """Parse a duration: 90s, 45m, 2h, or a plain number of seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh]?)", text, re.ASCII)
     if match is None or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 45m or 2h, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a duration such as 90s, 45m or 2h, got {shortened(text)}")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of every training command."""
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, history and weights")
+def add_training_arguments(parser: Parser, settings: Callable[[], Any]) -> None:
+    """Add the arguments of every training command; ``settings`` makes its settings with their defaults."""
+    parser.add_argument(
+        "--out", type=path_text, required=True, help="folder for checkpoint, history and weights"
+    )
     parser.add_argument(
         "--time-budget",
         type=seconds,
@@ -37,10 +41,10 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--keep-clips",
-        type=Path,
+        type=path_text,
         help="cache generated clips in this folder, so that each is generated once",
     )
-    add_settings_arguments(parser, "trainer.steps=20000")
+    add_settings_arguments(parser, "trainer.steps=20000", settings)
 
 
 def run_training(
@@ -66,7 +70,7 @@ def run_training(
         The averaged objective in evaluation mode.
 
     Raises:
-        KeyboardInterrupt: If Ctrl-C ended the training early; a checkpoint is written first.
+        Interrupted: If Ctrl-C ended the training early; a checkpoint is written first.
         CacheError, OutputError, TrainingError: As in ``train``.
     """
     from t4g_tracker.hardware import pick_device
@@ -78,7 +82,7 @@ def run_training(
         run = TrainingRun(folder, device, request.time_budget, request.seed, stop, report)
         averaged, finished = train(objective, items, collate, trainer, run, validate, identity)
     if not finished:
-        raise KeyboardInterrupt(f"stopped; the checkpoint is in {folder}")
+        raise Interrupted(f"stopped; the checkpoint is in {folder}")
     return averaged
 
 

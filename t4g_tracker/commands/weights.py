@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from t4g_tracker.bundled import RAFT_MINI, TRACK4GEN_MINI, find_bundled
 from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser
+from t4g_tracker.commands.printing import say
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.layouts import DINOV2, SVD, TRACK4GEN, ZEROSCOPE, Layout
 from t4g_tracker.features.settings import SVD_MODEL, Dinov2Config, ZeroscopeConfig
@@ -127,29 +129,27 @@ def _main(argv: list[str] | None) -> int:
     known = {model.name: model for model in models()}
     request = _parse(argv, list(known))
     if request.command == "list":
-        print("\n\n".join("\n".join(describe(model)) for model in known.values()))
+        say("\n\n".join("\n".join(describe(model)) for model in known.values()))
         return 0
     model = known[request.name]
     if model.complete():
-        print(f"{model.name} is already there: {model.place()}")
+        say(f"{model.name} is already there: {model.place()}")
         return 0
     if model.downloaded:
-        print(f"{model.name}: {model.size()}; licence: {model.licence}", flush=True)
-    print(f"{model.name} is in {model.fetch()}")
+        say(f"{model.name}: {model.size()}; licence: {model.licence}")
+    say(f"{model.name} is in {model.fetch()}")
     return 0
 
 
 def _parse(argv: list[str] | None, names: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="t4g weights", description="List the models to choose from, and download them."
-    )
+    parser = Parser(prog="t4g weights", description="List the models to choose from, and download them.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="each model's purpose, size, licence, place and state")
     get = commands.add_parser(
         "get", help="download one model; downloads from the hub resume where they stopped"
     )
     get.add_argument("name", choices=names, metavar="NAME", help=", ".join(names))
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def _bundled(name: str, use: str, path: Path, complete: Callable[[], bool]) -> Model:

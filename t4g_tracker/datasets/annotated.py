@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from t4g_tracker.choices import Resolution
 from t4g_tracker.coordinates import Size, fractions_to_pixels, rescale
+from t4g_tracker.datasets.annotations import checked_annotations, warn_of_points_outside
 from t4g_tracker.datatypes import Tracks, Video
 from t4g_tracker.errors import DatasetError
-from t4g_tracker.video import working_frames
+from t4g_tracker.inputs.video import working_frames
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class AnnotatedClip:
     reach_px: Tensor | None = None  # (T,) BADJA only, pixels of the stored size; NaN without annotations
 
 
-def annotated(video: Video, points: np.ndarray, occluded: np.ndarray, source: str) -> AnnotatedClip:
-    """Combine a video with TAP-Vid's annotations.
+def annotated(video: Video, points: Any, occluded: Any, source: str) -> AnnotatedClip:
+    """Combine a video with TAP-Vid's annotations; warn of visible points outside the frame.
 
     Args:
         video: T frames.
@@ -35,21 +37,12 @@ def annotated(video: Video, points: np.ndarray, occluded: np.ndarray, source: st
         source: Name of the annotations, for error messages.
 
     Raises:
-        DatasetError: If video, points and occlusion do not fit together.
+        DatasetError: As in ``checked_annotations``.
     """
-    if points.ndim != 3 or points.shape[2] != 2 or occluded.shape != points.shape[:2]:
-        raise DatasetError(
-            f"{source}: points {points.shape} and occluded {occluded.shape} do not fit together; they must "
-            "be (points, frames, 2) and (points, frames)"
-        )
-    if points.shape[1] != video.frame_count:
-        raise DatasetError(
-            f"{source}: has {points.shape[1]} frames, the clip has {video.frame_count}; "
-            "give tracks and frames of the same clip, one file for each frame"
-        )
-    xy = fractions_to_pixels(torch.from_numpy(points.astype(np.float32)), video.size)
-    truth = Tracks.known(xy, torch.from_numpy(~occluded.astype(bool)))
-    return AnnotatedClip(video, truth, video.size)
+    annotations = checked_annotations(points, occluded, video.frame_count, source)
+    warn_of_points_outside(annotations, source)
+    xy = fractions_to_pixels(torch.from_numpy(annotations.points), video.size)
+    return AnnotatedClip(video, Tracks.known(xy, torch.from_numpy(annotations.seen)), video.size)
 
 
 @dataclass(frozen=True)
@@ -76,17 +69,22 @@ class View:
         video = replace(clip.video, frames=clip.video.frames[:count])
         truth = clip.truth.first(count)
         reach = None if clip.reach_px is None else clip.reach_px[:count]
-        if not truth.visibility.any():
-            raise DatasetError(
-                f"{clip.video.source}: no annotated point is visible in its first {count} frames; "
-                "leave it out with --clips"
-            )
+        self.check(truth.visibility.numpy(), clip.video.source)
         size = self.size(video.size)
         if size != video.size:
             frames = working_frames(video, size).permute(0, 2, 3, 1).contiguous().numpy()
             truth = replace(truth, xy=rescale(truth.xy, video.size, size))
             video = replace(video, frames=frames)
         return AnnotatedClip(video, truth, clip.stored_size, reach)
+
+    def check(self, visibility: np.ndarray, source: str) -> None:
+        """Raise DatasetError if no annotated point of a clip (N, T) is visible in its frames."""
+        count = self.first_frames or visibility.shape[1]
+        if not visibility[:, :count].any():
+            raise DatasetError(
+                f"{source}: no annotated point is visible in its first {count} frames; "
+                "leave it out with --clips"
+            )
 
     def describe(self) -> str:
         """Describe the view for tables: "480p, first 24 frames"."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from t4g_tracker.choices import DatasetName, QueryMode
 from t4g_tracker.datasets.annotated import AnnotatedClip, View
+from t4g_tracker.datasets.annotations import check_clips
 from t4g_tracker.datasets.badja import BadjaClips
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.datasets.protocols import JointProtocol, PointProtocol, TrackingProtocol
@@ -24,6 +28,10 @@ class AnnotatedClips(Protocol):
 
     def load(self, name: str) -> AnnotatedClip:
         """Read one clip as it is stored."""
+        ...
+
+    def visibility(self, name: str) -> np.ndarray:
+        """Read and check the annotations of one clip, without its frames; (N, T) bool, True where visible."""
         ...
 
 
@@ -64,8 +72,17 @@ class DatasetChoice:
         names = clips.names()
         for name in self.only:
             if name not in names:
-                raise DatasetError(f"{self.path}: has no clip {name}; {suggestion(name, names, 'it has')}")
+                meant = suggestion(name, names, f"it has {', '.join(names)}")
+                raise DatasetError(f"{self.path}: has no clip {name}; {meant}")
         return list(dict.fromkeys(self.only)) or names
+
+    def check(self, clips: AnnotatedClips, names: Sequence[str]) -> None:
+        """Look at the annotations of clips before any is tracked; warn of those that cannot be used.
+
+        Raises:
+            DatasetError: If no clip can be used.
+        """
+        check_clips(names, lambda name: self.view.check(clips.visibility(name), f"{self.path}[{name}]"))
 
     def describe(self) -> str:
         """Describe data set, protocol, resolution and length for tables."""

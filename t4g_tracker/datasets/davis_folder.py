@@ -8,12 +8,13 @@ from pathlib import Path
 
 from t4g_tracker.coordinates import rescale
 from t4g_tracker.datasets.annotated import AnnotatedClip
-from t4g_tracker.datasets.frames_and_tracks import read_annotations
+from t4g_tracker.datasets.annotations import check_clips
+from t4g_tracker.datasets.frames_and_tracks import check_annotations, read_annotations
 from t4g_tracker.datasets.tapvid import PickledClips
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError, suggestion
-from t4g_tracker.image_sequences import image_files
-from t4g_tracker.video import read_video
+from t4g_tracker.inputs.image_sequences import image_files
+from t4g_tracker.inputs.video import read_video
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,12 @@ class DavisFolder:
                 raise DatasetError(
                     f"{own}: no such file; name the sequences with --sequences, or a --split file"
                 )
-            names = file.read_text(encoding="utf-8").split()
+            names = _names_in(file)
         present = sorted(folder.name for folder in every.iterdir() if folder.is_dir())
         for name in names:
             if name not in present:
-                raise DatasetError(f"{every}: has no sequence {name}; {suggestion(name, present, 'it has')}")
+                meant = suggestion(name, present, f"it has {', '.join(present)}")
+                raise DatasetError(f"{every}: has no sequence {name}; {meant}")
         return list(dict.fromkeys(names))
 
     def annotated(self, name: str) -> AnnotatedClip:
@@ -87,10 +89,10 @@ class DavisFolder:
         return self.tapvid is not None or (self.root / "tracks").is_dir()
 
     def check_annotations(self, names: list[str]) -> None:
-        """Check that every sequence has tracks.
+        """Check that every sequence has tracks, and look at them before any is tracked.
 
         Raises:
-            DatasetError: If one has none, or the pickle cannot be used.
+            DatasetError: If one has none, the pickle cannot be used, or no sequence has usable tracks.
         """
         if self.tapvid is not None:
             annotated = self._pickled().names()
@@ -102,6 +104,22 @@ class DavisFolder:
                     f"{self.tapvid or self._tracks(name)}: has no tracks of {name}; leave it out with "
                     "--sequences, or give its points with --grid or --queries"
                 )
+        check_clips(names, self._check_tracks)
+
+    def _check_tracks(self, name: str) -> None:
+        """Read and check the tracks of one sequence, without its frames."""
+        if self.tapvid is None:
+            check_annotations(self._tracks(name), self.frames(name))
+            return
+        stored, here = self._pickled().visibility(name).shape[1], len(image_files(self.frames(name)))
+        self._check_length(name, stored, here, self.frames(name))
+
+    def _check_length(self, name: str, stored: int, here: int, frames: object) -> None:
+        if stored != here:
+            raise DatasetError(
+                f"{self.tapvid}: {name} has {stored} frames, {frames} has {here}; give the pickle and the "
+                "frames of the same release"
+            )
 
     def check_masks(self, names: list[str]) -> None:
         """Raise DatasetError if a sequence has no masks of its frames."""
@@ -121,13 +139,20 @@ class DavisFolder:
 
     def _from_pickle(self, name: str, video: Video) -> AnnotatedClip:
         stored = self._pickled().load(name)
-        if stored.video.frame_count != video.frame_count:
-            raise DatasetError(
-                f"{self.tapvid}: {name} has {stored.video.frame_count} frames, {video.source} has "
-                f"{video.frame_count}; give the pickle and the frames of the same release"
-            )
+        self._check_length(name, stored.video.frame_count, video.frame_count, video.source)
         xy = rescale(stored.truth.xy, stored.video.size, video.size)
         return AnnotatedClip(video, replace(stored.truth, xy=xy), video.size)
+
+
+def _names_in(file: Path) -> list[str]:
+    """Read the names of sequences from a text file."""
+    try:
+        names = file.read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{file}: cannot be read as text; write a name on each line, in UTF-8") from error
+    if not names:
+        raise DatasetError(f"{file}: names no sequence; write a name on each line, or give --sequences")
+    return names
 
 
 @lru_cache(maxsize=1)

@@ -11,9 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from t4g_tracker.datasets.annotated import AnnotatedClip, annotated
+from t4g_tracker.datasets.annotations import Annotations, checked_annotations
 from t4g_tracker.datatypes import Video
-from t4g_tracker.errors import DAMAGED_ARRAYS, DatasetError
-from t4g_tracker.video import read_video
+from t4g_tracker.errors import DatasetError, QueryError
+from t4g_tracker.inputs.array_files import ArrayFile
+from t4g_tracker.inputs.image_sequences import image_files
+from t4g_tracker.inputs.input_files import open_input
+from t4g_tracker.inputs.video import read_video
+
+_MOST_BYTES = 2**30  # of a file, and of an array
 
 
 class FolderClips:
@@ -44,8 +50,21 @@ class FolderClips:
             DatasetError: If the annotation file is damaged or does not fit the frames.
             VideoError: If the frames cannot be read.
         """
-        video = read_video(self.root / "JPEGImages" / "480p" / name)
-        return read_annotations(self.root / "tracks" / f"{name}.npz", video)
+        return read_annotations(self._tracks(name), read_video(self._frames(name)))
+
+    def visibility(self, name: str) -> np.ndarray:
+        """Read and check the annotations of one clip, without its frames; (N, T) bool, True where visible.
+
+        Raises:
+            DatasetError: If they are unusable, or there is no folder of frames.
+        """
+        return check_annotations(self._tracks(name), self._frames(name)).seen
+
+    def _tracks(self, name: str) -> Path:
+        return self.root / "tracks" / f"{name}.npz"
+
+    def _frames(self, name: str) -> Path:
+        return self.root / "JPEGImages" / "480p" / name
 
 
 def read_annotations(file: Path, video: Video) -> AnnotatedClip:
@@ -54,11 +73,31 @@ def read_annotations(file: Path, video: Video) -> AnnotatedClip:
     Raises:
         DatasetError: If the file is damaged or does not fit the video.
     """
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            points, occluded = arrays["points"], arrays["occluded"]
-    except DAMAGED_ARRAYS as error:
-        raise DatasetError(
-            f"{file}: is not a file of points and occluded ({error}); write it as docs/formats.md describes"
-        ) from error
-    return annotated(video, points, occluded, str(file))
+    return annotated(video, *_arrays(file), str(file))
+
+
+def check_annotations(file: Path, frames: Path) -> Annotations:
+    """Read and check the tracks in an npz file against the number of files in a folder of frames.
+
+    Raises:
+        DatasetError: If they are unusable, or there is no folder of frames.
+    """
+    points, occluded = _arrays(file)
+    if not frames.is_dir():
+        raise DatasetError(f"{frames}: no such folder; put the frames there that {file} belongs to")
+    return checked_annotations(points, occluded, len(image_files(frames)), str(file))
+
+
+def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read points and occluded, not yet checked, from an npz file."""
+    with open_input(file, _MOST_BYTES, DatasetError, "an npz file with points and occluded") as opened:
+        try:
+            arrays = ArrayFile(opened, _MOST_BYTES)
+            missing = [name for name in ("points", "occluded") if name not in arrays.names]
+            if missing:
+                raise QueryError(
+                    f"has no array named {missing[0]}; write points and occluded as docs/formats.md describes"
+                )
+            return arrays.read("points"), arrays.read("occluded")
+        except QueryError as error:
+            raise DatasetError(f"{file}: {error}") from error

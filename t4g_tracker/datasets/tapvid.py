@@ -8,21 +8,24 @@ fractions of width and height, and ``occluded`` (N, T). Source: TAP-Vid, arXiv:2
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from t4g_tracker.arrays import SMALLEST_SIDE_PX
 from t4g_tracker.datasets.annotated import AnnotatedClip, annotated
+from t4g_tracker.datasets.annotations import checked_annotations
 from t4g_tracker.datasets.pickles import StoredArray, StoredBytes, open_pickle
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import DatasetError, one_line
-from t4g_tracker.image_sequences import IMAGE_ERRORS
+from t4g_tracker.inputs.images import IMAGE_ERRORS
+from t4g_tracker.storage.files import safe_name
 
 FPS = 24.0  # the pickles have no rate; only overlays need one
 REMEDY = "use the file of its publisher"
+LONGEST_NAME_BYTES = 200  # most file systems allow 255, with an extension
 
 
 class PickledClips:
@@ -51,6 +54,8 @@ class PickledClips:
                         f"{file}: has a clip {name}, and so has another file of {path}; leave one out"
                     )
                 self._clips[name] = _checked(clip, file, name)
+        if not self._clips:
+            raise DatasetError(f"{path}: holds no clips; {REMEDY}")
 
     def names(self) -> list[str]:
         return list(self._clips)
@@ -63,12 +68,25 @@ class PickledClips:
         """
         source = f"{self.path}[{name}]"
         if name not in self._clips:
-            raise DatasetError(f"{source}: there is no such clip")
+            raise DatasetError(f"{source}: there is no such clip; name one of its own")
         clip = self._clips[name]
         frames = _frames(clip["video"], source)
         video = Video(frames, FPS, name, source)
-        points, occluded = (_array(clip[part], source, part) for part in ("points", "occluded"))
-        return annotated(video, points, occluded, source)
+        return annotated(video, _array(clip["points"]), _array(clip["occluded"]), source)
+
+    def visibility(self, name: str) -> np.ndarray:
+        """Read and check the annotations of one clip, without its frames; (N, T) bool, True where visible.
+
+        Raises:
+            DatasetError: If they are unusable.
+        """
+        clip, source = self._clips[name], f"{self.path}[{name}]"
+        video = clip["video"]
+        count = video.shape[0] if isinstance(video, StoredArray) and video.shape else 0
+        count = len(video) if isinstance(video, list | tuple) else count
+        if count < 2:
+            raise DatasetError(f"{source}: its video is not at least two frames; {REMEDY}")
+        return checked_annotations(_array(clip["points"]), _array(clip["occluded"]), count, source).seen
 
 
 def _entries(file: Path) -> dict[str, Any]:
@@ -84,13 +102,26 @@ def _entries(file: Path) -> dict[str, Any]:
         )
     clips: dict[str, Any] = {}
     for key, clip in stored.items():
-        if not isinstance(key, str | int):
-            raise DatasetError(f"{file}: a clip's name is a {type(key).__name__}, not a text; {REMEDY}")
-        name = re.sub(r"[^\w.-]", "_", str(key)).lstrip(".") or "_"  # files of results are named after it
+        name = _safe_name(key, file)
         if name in clips:
             raise DatasetError(f"{file}: two clips are called {name}; rename one")
         clips[name] = clip
     return clips
+
+
+def _safe_name(key: Any, file: Path) -> str:
+    """Make the name of a clip, after which files of results are named, from its key in the file."""
+    too_long = (
+        f"{file}: a clip's name is longer than {LONGEST_NAME_BYTES} bytes, too long for files of results"
+    )
+    if isinstance(key, int) and abs(key) >= 10**LONGEST_NAME_BYTES:  # Python may refuse to make it a text
+        raise DatasetError(f"{too_long}; rename it")
+    if not isinstance(key, str | int):
+        raise DatasetError(f"{file}: a clip's name must be a text, got {type(key).__name__}; {REMEDY}")
+    name = safe_name(str(key).encode(errors="replace").decode(), "_")
+    if len(name.encode()) > LONGEST_NAME_BYTES:
+        raise DatasetError(f"{too_long}; rename {name[:20]}...")
+    return name
 
 
 def _checked(clip: Any, file: Path, name: str) -> dict[str, Any]:
@@ -100,12 +131,9 @@ def _checked(clip: Any, file: Path, name: str) -> dict[str, Any]:
     return clip
 
 
-def _array(value: Any, source: str, part: str) -> np.ndarray:
-    """Convert a stored array, or numbers in lists, to an array."""
-    try:
-        return value.read() if isinstance(value, StoredArray) else np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{source}: its {part} are not an array ({one_line(error)}); {REMEDY}") from error
+def _array(value: Any) -> Any:
+    """Read a stored array; leave anything else as it is."""
+    return value.read() if isinstance(value, StoredArray) else value
 
 
 def _frames(video: Any, source: str) -> np.ndarray:
@@ -120,6 +148,11 @@ def _frames(video: Any, source: str) -> np.ndarray:
         )
     if frames.dtype != np.uint8:
         raise DatasetError(f"{source}: its video is {frames.dtype}, not uint8; {REMEDY}")
+    if min(frames.shape[1:3]) < SMALLEST_SIDE_PX:
+        raise DatasetError(
+            f"{source}: frames of {frames.shape[2]}x{frames.shape[1]} are too small; each side needs "
+            f"{SMALLEST_SIDE_PX} px"
+        )
     return frames
 
 

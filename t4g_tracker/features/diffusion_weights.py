@@ -14,9 +14,10 @@ from diffusers import (
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from t4g_tracker.errors import WeightsError
-from t4g_tracker.features import model_files
+from t4g_tracker.features import model_configs, model_files
 from t4g_tracker.features.layouts import SVD, TRACK4GEN
 from t4g_tracker.features.refiner import Refiner
+from t4g_tracker.weight_loading import loading
 
 SETTING = SVD.setting
 UNET_CLASS = "UNetSpatioTemporalConditionModel"
@@ -47,11 +48,16 @@ def check_folder(folder: Path, block: int, need_refiner: bool) -> None:
         WeightsError: Names the part that is missing or does not fit.
     """
     configs = model_files.read_configs(folder, TRACK4GEN if need_refiner else SVD)
-    channels = model_files.block_channels(
+    channels = model_configs.block_channels(
         configs["unet/config.json"], folder / "unet", UNET_CLASS, block, "features.diffusion"
     )
+    number, files = model_configs.config_number, {name: folder / name for name in configs}
+    number(configs["unet/config.json"], "num_frames", 25, files["unet/config.json"], SETTING)
+    vae = configs["vae/config.json"]
+    number(vae, "scaling_factor", 0.18215, files["vae/config.json"], SETTING, model_configs.POSITIVE)
     if need_refiner:
-        refiner_channels = configs["refiner/config.json"].get("channels", 640)
+        refiner = configs["refiner/config.json"]
+        refiner_channels = number(refiner, "channels", 640, files["refiner/config.json"], SETTING)
         if channels != refiner_channels:
             raise WeightsError(
                 f"{SETTING}: {folder / 'refiner'} takes {refiner_channels} channels, but up-block {block} of"
@@ -69,17 +75,16 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> StableVideoDiffusionPipel
         WeightsError: If a part cannot be read, or a weight is missing, left over or of the wrong shape.
     """
     load = model_files.load_strictly
+    feature_extractor = model_files.load_settings(CLIPImageProcessor, folder, "feature_extractor", SETTING)
+    with loading(f"{SETTING}: {folder / 'feature_extractor'}", "download it again"):
+        feature_extractor(torch.zeros(1, 3, 32, 32), do_resize=False, do_center_crop=False, do_rescale=False)
     image_encoder = load(CLIPVisionModelWithProjection, folder, "image_encoder", SETTING)
     return StableVideoDiffusionPipeline(
         vae=load(AutoencoderKLTemporalDecoder, folder, "vae", SETTING, torch_dtype=torch.float32),
         image_encoder=image_encoder.to(dtype),
         unet=load(UNetSpatioTemporalConditionModel, folder, "unet", SETTING, torch_dtype=dtype),
-        scheduler=EulerDiscreteScheduler.from_pretrained(
-            folder, subfolder="scheduler", local_files_only=True
-        ),
-        feature_extractor=CLIPImageProcessor.from_pretrained(
-            folder, subfolder="feature_extractor", local_files_only=True
-        ),
+        scheduler=model_files.load_settings(EulerDiscreteScheduler, folder, "scheduler", SETTING),
+        feature_extractor=feature_extractor,
     )
 
 

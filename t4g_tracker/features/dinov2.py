@@ -15,6 +15,7 @@ from t4g_tracker.coordinates import centred_offset, resize_frames
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.layouts import DINOV2
+from t4g_tracker.features.model_configs import config_number
 from t4g_tracker.features.model_files import find_folder, load_strictly, read_configs
 from t4g_tracker.features.networks import check_frames, dtype_for, in_float16, output_of
 from t4g_tracker.features.settings import Dinov2Config
@@ -41,7 +42,8 @@ def check(config: Dinov2Config) -> Path:
         raise WeightsError(
             f"{DINOV2.setting}: {folder} is a {model.get('model_type')}, not a dinov2; give {DINOV2.kind}"
         )
-    layers = model.get("num_hidden_layers", 12)
+    layers = config_number(model, "num_hidden_layers", 12, folder / "config.json", DINOV2.setting)
+    config_number(model, "patch_size", 14, folder / "config.json", DINOV2.setting)
     if config.layer > layers:
         raise WeightsError(
             f"{DINOV2.setting}: {folder} has layers 1 to {layers}; set features.dinov2.layer to one of them,"

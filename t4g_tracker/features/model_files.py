@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -18,10 +17,11 @@ from safetensors import SafetensorError, safe_open
 
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.features.layouts import Layout
+from t4g_tracker.features.model_configs import check_counts, read_json
+from t4g_tracker.weight_loading import loading
 
 log = logging.getLogger(__name__)
 
-UNET_WIDTHS = (320, 640, 1280, 1280)  # the default of both UNet classes, for configs without widths
 NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}
 
 
@@ -110,8 +110,10 @@ def read_configs(folder: Path, layout: Layout) -> dict[str, dict[str, Any]]:
     Raises:
         WeightsError: Names the part that is missing or cut short.
     """
-    configs = {name: _read_json(folder / name, layout) for name in layout.configs}
+    configs = {name: read_json(folder / name, layout) for name in layout.configs}
     for part in layout.weighted:
+        name = f"{part}/config.json".removeprefix("./")
+        check_counts(configs[name], folder / name, layout.setting)
         files = weight_files(folder / part)
         if not files:
             raise WeightsError(
@@ -132,34 +134,6 @@ def is_complete(folder: Path, layout: Layout) -> bool:
     except WeightsError:
         return False
     return True
-
-
-def block_channels(unet: dict[str, Any], folder: Path, kind: str, block: int, stage: str) -> int:
-    """Find the channels of one up-block of a UNet from its config.
-
-    Args:
-        unet: The parsed config.
-        folder: Its folder, for error messages.
-        kind: Name of the class that it must be.
-        block: Index of the up-block.
-        stage: The settings in use, such as "features.diffusion".
-
-    Raises:
-        WeightsError: If it is another kind of network, or lacks the block.
-    """
-    if unet.get("_class_name") != kind:
-        raise WeightsError(
-            f"{stage}.model: {folder} is a {unet.get('_class_name')}, not a {kind};"
-            f" give a model that fits features.extractor"
-        )
-    widths = unet.get("block_out_channels", UNET_WIDTHS)
-    if block >= len(widths):
-        raise WeightsError(
-            f"{stage}.model: {folder} has up-blocks 0 to {len(widths) - 1};"
-            f" set {stage}.block to one of them, not {block}"
-        )
-    channels: int = widths[-1 - block]
-    return channels
 
 
 def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: Any) -> Any:
@@ -185,15 +159,11 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
         options["use_safetensors"] = False
     if part != ".":
         options["subfolder"] = part
-    try:
-        with _no_bars():  # they would flash up between the program's own bars
-            model, report = kind.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True, **options
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(
-            f"{setting}: {folder / part} cannot be loaded ({one_line(error)}); download it again"
-        ) from error
+    # without bars, which would flash up between the program's own
+    with loading(f"{setting}: {folder / part}", "download it again"), _no_bars():
+        model, report = kind.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, **options
+        )
     for fault in ("missing", "unexpected", "mismatched"):
         # older CLIP checkpoints contain their constant position_ids
         names = sorted(str(key) for key in report[f"{fault}_keys"] if "position_ids" not in str(key))
@@ -203,6 +173,16 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
                 f" the first is {names[0]}; download both again"
             )
     return model.eval().requires_grad_(False)
+
+
+def load_settings(kind: Any, folder: Path, part: str, setting: str) -> Any:
+    """Call ``from_pretrained`` of a part without weights: a scheduler or an image processor.
+
+    Raises:
+        WeightsError: If it cannot be read or its settings make no sense.
+    """
+    with loading(f"{setting}: {folder / part}", "download it again"):
+        return kind.from_pretrained(folder, subfolder=part, local_files_only=True)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -234,24 +214,6 @@ def _fault(files: list[Path]) -> str:
         except (OSError, SafetensorError) as error:
             return f"{file.name}: {one_line(error)}"
     return ""
-
-
-def _read_json(path: Path, layout: Layout) -> dict[str, Any]:
-    """Read one config of the layout; raise WeightsError if it is missing or damaged."""
-    try:
-        parsed = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        remedy = f"give {layout.kind}"
-        if path.parent.name == "refiner":
-            remedy = "add Track4Gen's refiner, or set features.diffusion.refiner=false to do without"
-        raise WeightsError(f"{layout.setting}: {path} is missing; {remedy}") from error
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"{layout.setting}: {path} cannot be read as a config ({one_line(error)}); download it again"
-        ) from error
-    if not isinstance(parsed, dict):
-        raise WeightsError(f"{layout.setting}: {path} is not a config; give {layout.kind}")
-    return parsed
 
 
 @contextmanager

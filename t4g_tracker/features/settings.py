@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from t4g_tracker.choices import Extractor
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import Limits, check_limits
 
 Kind = Literal["track4gen", "svd"]  # of a Stable Video Diffusion folder
 
@@ -34,11 +35,15 @@ class PatchConfig:
     window_px: int = 16  # side of the square of pixels that a cell sees, even
     stride_px: int = 8  # working pixels between cells
 
+    LIMITS: ClassVar[Limits] = {"channels": (1, 4096), "window_px": (1, 256), "stride_px": (1, 128)}
+
     def __post_init__(self) -> None:
-        if self.channels < 1 or self.stride_px < 1:
-            raise ConfigError("features.patch: channels and stride_px must be at least 1")
+        check_limits(self, "features.patch")
         if self.window_px < self.stride_px or (self.window_px - self.stride_px) % 2:
-            raise ConfigError("features.patch.window_px must be stride_px plus an even number")
+            raise ConfigError(
+                f"features.patch.window_px must be stride_px, {self.stride_px}, plus an even number, "
+                f"got {self.window_px}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +66,17 @@ class DiffusionConfig:
     noise_aug_strength: float = 0.02  # noise on the conditioning frame, whose pixels are in -1..1
     half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false: float32
 
+    LIMITS: ClassVar[Limits] = {
+        "block": (0, 20),
+        "noise_sigma": (1e-4, 700),
+        "segment_frames": (0, 1000),
+        "fps": (1, 1000),
+        "motion_bucket_id": (0, 1000),
+        "noise_aug_strength": (0, 10),
+    }
+
     def __post_init__(self) -> None:
-        for name, least in (("block", 0), ("segment_frames", 0), ("fps", 1), ("motion_bucket_id", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"features.diffusion.{name} must be at least {least}, got {getattr(self, name)}"
-                )
-        if not 0 < self.noise_sigma <= 700:
-            raise ConfigError(
-                f"features.diffusion.noise_sigma must be above 0 and at most 700, got {self.noise_sigma}"
-            )
-        if self.noise_aug_strength < 0:
-            raise ConfigError(
-                f"features.diffusion.noise_aug_strength must not be negative, got {self.noise_aug_strength}"
-            )
+        check_limits(self, "features.diffusion")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +93,10 @@ class ZeroscopeConfig:
     segment_frames: int = 24  # frames that the UNet sees at once
     half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false: float32
 
+    LIMITS: ClassVar[Limits] = {"block": (0, 20), "timestep": (0, 100_000), "segment_frames": (1, 1000)}
+
     def __post_init__(self) -> None:
-        for name, least in (("block", 0), ("timestep", 0), ("segment_frames", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"features.zeroscope.{name} must be at least {least}, got {getattr(self, name)}"
-                )
+        check_limits(self, "features.zeroscope")
         if not self.model:
             raise ConfigError("features.zeroscope.model must name a diffusers folder or a hub model")
 
@@ -110,12 +110,10 @@ class Dinov2Config:
     stride_px: int = 8  # working pixels per patch: the frame is enlarged until a patch of 14 px covers them
     half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false: float32
 
+    LIMITS: ClassVar[Limits] = {"layer": (0, 100), "stride_px": (1, 128)}
+
     def __post_init__(self) -> None:
-        for name, least in (("layer", 0), ("stride_px", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"features.dinov2.{name} must be at least {least}, got {getattr(self, name)}"
-                )
+        check_limits(self, "features.dinov2")
         if not self.model:
             raise ConfigError("features.dinov2.model must name a transformers folder or a hub model")
 
@@ -129,3 +127,18 @@ class FeaturesConfig:
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)  # track4gen-mini, track4gen, svd
     zeroscope: ZeroscopeConfig = field(default_factory=ZeroscopeConfig)
     dinov2: Dinov2Config = field(default_factory=Dinov2Config)
+
+
+# Channels of each extractor's features with its default model and block.
+_CHANNELS: dict[Extractor, int] = {
+    "track4gen-mini": 128,
+    "track4gen": 640,
+    "svd": 640,
+    "zeroscope": 640,
+    "dinov2": 768,
+}
+
+
+def feature_channels(config: FeaturesConfig) -> int:
+    """How many channels the features have; with a model of one's own, as many as with the default one."""
+    return config.patch.channels if config.extractor == "patch" else _CHANNELS[config.extractor]

@@ -17,9 +17,15 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from t4g_tracker.datatypes import FeatureGrid
-from t4g_tracker.errors import WeightsError, one_line
+from t4g_tracker.errors import WeightsError
 from t4g_tracker.features.layouts import ZEROSCOPE
-from t4g_tracker.features.model_files import block_channels, find_folder, load_strictly, read_configs
+from t4g_tracker.features.model_configs import POSITIVE, block_channels, config_number
+from t4g_tracker.features.model_files import (
+    find_folder,
+    load_settings,
+    load_strictly,
+    read_configs,
+)
 from t4g_tracker.features.networks import (
     check_frames,
     dtype_for,
@@ -31,6 +37,7 @@ from t4g_tracker.features.networks import (
 )
 from t4g_tracker.features.settings import ZeroscopeConfig
 from t4g_tracker.stage_log import Progress
+from t4g_tracker.weight_loading import loading
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,11 @@ def check(config: ZeroscopeConfig) -> Path:
             f"features.zeroscope.model: {folder / 'text_encoder'} gives {text.get('hidden_size', 512)}"
             f" channels, but the UNet takes {unet.get('cross_attention_dim', 1024)}; take both from one model"
         )
-    steps = configs["scheduler/scheduler_config.json"].get("num_train_timesteps", 1000)
+    scheduler = configs["scheduler/scheduler_config.json"]
+    place = folder / "scheduler" / "scheduler_config.json"
+    steps = config_number(scheduler, "num_train_timesteps", 1000, place, ZEROSCOPE.setting)
+    vae = folder / "vae" / "config.json"
+    config_number(configs["vae/config.json"], "scaling_factor", 0.18215, vae, ZEROSCOPE.setting, POSITIVE)
     if config.timestep >= steps:
         raise WeightsError(
             f"features.zeroscope.model: {folder} has timesteps 0 to {steps - 1}; set"
@@ -137,21 +148,16 @@ def _block_output(
 def _load(folder: Path, dtype: torch.dtype, device: torch.device) -> _Model:
     """Load the parts strictly: the VAE, which is small, in float32, the text encoder only for the prompt."""
     setting = ZEROSCOPE.setting
-    tokens = _tokenizer(folder)("", padding="max_length", return_tensors="pt")
+    with loading(f"{setting}: {folder / 'tokenizer'}", "download it again"):
+        tokens = _tokenizer(folder)("", padding="max_length", return_tensors="pt")
     text_encoder = load_strictly(CLIPTextModel, folder, "text_encoder", setting, torch_dtype=torch.float32)
     empty_prompt = text_encoder(tokens.input_ids)[0].to(device, dtype)
     del text_encoder
     unet = load_strictly(UNet3DConditionModel, folder, "unet", setting, torch_dtype=dtype)
     vae = load_strictly(AutoencoderKL, folder, "vae", setting, torch_dtype=torch.float32)
-    scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
+    scheduler = load_settings(DDIMScheduler, folder, "scheduler", setting)
     return _Model(unet.to(device), vae.to(device), scheduler, empty_prompt)
 
 
 def _tokenizer(folder: Path) -> CLIPTokenizer:
-    try:
-        return CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True)
-    except Exception as error:  # what it raises for a missing vocabulary differs by version
-        raise WeightsError(
-            f"{ZEROSCOPE.setting}: {folder / 'tokenizer'} cannot be loaded ({one_line(error)});"
-            f" download it again"
-        ) from error
+    return load_settings(CLIPTokenizer, folder, "tokenizer", ZEROSCOPE.setting)

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from t4g_tracker.bundled import RAFT_MINI, file_identity
 from t4g_tracker.coordinates import Size, resize_frames
 from t4g_tracker.datatypes import FlowSequence
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.errors import ConfigError, warn
 from t4g_tracker.flow.dis import dis_flow, refine_flow
 from t4g_tracker.flow.fusion import best_flow
 from t4g_tracker.flow.settings import FlowConfig
@@ -87,6 +87,22 @@ def check_flow(config: FlowConfig) -> None:
     estimator = FlowEstimator(config, torch.device("cpu"))
     if config.method == "auto":
         log.info("optical flow: %s", estimator.config.method)
+
+
+def check_named_weights(config: FlowConfig) -> None:
+    """Check the file that ``flow.weights`` names, if it names one, before any work.
+
+    Raises:
+        ConfigError: If the method is "auto".
+        WeightsError: If the file is missing, cannot be read or does not fit the method.
+    """
+    if config.weights:
+        method = FlowEstimator(config, torch.device("cpu")).config.method
+        if method == "dis":
+            warn(
+                f"flow.weights={config.weights}: flow.method is dis, which reads no weights; set flow.method "
+                "to raft-mini, raft-small or raft-large, or leave flow.weights empty"
+            )
 
 
 class FlowEstimator:

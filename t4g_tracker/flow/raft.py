@@ -5,13 +5,12 @@ Source: Teed and Deng, RAFT, arXiv:2003.12039.
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlparse
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.optical_flow import (
@@ -25,6 +24,7 @@ from torchvision.models.optical_flow import (
 from t4g_tracker.bundled import RAFT_MINI, find_bundled
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.stage_log import Progress
+from t4g_tracker.weight_loading import loading
 
 Variant = Literal["raft-mini", "raft-small", "raft-large"]
 
@@ -63,14 +63,18 @@ def load_raft(variant: Variant, weights: str, device: torch.device) -> RAFT:
     if variant == "raft-mini" and not weights:
         weights = str(find_bundled(RAFT_MINI))
     state = _read_state(Path(weights).expanduser()) if weights else _published_state(variant)
-    try:
-        model.load_state_dict(state, strict=True)
-    except (RuntimeError, AttributeError, TypeError) as error:
+    fault = _misfit(state)
+    if not fault:
+        try:
+            model.load_state_dict(state, strict=True)
+        except RuntimeError as error:  # names or shapes
+            fault = one_line(error)
+    if fault:
         source = weights or _PUBLISHED[variant].url
         raise WeightsError(
             f"{source}: does not hold the weights of torchvision's {_BUILDERS[variant].__name__}"
-            f" ({one_line(error)}); choose the flow.method that fits them"
-        ) from error
+            f" ({fault}); choose the flow.method that fits them"
+        )
     return model.eval().requires_grad_(False).to(device)
 
 
@@ -172,34 +176,42 @@ def _prepared(frame: Tensor, device: torch.device) -> Tensor:
     return image
 
 
-def _published_state(variant: Variant) -> dict[str, Tensor]:
+def _published_state(variant: Variant) -> Any:
     """Read torchvision's published weights from PyTorch's cache, or else from its download host."""
     published = _PUBLISHED[variant]
     place, cached = urlparse(published.url), published_file(variant)
     if cached.exists():
         return _read_state(cached)
     try:
-        state: dict[str, Tensor] = published.get_state_dict(progress=False, check_hash=True)
+        return published.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise WeightsError(
             f"RAFT's weights could not be downloaded from {place.netloc} ({one_line(error)}); fetch"
             f" {published.url} elsewhere and put it at {cached}, or name it with --set flow.weights=FILE,"
             f" or use --set flow.method=dis"
         ) from error
-    return state
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict; raise WeightsError if the file is not one."""
+def _read_state(path: Path) -> Any:
+    """Read what should be a state dict; raise WeightsError if the file cannot be read."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; RAFT's weights are a .safetensors or .pth state dict")
-    try:
+    with loading(f"{path}:", "give a .safetensors or .pth state dict of RAFT, or fetch it again"):
         if path.suffix == ".safetensors":
-            state: dict[str, Tensor] = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        raise WeightsError(
-            f"{path}: cannot be read as weights ({one_line(error)}); delete it and fetch it again"
-        ) from error
-    return state
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _misfit(state: Any) -> str:
+    """Say what is wrong with a state, but for names and shapes, which loading checks; empty if nothing is."""
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        return "it holds something else than tensors by name"
+    for name, value in state.items():
+        counts = name.endswith("num_batches_tracked")
+        if value.is_complex() or value.is_floating_point() == counts:
+            return f"{name} holds {value.dtype}"
+        if not value.isfinite().all():
+            return f"{name} holds numbers that are not finite"
+    return ""

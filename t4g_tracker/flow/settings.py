@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from t4g_tracker.choices import FlowMethod
 from t4g_tracker.coordinates import PIXELS_480P, Size
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import Limits, check_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +23,15 @@ class FlowConfig:
     refine: Literal["none", "dis", "best"] = "none"
     finest_scale: int = 0  # DIS only, also where it refines: 0 searches at full size, 1 (its preset) at half
 
+    LIMITS: ClassVar[Limits] = {
+        "pixels": (128 * 128, 8192 * 8192),
+        "updates": (1, 1000),
+        "raft_scale": (0.1, 1),
+        "finest_scale": (0, 3),
+    }
+
     def __post_init__(self) -> None:
-        if self.updates < 1:
-            raise ConfigError(f"flow.updates must be at least 1, got {self.updates}")
-        if self.pixels < 128 * 128:
-            raise ConfigError(f"flow.pixels must be at least {128 * 128}, got {self.pixels}")
-        if not 0.1 <= self.raft_scale <= 1:
-            raise ConfigError(f"flow.raft_scale must be from 0.1 to 1, got {self.raft_scale}")
-        if not 0 <= self.finest_scale <= 3:
-            raise ConfigError(f"flow.finest_scale must be 0, 1, 2 or 3, got {self.finest_scale}")
+        check_limits(self, "flow")
 
 
 def flow_size(original: Size, config: FlowConfig) -> Size:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import Limits, check_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,7 @@ class MatchingConfig:
     temperature: float = 0.05  # of the softmax over cost maps; smaller is sharper
     window_radius_px: float = 16.0  # reach of the soft-argmax around the best cell, working pixels
 
+    LIMITS: ClassVar[Limits] = {"temperature": (0.001, 10), "window_radius_px": (0.5, 128)}
+
     def __post_init__(self) -> None:
-        for name in ("temperature", "window_radius_px"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"matching.{name} must be positive, got {getattr(self, name)}")
+        check_limits(self, "matching")

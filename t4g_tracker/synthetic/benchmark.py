@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from t4g_tracker.coordinates import pixels_to_fractions
-from t4g_tracker.files import atomic_write, prepare_output_folder
+from t4g_tracker.storage.files import atomic_write, prepare_output_folder
+from t4g_tracker.storage.unfinished import remove_leftovers
 from t4g_tracker.synthetic.clips import TrainingClip, generate_clip, val_generator
 from t4g_tracker.synthetic.settings import ValConfig
 
@@ -26,6 +27,7 @@ def make_val(folder: Path, config: ValConfig) -> None:
         TrackerError: If scikit-image is not installed.
     """
     prepare_output_folder(folder)
+    remove_leftovers(folder)
     for index in range(config.clips):
         clip = generate_clip(val_generator(index), config.frames, config.size, config.points)
         write_clip(folder, f"synthetic-{index:02d}", clip)
@@ -39,6 +41,7 @@ def write_clip(folder: Path, name: str, clip: TrainingClip) -> None:
         OutputError: If a file cannot be written.
     """
     pictures = prepare_output_folder(folder / "JPEGImages" / "480p" / name)
+    remove_leftovers(pictures)
     for number, frame in enumerate(clip.frames.movedim(1, -1).cpu().numpy()):
         with atomic_write(pictures / f"{number:05d}.jpg") as path:
             Image.fromarray(frame).save(path, quality=JPEG_QUALITY, subsampling=0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import Limits, check_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +17,12 @@ class ValConfig:
     size: tuple[int, int] = (480, 854)  # (H, W) pixels
     points: int = 64  # of each clip
 
+    LIMITS: ClassVar[Limits] = {
+        "clips": (1, 100_000),
+        "frames": (2, 10_000),
+        "size": (32, 4096),
+        "points": (1, 100_000),
+    }
+
     def __post_init__(self) -> None:
-        for name, least in (("clips", 1), ("frames", 2), ("points", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if min(self.size) < 32:
-            raise ConfigError(f"size must be at least 32x32, got {self.size[0]}x{self.size[1]}")
+        check_limits(self)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from t4g_tracker.coordinates import cells_to_pixels, inside, pixels_to_cells, rescale
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Video
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import Limits, check_limits
 from t4g_tracker.matching.cost_maps import cell_vectors, cost_volume, sample_vectors, soft_argmax, top_peaks
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.stage_log import Progress
@@ -34,15 +35,19 @@ class TrackingConfig:
     subpixel_window_px: int = 15  # side of the square it compares, at every pyramid level
     points_at_once: int = 512  # cost maps held in memory together
 
+    LIMITS: ClassVar[Limits] = {
+        "candidates": (1, 100),
+        "jump_cost": (0, 1000),
+        "jump_px": (0.01, 10_000),
+        "drift_cost": (0, 1000),
+        "drift_px": (0.01, 10_000),
+        "subpixel_reach_px": (0, 1000),
+        "subpixel_window_px": (3, 255),
+        "points_at_once": (1, 1_000_000),
+    }
+
     def __post_init__(self) -> None:
-        for name in ("jump_px", "drift_px"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"tracking.{name} must be positive, got {getattr(self, name)}")
-        for name, least in (("candidates", 1), ("points_at_once", 1), ("subpixel_window_px", 3)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"tracking.{name} must be at least {least}, got {getattr(self, name)}")
-        if self.jump_cost < 0 or self.drift_cost < 0 or self.subpixel_reach_px < 0:
-            raise ConfigError("tracking: jump_cost, drift_cost and subpixel_reach_px must be 0 or more")
+        check_limits(self, "tracking")
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import Limits, check_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,15 +17,10 @@ class VisibilityConfig:
     cycle_threshold_px: float = 8.0  # largest cycle error of a visible point, working pixels
     similarity_threshold: float = 0.5  # cosine similarity that a match must reach
 
+    LIMITS: ClassVar[Limits] = {"cycle_threshold_px": (0.01, 10_000), "similarity_threshold": (-1, 0.999)}
+
     def __post_init__(self) -> None:
-        if self.cycle_threshold_px <= 0:
-            raise ConfigError(
-                f"visibility.cycle_threshold_px must be positive, got {self.cycle_threshold_px}"
-            )
-        if not -1 <= self.similarity_threshold < 1:
-            raise ConfigError(
-                f"visibility.similarity_threshold must be in -1..1, got {self.similarity_threshold}"
-            )
+        check_limits(self, "visibility")
 
 
 def judge(similarity: Tensor, cycle_error_px: Tensor, config: VisibilityConfig) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t4g_tracker.files import atomic_write
+from t4g_tracker.storage.files import atomic_write
 
 if TYPE_CHECKING:  # matplotlib takes a second to load, and most uses of this package plot nothing
     from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to load, and most uses of this pa
 History = Sequence[Mapping[str, Any]]
 
 _INK, _SOFT, _GRID = "#22262b", "#7a828c", "#e6e8eb"
+_LABEL_PERCENT = 7  # height of a label beside the measures
 _LOSS_COLOURS = ("#2f6fde", "#e07b39", "#2e9e6b", "#b24fc4", "#c9a227", "#5a6b7b")
 
 
@@ -57,7 +58,7 @@ def curve_figure(history: History) -> Figure:
     if measures:
         _plot_measures(axes[1], measures)
     axes[-1].set_xlabel("step", color=_INK)
-    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     return figure
 
 
@@ -108,14 +109,30 @@ def _plot_losses(axes: Axes, losses: Mapping[str, Series]) -> None:
 
 def _plot_measures(axes: Axes, measures: Mapping[str, Series]) -> None:
     _style(axes, "percent")
-    for (name, (steps, values)), colour in zip(measures.items(), ("#2e9e6b", "#2f6fde"), strict=False):
+    heights = _apart([values[-1] for _, values in measures.values()])
+    for (name, (steps, values)), colour, height in zip(
+        measures.items(), ("#2e9e6b", "#2f6fde"), heights, strict=False
+    ):
         _plot_line(axes, steps, values, colour, name, 1.9)
-        place = (steps[-1], values[-1])
         axes.annotate(
-            f"{values[-1]:.1f}", place, (6, 0), textcoords="offset points", va="center", color=colour
+            f"{values[-1]:.1f}",
+            (steps[-1], height),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
         )
     axes.set_ylim(0, 104)
     _legend(axes)
+
+
+def _apart(values: Sequence[float]) -> list[float]:
+    """Heights for labels beside these percentages: the same, but no two closer than a letter is high."""
+    heights, lowest = list(values), -math.inf
+    for place in sorted(range(len(values)), key=lambda place: values[place]):
+        heights[place] = lowest = max(values[place], lowest)
+        lowest += _LABEL_PERCENT
+    return heights
 
 
 def _plot_line(

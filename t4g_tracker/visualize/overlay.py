@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.visualize.colours import point_colours
-from t4g_tracker.visualize.painting import SHIFT, dimmed, dot_radius, fixed, paint_points, positions, resized
+from t4g_tracker.visualize.painting import dimmed, dot_radius, paint_points, positions, resized
+from t4g_tracker.visualize.trails import joined_steps, paint_trails
 
 LONGEST_SIDE_PX, SHORTEST_SIDE_PX = 1920, 1080  # larger videos are painted at no more than this
 
@@ -28,7 +28,7 @@ def paint_overlay(
 
     A visible point is a filled dot, a hidden one a hollow ring. Trails fade with age. They
     are painted only between two frames that both show the point, since positions of hidden
-    points are guesses.
+    points are guesses, and not across jumps (``joined_steps``).
 
     Args:
         video: T frames.
@@ -43,39 +43,14 @@ def paint_overlay(
     size = overlay_size(video.size)
     xy = positions(tracks.xy, video.size, size)
     visible = tracks.visibility.cpu().numpy()
+    joined = joined_steps(xy, visible, size)
     colours = point_colours(queries)
     radius = dot_radius(size, len(queries))
     for frame, picture in enumerate(video.frames):
         canvas = dimmed(resized(picture, size), dim)
         first = max(0, frame - trail_frames)
         if first < frame:
-            past = slice(first, frame + 1)
-            canvas = with_trails(canvas, xy[:, past], visible[:, past], colours, radius, trail_frames)
+            past = xy[:, first : frame + 1]
+            canvas = paint_trails(canvas, past, joined[:, first:frame], colours, radius, trail_frames)
         paint_points(canvas, xy[:, frame], visible[:, frame], colours, radius)
         yield canvas
-
-
-def with_trails(
-    canvas: np.ndarray,
-    xy: np.ndarray,
-    visible: np.ndarray,
-    colours: np.ndarray,
-    radius: float,
-    trail_frames: int,
-) -> np.ndarray:
-    """Paint trails on a frame, the newest end of (N, frames, 2) strongest and widest."""
-    colour = canvas.copy()
-    strength = np.zeros(canvas.shape[:2], np.uint8)
-    painted = visible[:, :-1] & visible[:, 1:] & np.isfinite(xy[:, :-1] + xy[:, 1:]).all(axis=-1)
-    last = xy.shape[1] - 1
-    for step in range(last):
-        freshness = 1 - (last - 1 - step) / trail_frames
-        width = max(1, round(radius * (0.25 + 0.55 * freshness)))
-        for point in np.flatnonzero(painted[:, step]):
-            start, end = fixed(xy[point, step]), fixed(xy[point, step + 1])
-            rgb = tuple(int(value) for value in colours[point])
-            cv2.line(colour, start, end, rgb, width + 2, cv2.LINE_8, SHIFT)
-            cv2.line(strength, start, end, round(225 * freshness**1.3), width, cv2.LINE_AA, SHIFT)
-    share = strength.astype(np.float32)[..., None] / 255
-    mixed: np.ndarray = canvas + (colour.astype(np.float32) - canvas) * share
-    return mixed.round().astype(np.uint8)

@@ -17,7 +17,7 @@ from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.results import Result, best_measures
 from t4g_tracker.tables import rounded
 from t4g_tracker.visualize.painting import INK, PAPER, SOFT_INK, fitting_height, text_width, write_text
-from t4g_tracker.visualize.tiles import GAP_PX, Painter, columns_across, tile_size, write_legend
+from t4g_tracker.visualize.tiles import GAP_PX, Painter, columns_across, shown_size, tile_size, write_legend
 
 PICTURE_PX = 2400  # largest width of the picture, enough for print
 NAME_PX, CAPTION_PX = 30, 24  # heights of the picture's letters
@@ -69,7 +69,7 @@ def sheet_picture(
         (H, W, 3) uint8, at most 2400 pixels wide.
     """
     columns = len(frame_indices)
-    size = tile_size(video.size, (PICTURE_PX - LABEL_PX - GAP_PX) / columns - GAP_PX)
+    size = tile_size(shown_size(video), (PICTURE_PX - LABEL_PX - GAP_PX) / columns - GAP_PX)
     width = LABEL_PX + max(columns * (size[1] + GAP_PX), LEGEND_PX)
     painter, plain = (Painter.make(video, queries, size, known, dim) for known in (truth, None))
     counted = f"{len(queries)} point{'s' if len(queries) != 1 else ''}"
@@ -79,9 +79,9 @@ def sheet_picture(
     write_legend(legend, painter, (LABEL_PX, HEADER_PX / 2 - GAP_PX / 2), CAPTION_PX)
     return np.concatenate(
         [
-            _frame_numbers(queried_in, size, width),
+            _frame_numbers(queried_in, video.start_frame, size, width),
             _row(queried, [(counted, False)], queried_in, plain, width),
-            _frame_numbers(frame_indices, size, width),
+            _frame_numbers(frame_indices, video.start_frame, size, width),
             *(
                 _row(result, captions, frame_indices, painter, width)
                 for result, captions in zip(results, _captions(results), strict=True)
@@ -100,12 +100,12 @@ def _left_edges(count: int, size: Size) -> list[int]:
     return [LABEL_PX + column * (size[1] + GAP_PX) for column in range(count)]
 
 
-def _frame_numbers(frames: Sequence[int], size: Size, width: int) -> np.ndarray:
-    """Paint a strip (H, width, 3) with the frame numbers of the tiles below it."""
+def _frame_numbers(frames: Sequence[int], start_frame: int, size: Size, width: int) -> np.ndarray:
+    """Paint a strip (H, width, 3) with the frame numbers of the tiles below it, as the user counts."""
     strip = _paper(HEADER_PX, width)
     for frame, left in zip(frames, _left_edges(len(frames), size), strict=True):
         middle = (left + size[1] / 2, HEADER_PX / 2 + 1)
-        write_text(strip, f"frame {frame}", middle, CAPTION_PX, SOFT_INK, "mm", size[1])
+        write_text(strip, f"frame {start_frame + frame}", middle, CAPTION_PX, SOFT_INK, "mm", size[1])
     return strip
 
 
@@ -120,8 +120,9 @@ def _row(
     for place, (text, best) in enumerate(captions):
         below = (GAP_PX, y + 3 + step * (place + 1))
         write_text(strip, text, below, CAPTION_PX, INK if best else SOFT_INK, "lm", room)
+    marks = painter.marks(result.own_tracks)
     for frame, left in zip(frames, _left_edges(len(frames), painter.size), strict=True):
-        tile = painter.tile(painter.background(frame), result.own_tracks, frame)
+        tile = painter.tile(painter.background(frame), marks, frame)
         strip[:height, left : left + tile_px] = tile
     return strip
 
@@ -144,14 +145,15 @@ def sheet_video(
         T frames (H, W, 3) uint8 of one size, at most 1600 pixels wide and about 1080 high.
     """
     # Lay out the tiles.
-    across = columns_across(len(results), video.size)
+    shown = shown_size(video)
+    across = columns_across(len(results), shown)
     down = math.ceil(len(results) / across)
     captions = _captions(results)
     label_px = 52 if any(captions) else 32
     below_px = 2 * FILM_CAPTION_PX
     highest_px = (SCREEN_PX[0] - below_px - GAP_PX) / down - GAP_PX - label_px
     widest_px = (SCREEN_PX[1] - GAP_PX) / across - GAP_PX
-    size = tile_size(video.size, min(widest_px, highest_px * video.size[1] / video.size[0]))
+    size = tile_size(shown, min(widest_px, highest_px * shown[1] / shown[0]))
     step = (size[0] + label_px + GAP_PX, size[1] + GAP_PX)
     sheet = _paper(down * step[0] + GAP_PX + below_px, across * step[1] + GAP_PX)
     corners = [
@@ -165,10 +167,11 @@ def sheet_video(
     painter = Painter.make(video, queries, size, truth, dim)
     write_legend(sheet, painter, (GAP_PX, sheet.shape[0] - below_px / 2 - GAP_PX / 2), FILM_CAPTION_PX)
     # Paint the tiles of each frame.
+    marks = [painter.marks(result.own_tracks) for result in results]
     for frame in range(video.frame_count):
         picture, background = sheet.copy(), painter.background(frame)
-        for result, (y, x) in zip(results, corners, strict=True):
-            painted = painter.tile(background, result.own_tracks, frame, trail_frames)
+        for found, (y, x) in zip(marks, corners, strict=True):
+            painted = painter.tile(background, found, frame, trail_frames)
             picture[y : y + size[0], x : x + size[1]] = painted
         yield picture
 

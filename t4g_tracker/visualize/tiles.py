@@ -11,7 +11,6 @@ import numpy as np
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.visualize.colours import point_colours
-from t4g_tracker.visualize.overlay import with_trails
 from t4g_tracker.visualize.painting import (
     SOFT_INK,
     dimmed,
@@ -23,11 +22,17 @@ from t4g_tracker.visualize.painting import (
     text_width,
     write_text,
 )
+from t4g_tracker.visualize.trails import joined_steps, paint_trails
 
 GAP_PX = 8  # between tiles
 _LEGEND = ("visible", "hidden", "to the true position")
 _ERROR_COLOUR = (255, 255, 255)
 _ERROR_STRENGTH = 0.45  # errors of frozen features are large: their lines must not cover the points
+
+
+def shown_size(video: Video) -> Size:
+    """The (H, W) of a video as a player shows it, in square pixels."""
+    return video.size[0], max(1, round(video.size[1] * video.pixel_aspect))
 
 
 def tile_size(size: Size, widest_px: float) -> Size:
@@ -45,6 +50,15 @@ def columns_across(count: int, size: Size) -> int:
         return round(abs(math.log(across * size[1] / (down * size[0]) / (16 / 9))) + 0.15 * empty, 6)
 
     return min(range(count, 0, -1), key=misfit)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The tracks of one result, ready to be painted on tiles."""
+
+    xy: np.ndarray  # (N, T, 2) pixels of a tile
+    visible: np.ndarray  # (N, T) bool
+    joined: np.ndarray  # (N, T - 1) bool, which steps a trail shows
 
 
 @dataclass(frozen=True)
@@ -79,20 +93,24 @@ class Painter:
         """A frame of the video at the tile's size (H, W, 3), dimmed."""
         return dimmed(resized(self.video.frames[frame], self.size), self.dim)
 
-    def tile(self, background: np.ndarray, tracks: Tracks, frame: int, trail_frames: int = 0) -> np.ndarray:
-        """Paint the points of ``tracks``, with trails, on one frame."""
-        first = max(0, frame - trail_frames)
-        xy = positions(tracks.xy[:, first : frame + 1], self.video.size, self.size)
-        visible = tracks.visibility[:, first : frame + 1].cpu().numpy()
+    def marks(self, tracks: Tracks) -> Marks:
+        """Convert tracks to the pixels of a tile."""
+        xy, visible = positions(tracks.xy, self.video.size, self.size), tracks.visibility.cpu().numpy()
+        return Marks(xy, visible, joined_steps(xy, visible, self.size))
+
+    def tile(self, background: np.ndarray, marks: Marks, frame: int, trail_frames: int = 0) -> np.ndarray:
+        """Paint the points of a result, with trails, on one frame."""
+        xy, first = marks.xy[:, frame], max(0, frame - trail_frames)
         picture = background.copy()
         if first < frame:
-            picture = with_trails(picture, xy, visible, self.colours, self.radius, trail_frames)
+            past, joined = marks.xy[:, first : frame + 1], marks.joined[:, first:frame]
+            picture = paint_trails(picture, past, joined, self.colours, self.radius, trail_frames)
         if self.truth is not None:
             lines = picture.copy()
-            for tracked, true in zip(xy[:, -1], self.truth[:, frame], strict=True):
+            for tracked, true in zip(xy, self.truth[:, frame], strict=True):
                 paint_line(lines, tracked, true, _ERROR_COLOUR, 1)
             picture = cv2.addWeighted(lines, _ERROR_STRENGTH, picture, 1 - _ERROR_STRENGTH, 0)
-        paint_points(picture, xy[:, -1], visible[:, -1], self.colours, self.radius)
+        paint_points(picture, xy, marks.visible[:, frame], self.colours, self.radius)
         return picture
 
 

@@ -25,4 +25,4 @@ def test_bench_reads_what_make_val_writes(tmp_path):
 
 def test_an_impossible_size_is_refused_by_name(tmp_path, capsys):
     assert t4g(["make-synthetic-val", str(tmp_path), "--clips", "0"]) == 2
-    assert "clips must be at least 1" in capsys.readouterr().err
+    assert "clips must be from 1 to" in capsys.readouterr().err

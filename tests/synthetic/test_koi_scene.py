@@ -11,9 +11,9 @@ import pytest
 import torch
 from tiny_scenes import read_at
 
-from t4g_tracker.queries import read_queries
-from t4g_tracker.track_files import read_tracks_npz
-from t4g_tracker.video import read_video
+from t4g_tracker.inputs.queries import read_queries
+from t4g_tracker.inputs.video import read_video
+from t4g_tracker.outputs.track_files import read_tracks_npz
 
 ASSETS = Path(__file__).parents[2] / "assets"
 

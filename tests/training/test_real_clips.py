@@ -7,9 +7,9 @@ import torch
 from tiny_runs import sliding
 
 from t4g_tracker.errors import DatasetError, TrackerError
-from t4g_tracker.files import atomic_write
 from t4g_tracker.flow.estimator import FlowEstimator
 from t4g_tracker.flow.settings import FlowConfig
+from t4g_tracker.storage.files import atomic_write
 from t4g_tracker.training.track4gen import real_clips
 from t4g_tracker.training.track4gen.real_clips import RealClips, flow_clip
 from t4g_tracker.visualize.encoding import write_video

@@ -14,7 +14,10 @@ from t4g_tracker.training.track4gen.strip import LinearReading, labelled, paint_
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [(("--size", "250", "440"), "multiples of 64"), (("--shown", "0"), "--shown must be at least 1")],
+    [
+        (("--size", "250", "440"), "multiples of 64"),
+        (("--shown", "0"), "--shown: must be a whole number from 1 to"),
+    ],
 )
 def test_strip_refuses_what_it_cannot_paint(tmp_path, capsys, wrong, message):
     with pytest.raises(SystemExit) as ended:

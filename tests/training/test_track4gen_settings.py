@@ -20,11 +20,11 @@ def test_stretches_longer_than_clips_are_refused():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("clips.frames=2", "clips.frames must be at least 3"),
+        ("clips.frames=2", "clips.frames must be from 3 to"),
         ("clips.segment_frames=1", "segment_frames must be 0 or at least 2"),
         ("clips.crop_height=96", "must be at most height and width"),
-        ("objective.low_noise_share=2", "low_noise_share must be in 0..1"),
-        ("objective.temperature=0", "temperature and low_noise_sigma positive"),
+        ("objective.low_noise_share=2", "objective.low_noise_share must be from 0 to 1"),
+        ("objective.temperature=0", "objective.temperature must be from 0.001 to"),
         ("objective.block=7", "--from .*up_blocks|--from .*block"),
     ],
 )

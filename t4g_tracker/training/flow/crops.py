@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn.functional import interpolate
 
 from t4g_tracker.coordinates import resize_frames
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import HUGE, Limits, check_limits
 from t4g_tracker.synthetic.clips import GAPS, FlowPair
 from t4g_tracker.synthetic.random_motion import log_uniform
 from t4g_tracker.synthetic.textures import choice, uniform
@@ -36,29 +38,38 @@ class PairsConfig:
     relit: float = 0.4  # share of crops whose second frame differs in light and colours from the first
     erased: float = 0.2  # share of crops in which a patch of the second frame is hidden
 
+    LIMITS: ClassVar[Limits] = {
+        "count": (1, HUGE),
+        "height": (128, 4096),
+        "width": (128, 4096),
+        "gaps": (1, 64),
+        "largest_motion": (0.01, 10),
+        "crop_height": (128, 4096),
+        "crop_width": (128, 4096),
+        "smallest_scale": (0.05, 10),
+        "largest_scale": (0.05, 10),
+        "views": (1, 1000),
+        "relit": (0, 1),
+        "erased": (0, 1),
+    }
+
     def __post_init__(self) -> None:
+        check_limits(self, "pairs")
+        if not self.gaps:
+            raise ConfigError("pairs.gaps has no entry; give at least one number of frames")
         for name in ("crop_height", "crop_width"):
-            if getattr(self, name) < 128 or getattr(self, name) % 8:
-                raise ConfigError(
-                    f"pairs.{name} must be a multiple of 8 and at least 128, got {getattr(self, name)}"
-                )
-        for name in ("count", "views"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"pairs.{name} must be at least 1, got {getattr(self, name)}")
-        if not self.gaps or min(self.gaps) < 1:
-            raise ConfigError(f"pairs.gaps must be a list of whole numbers from 1, got {list(self.gaps)}")
-        if self.largest_motion <= 0:
-            raise ConfigError(f"pairs.largest_motion must be positive, got {self.largest_motion}")
-        if not 0 < self.smallest_scale <= self.largest_scale:
-            raise ConfigError("pairs: smallest_scale must be positive and not above largest_scale")
+            if getattr(self, name) % 8:
+                raise ConfigError(f"pairs.{name} must be a multiple of 8, got {getattr(self, name)}")
+        if self.smallest_scale > self.largest_scale:
+            raise ConfigError(
+                f"pairs.smallest_scale must be at most pairs.largest_scale, {self.largest_scale}, "
+                f"got {self.smallest_scale}"
+            )
         smallest = (self.crop_height / self.largest_scale, self.crop_width / self.largest_scale)
         if smallest[0] > self.height or smallest[1] > self.width:
             raise ConfigError(
                 "pairs: crop_height and crop_width must fit into height and width at largest_scale"
             )
-        for name in ("relit", "erased"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"pairs.{name} must be in 0..1, got {getattr(self, name)}")
 
     @property
     def bytes_each(self) -> int:

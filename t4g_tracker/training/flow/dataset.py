@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from t4g_tracker.cache import make_key
-from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.seeds import generator_for
+from t4g_tracker.storage.cache import make_key
+from t4g_tracker.storage.files import prepare_output_folder
 from t4g_tracker.synthetic.clips import CLIPS_VERSION, FlowPair, generate_pair, train_generator
 from t4g_tracker.training.flow.crops import FlowBatch, PairsConfig, crop_pair
 from t4g_tracker.training.loop.items import cached_or_generated

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models.optical_flow import RAFT, raft_small
 
-from t4g_tracker.errors import ConfigError
-from t4g_tracker.files import atomic_write
 from t4g_tracker.flow.raft import KnownEncoding, load_raft
+from t4g_tracker.limits import Limits, check_limits
+from t4g_tracker.storage.files import atomic_write
 from t4g_tracker.synthetic.clips import FlowPair
 from t4g_tracker.training.flow.crops import FlowBatch
 
@@ -26,11 +27,10 @@ class FlowObjectiveConfig:
     power: float = 0.7  # of the error; below 1 small errors count more, for sub-pixel accuracy
     hidden: float = 0.3  # weight of pixels whose point is hidden in the other frame
 
+    LIMITS: ClassVar[Limits] = {"updates": (1, 100), "decay": (0.01, 1), "power": (0.01, 1), "hidden": (0, 1)}
+
     def __post_init__(self) -> None:
-        if self.updates < 1:
-            raise ConfigError(f"objective.updates must be at least 1, got {self.updates}")
-        if not 0 < self.decay <= 1 or not 0 < self.power <= 1 or not 0 <= self.hidden <= 1:
-            raise ConfigError("objective: decay and power must be above 0 and at most 1, and hidden in 0..1")
+        check_limits(self, "objective")
 
 
 class FlowObjective(nn.Module):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import Limits, check_limits
 from t4g_tracker.training.flow.crops import PairsConfig
 from t4g_tracker.training.flow.objective import FlowObjectiveConfig
 from t4g_tracker.training.loop.settings import TrainerConfig
@@ -21,6 +22,7 @@ class FlowTraining:
     objective: FlowObjectiveConfig = field(default_factory=FlowObjectiveConfig)
     validation: int = 8  # pairs to measure progress on
 
+    LIMITS: ClassVar[Limits] = {"validation": (1, 1000)}
+
     def __post_init__(self) -> None:
-        if self.validation < 1:
-            raise ConfigError(f"validation must be at least 1, got {self.validation}")
+        check_limits(self)

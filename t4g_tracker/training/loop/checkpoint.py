@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from t4g_tracker.cache import save_torch
 from t4g_tracker.errors import CacheError
 from t4g_tracker.identity import refuse
+from t4g_tracker.storage.torch_files import load_torch, save_torch
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +56,14 @@ class Checkpoint:
         """Load the state from the file; without a file, nothing changes.
 
         Raises:
-            CacheError: If the file is damaged, or belongs to a training with other settings; names them.
+            CacheError: If the file is damaged or cannot be read, or belongs to a training with other
+                settings; names them.
         """
-        if not self.path.exists():
-            return TrainingState()
         try:
-            saved = torch.load(self.path, map_location="cpu", weights_only=True)
-            identity = json.loads(saved["identity"])
-        except PermissionError as error:
-            raise CacheError(f"{self.path}: may not be read; change its permissions") from error
-        except Exception as error:
-            raise CacheError(f"{self.path}: is damaged; delete it, or give another --out") from error
+            saved = load_torch(self.path, "--out", "delete it, or give another --out")
+        except FileNotFoundError:
+            return TrainingState()
+        identity = json.loads(saved["identity"])
         refuse(
             self.path, identity, self.identity, "use the same settings, or another --out, or delete the file"
         )

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from t4g_tracker.files import atomic_write
+from t4g_tracker.storage.files import atomic_write
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from t4g_tracker.errors import DAMAGED_ARRAYS, OutputError
-from t4g_tracker.files import atomic_write, prepare_output_folder
+from t4g_tracker.errors import OutputError
+from t4g_tracker.inputs.array_files import DAMAGED_ARRAYS
+from t4g_tracker.storage.files import atomic_write, prepare_output_folder
+from t4g_tracker.storage.unfinished import remove_leftovers
 
 Item = TypeVar("Item")
 
@@ -29,7 +31,9 @@ def check_room(folder: Path, count: int, bytes_each: int, setting: str) -> None:
     Raises:
         OutputError: If the folder cannot be written, or too little space is free.
     """
-    missing = max(0, count - sum(1 for _ in prepare_output_folder(folder, 0).glob("[!.]*.npz")))
+    prepare_output_folder(folder, 0)
+    remove_leftovers(folder)
+    missing = max(0, count - sum(1 for _ in folder.glob("[!.]*.npz")))
     free = shutil.disk_usage(folder).free
     if missing * bytes_each > free:
         raise OutputError(

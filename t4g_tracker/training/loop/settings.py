@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from t4g_tracker.choices import Precision
-from t4g_tracker.errors import ConfigError
+from t4g_tracker.limits import HUGE, Limits, check_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +25,18 @@ class TrainerConfig:
     save_every_s: float = 120.0  # seconds between checkpoints
     workers: int | None = None  # processes that generate batches ahead; null: one, with a GPU up to eight
 
+    LIMITS: ClassVar[Limits] = {
+        "steps": (1, HUGE),
+        "batch": (1, 1024),
+        "learning_rate": (1e-9, 10),
+        "weight_decay": (0, 10),
+        "warm_up": (0, 0.99),
+        "clip_norm": (1e-6, 1e6),
+        "averaging": (0, 0.999_999),
+        "validate_every": (1, HUGE),
+        "save_every_s": (0, HUGE),
+        "workers": (0, 256),
+    }
+
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch", 1), ("validate_every", 1), ("workers", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"trainer.{name} must be at least {least}, got {value}")
-        if self.learning_rate <= 0 or self.weight_decay < 0 or self.clip_norm <= 0:
-            raise ConfigError(
-                "trainer: learning_rate and clip_norm must be positive, and weight_decay 0 or more"
-            )
-        if not 0 <= self.warm_up < 1 or not 0 <= self.averaging < 1:
-            raise ConfigError("trainer: warm_up and averaging must be at least 0 and below 1")
+        check_limits(self, "trainer")

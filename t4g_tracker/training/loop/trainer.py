@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from t4g_tracker.errors import TrainingError
-from t4g_tracker.files import prepare_output_folder
-from t4g_tracker.hardware import pick_precision
+from t4g_tracker.hardware import check_precision, pick_precision
+from t4g_tracker.storage.files import locked_folder
 from t4g_tracker.training.loop.batches import ItemOrder, batches_from
 from t4g_tracker.training.loop.checkpoint import Checkpoint, TrainingState
 from t4g_tracker.training.loop.data_workers import default_workers
@@ -88,22 +88,25 @@ def train(
 
     Raises:
         CacheError: If the folder holds a checkpoint of other settings.
-        OutputError: If the folder cannot be written.
+        OutputError: If the folder cannot be written, or another run is writing to it.
         TrainingError: If the gradient is not finite twenty steps in a row, or a data worker is killed.
         TrackerError: Any such error of generating an item.
     """
-    training = _begin(objective, config, run, validate, identity)
+    check_precision("trainer.precision", config.precision, run.device)
+    accelerator = _accelerator(run.device, pick_precision(config.precision, run.device))
+    writes = accelerator.is_main_process
+    with locked_folder(run.folder, place="--out") if writes else nullcontext():
+        training = _begin(objective, config, run, validate, identity, accelerator)
 
-    # Data workers generate this process's share of the items, from the step to resume at.
-    accelerator = training.accelerator
-    processes = accelerator.num_processes
-    order = ItemOrder(len(items), config.batch, processes, accelerator.process_index, run.seed)  # type: ignore[arg-type]
-    workers = config.workers
-    if workers is None:
-        workers = default_workers(accelerator.device, processes)
-    with closing(batches_from(items, collate, order, training.state.step, workers)) as batches:
-        finished = training.loop(batches)
-    return training.averaged.module.eval(), finished
+        # Data workers generate this process's share of the items, from the step to resume at.
+        processes = accelerator.num_processes
+        order = ItemOrder(len(items), config.batch, processes, accelerator.process_index, run.seed)  # type: ignore[arg-type]
+        workers = config.workers
+        if workers is None:
+            workers = default_workers(accelerator.device, processes)
+        with closing(batches_from(items, collate, order, training.state.step, workers)) as batches:
+            finished = training.loop(batches)
+        return training.averaged.module.eval(), finished
 
 
 def _begin(
@@ -112,10 +115,9 @@ def _begin(
     run: TrainingRun,
     validate: Callable[[nn.Module], dict[str, float]],
     identity: dict[str, Any],
+    accelerator: Accelerator,
 ) -> _Training:
     """Set up the optimiser on the run's device, and resume from the folder's checkpoint if there is one."""
-    prepare_output_folder(run.folder)
-    accelerator = _accelerator(run.device, pick_precision(config.precision, run.device))
     if accelerator.device.type == "cpu":
         flatten_time_convolutions(objective)
     trained = [weight for weight in objective.parameters() if weight.requires_grad]

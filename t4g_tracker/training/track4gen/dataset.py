@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from t4g_tracker.coordinates import Size
-from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.seeds import generator_for
+from t4g_tracker.storage.files import prepare_output_folder
 from t4g_tracker.synthetic.clips import CLIPS_VERSION, TrainingClip, generate_clip, train_generator
 from t4g_tracker.training.loop.batches import TensorBatch
 from t4g_tracker.training.loop.items import cached_or_generated

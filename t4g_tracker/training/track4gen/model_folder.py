@@ -15,7 +15,7 @@ from t4g_tracker.features.diffusion_weights import check_folder, find_folder, lo
 from t4g_tracker.features.model_files import load_strictly
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.features.settings import DiffusionConfig
-from t4g_tracker.files import replace_folder
+from t4g_tracker.storage.files import replace_folder
 from t4g_tracker.training.track4gen.mini import FEATURE_CHANNELS, mini_pipeline
 from t4g_tracker.training.track4gen.objective import ObjectiveConfig, Track4GenObjective
 

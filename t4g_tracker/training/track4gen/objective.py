@@ -9,7 +9,7 @@ Source: Track4Gen, arXiv:2412.06016.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import StableVideoDiffusionPipeline
@@ -18,10 +18,10 @@ from torch.nn.functional import interpolate
 
 from t4g_tracker.coordinates import Size, centred_offset
 from t4g_tracker.datatypes import FeatureGrid
-from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.features.segments import segment_plan
 from t4g_tracker.features.settings import DiffusionConfig
+from t4g_tracker.limits import Limits, check_limits
 from t4g_tracker.training.loop.frozen import FrozenModels
 from t4g_tracker.training.track4gen.correspondence import correspondence_loss, sample_pairs
 from t4g_tracker.training.track4gen.dataset import ClipBatch
@@ -54,17 +54,23 @@ class ObjectiveConfig:
     train_image_encoder: bool = False  # for the mini model: no CLIP of its size is published
     gradient_checkpointing: bool = False  # the UNet recomputes activations: less memory, more time
 
+    LIMITS: ClassVar[Limits] = {
+        "correspondence": (0, 1e6),
+        "block": (0, 20),
+        "temperature": (0.001, 10),
+        "pairs_per_frame": (1, 10_000),
+        "sigma_mean": (-10, 10),
+        "sigma_spread": (0, 10),
+        "low_noise_share": (0, 1),
+        "low_noise_sigma": (1e-4, 700),
+        "drop_image": (0, 0.999),
+        "noise_aug_strength": (0, 10),
+        "fps": (1, 1000),
+        "motion_bucket_id": (0, 1000),
+    }
+
     def __post_init__(self) -> None:
-        if self.correspondence < 0 or self.temperature <= 0 or self.low_noise_sigma <= 0:
-            raise ConfigError(
-                "objective: correspondence must be 0 or more, temperature and low_noise_sigma positive"
-            )
-        if not 0 <= self.low_noise_share <= 1 or not 0 <= self.drop_image < 1:
-            raise ConfigError(
-                "objective: low_noise_share must be in 0..1, and drop_image at least 0 and below 1"
-            )
-        if self.pairs_per_frame < 1 or self.block < 0:
-            raise ConfigError("objective: pairs_per_frame must be at least 1, and block at least 0")
+        check_limits(self, "objective")
 
 
 class Track4GenObjective(nn.Module):

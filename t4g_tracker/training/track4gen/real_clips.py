@@ -12,18 +12,18 @@ from pathlib import Path
 
 import torch
 
-from t4g_tracker.cache import make_key
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import Trajectories, Video
 from t4g_tracker.errors import DatasetError, NothingToFollowError, VideoError
-from t4g_tracker.files import prepare_output_folder
 from t4g_tracker.flow.estimator import FlowEstimator, resolve_flow, weights_stamp
 from t4g_tracker.flow.settings import FlowConfig, flow_size
-from t4g_tracker.image_sequences import image_files
+from t4g_tracker.inputs.image_sequences import image_files
+from t4g_tracker.inputs.video import read_video, working_frames
+from t4g_tracker.storage.cache import make_key
+from t4g_tracker.storage.files import prepare_output_folder
 from t4g_tracker.synthetic.clips import TrainingClip
 from t4g_tracker.training.loop.items import read_cached, write_cached
 from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
-from t4g_tracker.video import read_video, working_frames
 
 log = logging.getLogger(__name__)
 

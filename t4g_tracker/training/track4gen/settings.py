@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.flow.settings import FlowConfig
+from t4g_tracker.limits import HUGE, Limits, check_limits
 from t4g_tracker.synthetic.clips import CLIPS_VERSION, TrainingClip, generate_clip, val_generator
 from t4g_tracker.training.loop.items import check_room
 from t4g_tracker.training.loop.settings import TrainerConfig
@@ -34,7 +35,24 @@ class ClipsConfig:
     points: int = 512  # tracks of a clip
     validation: int = 4  # clips to measure progress on
 
+    LIMITS: ClassVar[Limits] = {
+        "count": (1, HUGE),
+        "frames": (3, 10_000),
+        "height": (32, 4096),
+        "width": (32, 4096),
+        "crop_height": (32, 4096),
+        "crop_width": (32, 4096),
+        "segments": (1, 100),
+        "segment_frames": (0, 10_000),
+        "turn": (0, 3.2),
+        "zoom": (1, 10),
+        "tint": (0, 1),
+        "points": (1, 100_000),
+        "validation": (1, 1000),
+    }
+
     def __post_init__(self) -> None:
+        check_limits(self, "clips")
         if self.crop_height > self.height or self.crop_width > self.width:
             raise ConfigError("clips: crop_height and crop_width must be at most height and width")
         if self.crop_height % 32 or self.crop_width % 32:
@@ -43,11 +61,8 @@ class ClipsConfig:
             raise ConfigError(
                 f"clips.segment_frames must be at most clips.frames, {self.frames}, got {self.segment_frames}"
             )
-        if self.segment_frames < 0 or self.segment_frames == 1:
+        if self.segment_frames == 1:
             raise ConfigError(f"clips.segment_frames must be 0 or at least 2, got {self.segment_frames}")
-        for name, least in (("count", 1), ("frames", 3), ("segments", 1), ("points", 1), ("validation", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"clips.{name} must be at least {least}, got {getattr(self, name)}")
 
     def crop(self, frames: int) -> Crop:
         """Describe random crops of these clips, with stretches of ``frames`` frames."""

@@ -1,0 +1,1 @@
+"""Reading what users give: videos, folders of frames, masks, query points."""

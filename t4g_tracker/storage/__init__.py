@@ -1,0 +1,1 @@
+"""Files that are whole or missing, and checked when read: atomic writing, locks, the cache."""
