@@ -32,6 +32,9 @@ def test_auto_is_published_raft_where_it_is_and_dis_elsewhere(tmp_path, monkeypa
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
         assert resolve_flow(FlowConfig()).method == name
+        assert resolve_flow(FlowConfig()).refine == "best"
+        assert resolve_flow(FlowConfig(refine="dis")).refine == "dis"
+        assert resolve_flow(FlowConfig(method=name)).refine == "none"
         assert resolve_flow(FlowConfig(method="dis")).method == "dis"
     with pytest.raises(ConfigError, match=r"flow\.method is auto; set it to the model"):
         resolve_flow(FlowConfig(weights="flow.pth"))

@@ -14,7 +14,7 @@ from t4g_tracker.limits import Limits, check_limits
 class FlowConfig:
     """Which optical flow the trajectories are chained from."""
 
-    method: FlowMethod = "auto"  # auto: published RAFT if PyTorch's cache has it, else dis
+    method: FlowMethod = "auto"  # auto: published RAFT if PyTorch's cache has it, refined, else dis
     pixels: int = PIXELS_480P  # larger frames are shrunk to this many pixels, more than the working size has
     weights: str = ""  # RAFT only: path to a state dict; empty takes the published or bundled weights
     updates: int = 12  # RAFT only: recurrent updates a pair

@@ -6,6 +6,8 @@ derive theirs from a hash of the words "train" and "val" and of whole numbers.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +28,7 @@ OBJECT_WEIGHT = 3.0  # weight of a point on an object, relative to one on the ba
 EDGE_WEIGHT = 5.0  # weight of a point near an occlusion
 EDGE_PX = 8.0  # a point is near an occlusion if another layer is visible at this distance from it
 GAPS = (1, 1, 1, 1, 1, 1, 2, 2, 3, 4)  # frames between the two of a pair; each entry is equally likely
+SCENES_TRIED = 10  # to find a pair with as little motion as asked for
 
 
 @dataclass(frozen=True)
@@ -101,14 +104,24 @@ def sample_points(generator: torch.Generator, scene: Scene, points: int) -> tupl
     return layer[chosen], canonical[chosen]
 
 
-def generate_pair(generator: torch.Generator, size: Size, surfaces: SurfaceConfig | None = None) -> FlowPair:
-    """Generate two frames of a scene, one to four frames apart, and the exact flow both ways.
+def generate_pair(
+    generator: torch.Generator,
+    size: Size,
+    surfaces: SurfaceConfig | None = None,
+    gaps: Sequence[int] = GAPS,
+    largest_motion: float = math.inf,
+) -> FlowPair:
+    """Generate two frames of a scene and the exact flow both ways.
 
     Args:
         generator: Random numbers; the pair lives on its device. The same state gives the
             same pair.
         size: (H, W) in pixels.
         surfaces: Shares of photographs and patterns; None for the default.
+        gaps: Frames between the two; each entry is equally likely.
+        largest_motion: Half of all pixels move by no more than this share of the frame's diagonal. Frames
+            far apart would otherwise often show different places. After ten scenes with more motion, the
+            tenth is taken.
 
     Returns:
         Frames with the losses of a camera and a codec, and flow that is exact even where a point
@@ -117,10 +130,13 @@ def generate_pair(generator: torch.Generator, size: Size, surfaces: SurfaceConfi
     Raises:
         TrackerError: If photographs are needed and scikit-image is not installed.
     """
-    gap = GAPS[choice(generator, len(GAPS))]
-    scene = random_scene(generator, gap + 1, size, surfaces)
+    gap = gaps[choice(generator, len(gaps))]
+    for _ in range(SCENES_TRIED):
+        scene = random_scene(generator, gap + 1, size, surfaces)
+        forward, forward_valid = flow(scene, 0, gap)
+        if float(forward.norm(dim=0).median()) <= largest_motion * math.hypot(*size):
+            break
     first, second = lose_quality(generator, render(scene, generator, only=(0, gap)))
-    forward, forward_valid = flow(scene, 0, gap)
     backward, backward_valid = flow(scene, gap, 0)
     return FlowPair(first, second, forward, backward, forward_valid, backward_valid)
 

@@ -87,3 +87,10 @@ def test_clips_and_pairs_are_those_of_this_version():
         pair.forward.mean(dim=(1, 2)), torch.tensor([0.0076, -0.0007]), atol=1e-3, rtol=0
     )
     assert float(pair.first.float().mean()) == pytest.approx(54.15, abs=0.3)
+
+
+def test_frames_far_apart_show_the_same_place_where_little_motion_is_asked_for():
+    generator = train_generator(5, 0)
+    for _ in range(6):
+        pair = generate_pair(generator, SIZE, gaps=(16,), largest_motion=0.1)
+        assert float(pair.forward.norm(dim=0).median()) <= 0.1 * (SIZE[0] ** 2 + SIZE[1] ** 2) ** 0.5

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from t4g_tracker.coordinates import resize_frames
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.limits import HUGE, Limits, check_limits
-from t4g_tracker.synthetic.clips import FlowPair
+from t4g_tracker.synthetic.clips import GAPS, FlowPair
 from t4g_tracker.synthetic.random_motion import log_uniform
 from t4g_tracker.synthetic.textures import choice, uniform
 from t4g_tracker.training.loop.batches import TensorBatch
@@ -28,6 +28,8 @@ class PairsConfig:
     count: int = 6000  # different pairs
     height: int = 320  # of the frames, pixels
     width: int = 480
+    gaps: tuple[int, ...] = GAPS  # frames between the two of a pair; each entry is equally likely
+    largest_motion: float = 1.0  # half of a pair's pixels move by at most this share of the diagonal
     crop_height: int = 128  # of the network's input, a multiple of 8, at least 128
     crop_width: int = 160
     smallest_scale: float = 0.35  # of a crop, if the frame is large enough for it
@@ -40,6 +42,8 @@ class PairsConfig:
         "count": (1, HUGE),
         "height": (128, 4096),
         "width": (128, 4096),
+        "gaps": (1, 64),
+        "largest_motion": (0.01, 10),
         "crop_height": (128, 4096),
         "crop_width": (128, 4096),
         "smallest_scale": (0.05, 10),
@@ -51,6 +55,8 @@ class PairsConfig:
 
     def __post_init__(self) -> None:
         check_limits(self, "pairs")
+        if not self.gaps:
+            raise ConfigError("pairs.gaps has no entry; give at least one number of frames")
         for name in ("crop_height", "crop_width"):
             if getattr(self, name) % 8:
                 raise ConfigError(f"pairs.{name} must be a multiple of 8, got {getattr(self, name)}")

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from t4g_tracker.seeds import generator_for
+from t4g_tracker.storage.cache import make_key
 from t4g_tracker.storage.files import prepare_output_folder
 from t4g_tracker.synthetic.clips import CLIPS_VERSION, FlowPair, generate_pair, train_generator
 from t4g_tracker.training.flow.crops import FlowBatch, PairsConfig, crop_pair
@@ -40,16 +41,19 @@ class PairCrops(Dataset[FlowBatch]):
 
     def pair(self, index: int) -> FlowPair:
         """Read or generate pair ``index``, the same every time, up to the half precision of cached flow."""
-        size = (self.config.height, self.config.width)
-        if self.folder is None:
-            return generate_pair(train_generator(self.seed, index), size)
-        name = f"pair-v{CLIPS_VERSION}-{size[0]}x{size[1]}-{self.seed}-{index}.npz"
-        path = prepare_output_folder(self.folder) / name
+        config, size = self.config, (self.config.height, self.config.width)
 
         def generate() -> FlowPair:
-            return _with_flow(generate_pair(train_generator(self.seed, index), size), torch.float16)
+            generator = train_generator(self.seed, index)
+            return generate_pair(generator, size, gaps=config.gaps, largest_motion=config.largest_motion)
 
-        return _with_flow(cached_or_generated(path, FlowPair, generate), torch.float32)
+        if self.folder is None:
+            return generate()
+        motion = make_key(gaps=config.gaps, largest_motion=config.largest_motion)[:8]
+        name = f"pair-v{CLIPS_VERSION}-{size[0]}x{size[1]}-{motion}-{self.seed}-{index}.npz"
+        path = prepare_output_folder(self.folder) / name
+        pair = cached_or_generated(path, FlowPair, lambda: _with_flow(generate(), torch.float16))
+        return _with_flow(pair, torch.float32)
 
 
 def collate_pairs(items: list[FlowBatch]) -> FlowBatch:
