@@ -11,7 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NAMES = ("t4g_tracker", "adaptation")
 PARTS = ("t4g_tracker", "adaptation", "assets", "configs")
-FILES = ("pyproject.toml", "README.md", "LICENSE", "run_tracker.py")
+FILES = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "run_tracker.py",
+    ".gitignore",
+)  # builds leave out what git ignores
 
 COLLEAGUE = """
 import numpy as np

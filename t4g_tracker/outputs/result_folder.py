@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from t4g_tracker.errors import Interrupted, OutputError, warn
-from t4g_tracker.storage.files import locked_folder, replace_folder, write_json
 from t4g_tracker.stage_log import Progress
+from t4g_tracker.storage.files import locked_folder, replace_folder, write_json
 
 Writers = dict[str, Callable[[Path], None]]  # by the names of their files
 Facts = Mapping[str, Mapping[str, Any]]  # "video" and "points", as in run_record.py

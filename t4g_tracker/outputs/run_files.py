@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.limits import Limits, check_limits
 from t4g_tracker.outputs.result_folder import Kind, Writers
-from t4g_tracker.results import Result
 from t4g_tracker.outputs.track_files import write_tracks_csv, write_tracks_npz
+from t4g_tracker.results import Result
 from t4g_tracker.visualize.curve import plot_curve
 from t4g_tracker.visualize.encoding import write_picture, write_video
 from t4g_tracker.visualize.overlay import paint_overlay

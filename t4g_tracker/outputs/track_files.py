@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from t4g_tracker.inputs.array_files import ArrayFile
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.errors import QueryError
-from t4g_tracker.storage.files import atomic_write
+from t4g_tracker.inputs.array_files import ArrayFile
 from t4g_tracker.inputs.frame_times import frame_times
 from t4g_tracker.inputs.input_files import open_input
 from t4g_tracker.inputs.query_formats import names_of, size_of, start_frame_of
 from t4g_tracker.inputs.query_table import QueryTable, check_count, complete_names
+from t4g_tracker.storage.files import atomic_write
 from t4g_tracker.tables import spreadsheet_text
 
 MOST_FILE_BYTES = 2**32

@@ -1,0 +1,1 @@
+"""Writing what a run found: the folder, tracks, the record of the run."""
