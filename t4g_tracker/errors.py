@@ -69,9 +69,6 @@ class Interrupted(KeyboardInterrupt):
         self.then = then
 
 
-_OURS = ("t4g_tracker", "adaptation", "contextlib")
-
-
 class TrackerWarning(UserWarning):
     """Something outside the program is doubtful, and the program goes on; one line says what and what to do.
 
@@ -79,6 +76,7 @@ class TrackerWarning(UserWarning):
     """
 
 
+_OURS = ("t4g_tracker", "adaptation", "contextlib")  # a warning is for the code that calls these
 _noted: ContextVar[list[str] | None] = ContextVar("noted", default=None)
 
 

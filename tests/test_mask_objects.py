@@ -298,3 +298,9 @@ def test_grey_numbers_of_objects_stay_apart(tmp_path, values):
         picture[shape] = value
     with pytest.warns(TrackerWarning, match=f"several objects, {values[0]}, {values[1]}"):
         assert wrong_pixels(write(tmp_path / "m.png", picture), RECTANGLE | OTHER) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, np.float32])
+def test_numbers_of_objects_in_an_array_stay_apart(tmp_path, dtype):
+    numbers = np.where(RECTANGLE, 19, np.where(OTHER, 20, 0)).astype(dtype)
+    assert wrong_pixels(write(tmp_path / "m.npy", numbers), RECTANGLE, mask_object=19) == 0

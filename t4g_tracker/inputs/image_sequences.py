@@ -27,28 +27,12 @@ FOLDER_FPS = 24.0  # images record no frame rate
 SEQUENCE_SUFFIXES = (".tif", ".tiff", ".webp")  # FFmpeg decodes one picture of these files, or none
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", *FILM_SUFFIXES)
-_UNREAD_SUFFIXES = (  # pictures of other kinds
-    *(
-        ".arw",
-        ".avif",
-        ".cin",
-        ".cr2",
-        ".cr3",
-        ".dng",
-        ".gif",
-        ".hdr",
-        ".heic",
-        ".heif",
-        ".j2k",
-        ".jp2",
-        ".jxl",
-    ),
-    *(".nef", ".orf", ".pgm", ".pic", ".pnm", ".ppm", ".psb", ".psd", ".raf", ".raw", ".rw2", ".sgi", ".tga"),
+_UNREAD_KINDS = (  # of pictures
+    "arw avif cin cr2 cr3 dng gif hdr heic heif j2k jp2 jxl nef orf pgm pic pnm ppm psb psd raf raw rw2 sgi "
+    "tga"
 )
 _DEEP_SUFFIXES = (".png", ".tif", ".tiff")
-
-
-_FILM_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mts", ".webm", ".wmv")
+_VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mts", ".webm", ".wmv")
 
 
 @dataclass(frozen=True)
@@ -85,7 +69,7 @@ def list_images(folder: Path, suffixes: Collection[str] = FRAME_SUFFIXES) -> Lis
     for file in images:
         refuse_special(file, VideoError, "restore it, or take it out of the folder")
     ordered = order_names([file.name for file in images], str(folder))
-    others = {*FRAME_SUFFIXES, *_UNREAD_SUFFIXES}.difference(suffixes)
+    others = {*FRAME_SUFFIXES, *(f".{kind}" for kind in _UNREAD_KINDS.split())}.difference(suffixes)
     unread = sorted(file.name for file in entries if file.suffix.lower() in others)
     return ListedImages(
         tuple(folder / name for name in ordered.names), ordered.numbers, ordered.doubt, tuple(unread)
@@ -117,20 +101,19 @@ def warn_of_doubts(folder: Path, images: ListedImages, part: slice) -> None:
         warn(f"{folder}: {_not_read(images)}; convert them to png if they are frames")
 
 
-def refuse_false_numbers(folder: Path, start_frame: int, end: int | None) -> None:
-    """Refuse to count frames by their files' numbers where some are missing: those after would be wrong.
+def _refuse_false_numbers(folder: Path, images: ListedImages, start_frame: int, end: int | None) -> None:
+    """Raise VideoError if frames are counted from the first file's number, but later ones leave some out.
 
     Args:
-        folder: The folder of images.
+        folder: Begins the message.
+        images: From ``list_images``.
         start_frame: The number that the user gives to the first frame; 0 counts frames, not numbers.
         end: How many of the files matter; None for all.
-
-    Raises:
-        VideoError: If ``start_frame`` is the number of the first file, and later ones leave some out.
     """
-    images = list_images(folder)
-    gaps = None if images.numbers is None else describe_gaps(images.numbers[:end])
-    if start_frame and start_frame == images.first_number and gaps is not None:
+    if not start_frame or start_frame != images.first_number or images.numbers is None:
+        return
+    gaps = describe_gaps(images.numbers[:end])
+    if gaps is not None:
         raise VideoError(
             f"{folder}: {gaps}, so frames counted from {start_frame} would have other numbers than their "
             "files; put copies of neighbours in the gaps, or leave out the start frame and count from 0"
@@ -143,7 +126,11 @@ def _not_read(images: ListedImages) -> str:
 
 
 def read_folder(
-    folder: Path, first_frames: int = 0, skip: int = 0, check: FrameCheck | None = None
+    folder: Path,
+    first_frames: int = 0,
+    skip: int = 0,
+    check: FrameCheck | None = None,
+    start_frame: int = 0,
 ) -> Reading:
     """Read a folder of images, or some of them, as frames (H, W, 3) uint8 RGB of one size.
 
@@ -152,22 +139,25 @@ def read_folder(
         first_frames: How many to read after those that are skipped; 0 for all.
         skip: How many to leave out before.
         check: Called once, when the first is read: it may refuse what does not fit into memory.
+        start_frame: The number that the user gives to the folder's first frame.
 
     Raises:
-        VideoError: If there are no images, one cannot be read, or they differ in size.
+        VideoError: If there are no images, one cannot be read, they differ in size, or their numbers
+            leave some out and ``start_frame`` counts by them.
     """
     images = list_images(folder)
     if not images.files:
         found = _not_read(images) if images.unread else "holds no frames"
-        films = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _FILM_SUFFIXES)
-        if films:
-            raise VideoError(f"{folder}: is a folder of videos, such as {films[0]}; give one of them")
+        videos = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _VIDEO_SUFFIXES)
+        if videos:
+            raise VideoError(f"{folder}: is a folder of videos, such as {videos[0]}; give one of them")
         raise VideoError(
             f"{folder}: {found}; give a folder that holds them directly, as "
             f"{', '.join(suffix[1:] for suffix in FRAME_SUFFIXES)}"
         )
     part = slice(skip, skip + first_frames if first_frames else None)
     files = images.files[part]
+    _refuse_false_numbers(folder, images, start_frame, part.stop)
     warn_of_doubts(folder, images, part)
     frames, notes, pixel_aspect = EightBitFrames(), set[str | None](), 1.0
     for file in files:

@@ -151,8 +151,10 @@ def _label_values(mask: MaskValues) -> LabelledMask:
     values, codes = mask.values, mask.values
     if values.ndim == 3:
         codes = values.astype(np.int64) @ (1 << 16, 1 << 8, 1)
-    if mask.palette is None and not (mask.lossy or mask.soft) and _is_one_brightness(values):
-        return _label_bright(values)
+    if mask.palette is None and not (mask.lossy or mask.soft):
+        bright = _label_bright(values)
+        if bright is not None:
+            return bright
     if mask.palette is None and (mask.lossy or has_soft_edges(codes)):
         return _label_nearest(values, mask.lossy)
     present, labels = np.unique(codes, return_inverse=True)
@@ -167,30 +169,24 @@ def _label_values(mask: MaskValues) -> LabelledMask:
     return LabelledMask(labels, tuple(objects), soft=mask.soft, palette=mask.palette)
 
 
-def _is_one_brightness(values: np.ndarray) -> bool:
-    """Whether values are grey, (H, W), and dark or bright alone, but for edges: no numbers of objects.
+def _label_bright(values: np.ndarray) -> LabelledMask | None:
+    """Take grey that is dark or bright alone, but for edges, for one object: what is brighter than halfway.
 
     So are masks that were compressed, resized or stored with a video's levels before they were saved.
+    None for anything else, such as numbers of objects; signed ones, of arrays, are no brightness.
     """
-    if values.ndim != 2:
-        return False
-    darkest, brightest = int(values.min()), int(values.max())
-    full = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 0
+    if values.ndim != 2 or values.dtype.kind != "u":
+        return None
+    full, darkest, brightest = np.iinfo(values.dtype).max, int(values.min()), int(values.max())
     if brightest < (full + 1) / 2 or (full > 255 and brightest < 0.9 * full) or darkest > brightest / 8:
-        return False
+        return None
     tenth = (brightest - darkest) / 10
     between = (values > darkest + tenth) & (values < brightest - tenth)
     interior = cv2.erode(between.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0)
-    return int(interior.sum()) < _FEWEST_FLAT and bool((values > darkest).any())
-
-
-def _label_bright(values: np.ndarray) -> LabelledMask:
-    """Take what is brighter than halfway between the darkest and the brightest of (H, W) for one object."""
-    darkest, brightest = int(values.min()), int(values.max())
+    if interior.sum() >= _FEWEST_FLAT:
+        return None
     inside = values >= (darkest + brightest) / 2
-    tenth = (brightest - darkest) / 10
-    soft = bool(((values > darkest + tenth) & (values < brightest - tenth)).any())
-    return LabelledMask(inside.astype(np.int64), (MaskObject(brightest),), _NEAR, soft=soft)
+    return LabelledMask(inside.astype(np.int64), (MaskObject(brightest),), _NEAR, soft=bool(between.any()))
 
 
 def _label_nearest(values: np.ndarray, lossy: bool) -> LabelledMask:

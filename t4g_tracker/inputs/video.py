@@ -18,7 +18,6 @@ from t4g_tracker.inputs.image_sequences import (
     SEQUENCE_SUFFIXES,
     read_folder,
     read_image_sequence,
-    refuse_false_numbers,
 )
 from t4g_tracker.inputs.input_files import refuse_special
 from t4g_tracker.inputs.reading import Reading
@@ -108,8 +107,7 @@ def _read(
 
     try:
         if path.is_dir():
-            refuse_false_numbers(path, start_frame, skip + count if count else None)
-            return read_folder(path, count, skip, check)
+            return read_folder(path, count, skip, check, start_frame)
         if not path.exists():
             if address is not None:
                 raise VideoError(f"{address[1]}://{address[2]}: is a web address; download it first")
