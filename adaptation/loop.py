@@ -233,4 +233,4 @@ def _begins_inside(trajectories: Trajectories, foreground: Tensor) -> Tensor:
     """Which trajectories (M,) begin inside the mask (T, H, W)."""
     x, y = trajectories.xy[trajectories.first].round().long().unbind(-1)
     _, height, width = foreground.shape
-    return foreground[trajectories.start, y.clamp(0, height - 1), x.clamp(0, width - 1)]
+    return foreground[trajectories.begin, y.clamp(0, height - 1), x.clamp(0, width - 1)]

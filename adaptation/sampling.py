@@ -110,10 +110,9 @@ def sample_pairs(
     Raises:
         TrackerError: If no sampled set of frames shares trajectories in every frame.
     """
-    end = trajectories.start + trajectories.length
     for _ in range(attempts):
         frames = sample_frames(frame_count, frames_per_step, generator)
-        alive = (trajectories.start[:, None] <= frames) & (end[:, None] > frames)
+        alive = trajectories.present(frames)
         usable = alive & (alive.sum(1, keepdim=True) >= 2)
         if not bool(usable.any(0).all()):
             continue

@@ -23,6 +23,7 @@ MOVED = {  # settings of version 0.1 that have been renamed
     "adaptation.held_back": "adaptation.held_out",
     "adaptation.losses.temperature": "matching.temperature",
     "adaptation.losses.window_radius_px": "matching.window_radius_px",
+    "tracking.path": "tracking.motion",
     "tracking.temperature": "matching.temperature",
     "tracking.window_radius_px": "matching.window_radius_px",
     "tracking.polish": "tracking.subpixel",

@@ -138,6 +138,14 @@ def to_sample_grid(xy: Tensor, size: Size) -> Tensor:
     return (xy + 0.5) * (2 / extent) - 1
 
 
+def tile_centres(size: Size, spacing_px: int) -> Tensor:
+    """(S, 2) positions, one in the middle of each tile, row by row."""
+    middle = (spacing_px - 1) / 2
+    y = (torch.arange(0, size[0], spacing_px) + middle).clamp_max(size[0] - 1)
+    x = (torch.arange(0, size[1], spacing_px) + middle).clamp_max(size[1] - 1)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
+
+
 def inside(xy: Tensor, size: Size) -> Tensor:
     """Test which positions (..., 2) lie within the outer edges of a frame of ``size`` (H, W)."""
     x, y = xy.unbind(-1)

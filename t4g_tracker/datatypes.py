@@ -8,6 +8,7 @@ H and W the grid at hand.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -73,44 +74,109 @@ class FeatureGrid:
 
 
 @dataclass(frozen=True)
-class FlowSequence:
-    """Optical flow between neighbouring frames, both ways.
+class FlowFields:
+    """Optical flow between pairs of frames, both ways.
 
-    ``forward[t]`` at pixel (x, y) of frame t is the displacement to frame t + 1;
-    ``backward[t]`` at a pixel of frame t + 1 is the displacement to frame t.
+    ``forward[p]`` at pixel (x, y) of frame ``pairs[p, 0]`` is the displacement to frame ``pairs[p, 1]``;
+    ``backward[p]`` at a pixel of the latter is the displacement to the former.
     """
 
-    forward: Tensor  # (T-1, 2, H, W) float16 (dx, dy) in pixels of this (H, W), not the working size
-    backward: Tensor  # (T-1, 2, H, W) float16, likewise
+    pairs: Tensor  # (P, 2) int64, distinct, the earlier frame first
+    forward: Tensor  # (P, 2, H, W) float16 (dx, dy) in pixels of this (H, W), not the working size
+    backward: Tensor  # (P, 2, H, W) float16, likewise
+
+    @staticmethod
+    def of_neighbours(forward: Tensor, backward: Tensor) -> FlowFields:
+        """Flow of the pairs (0, 1), (1, 2), and so on."""
+        first = torch.arange(len(forward))
+        return FlowFields(torch.stack([first, first + 1], 1), forward, backward)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pixels that displacements are in."""
+        return int(self.forward.shape[-2]), int(self.forward.shape[-1])
+
+    @cached_property
+    def _rows(self) -> dict[tuple[int, int], int]:
+        return {(first, second): row for row, (first, second) in enumerate(self.pairs.tolist())}
+
+    def has(self, begin: int, end: int) -> bool:
+        """Whether the flow between two frames is here; one way is if the other is."""
+        return (min(begin, end), max(begin, end)) in self._rows
+
+    def between(self, begin: int, end: int) -> Tensor:
+        """The displacement (2, H, W) from the frame ``begin`` to the frame ``end``, in whichever order.
+
+        Raises:
+            KeyError: If it is not here.
+        """
+        if begin < end:
+            return self.forward[self._rows[begin, end]]
+        return self.backward[self._rows[end, begin]]
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Chained flow: each trajectory is a run of consecutive frames, stored end to end.
+    """Positions of physical points in the frames that show them, stored end to end.
 
-    Trajectory m covers frames ``start[m] .. start[m] + length[m] - 1`` and its
-    positions are ``xy[first[m] : first[m] + length[m]]``. Nothing is padded, so memory
-    grows with the positions tracked, not with frames times trajectories.
+    The positions of trajectory m are ``xy[first[m] : first[m] + length[m]]``, in the frames
+    ``frame[first[m] : first[m] + length[m]]``, which ascend and may have gaps where the point is hidden.
+    Nothing is padded, so memory grows with the positions, not with frames times trajectories.
     """
 
-    start: Tensor  # (M,) int64 first frame
-    length: Tensor  # (M,) int64 frames, at least 2
-    first: Tensor  # (M,) int64 row of xy where the trajectory begins
+    length: Tensor  # (M,) int64 positions, at least 2
+    frame: Tensor  # (sum of length,) int32
     xy: Tensor  # (sum of length, 2) float32 working pixels
 
     def __len__(self) -> int:
-        return self.start.shape[0]
+        return self.length.shape[0]
+
+    @cached_property
+    def first(self) -> Tensor:
+        """(M,) row of ``xy`` where each trajectory begins."""
+        return torch.cumsum(self.length, 0) - self.length
+
+    @cached_property
+    def owner(self) -> Tensor:
+        """(sum of length,) trajectory that each position belongs to."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.length)
+
+    @property
+    def begin(self) -> Tensor:
+        """(M,) int64 first frame of each."""
+        return self.frame[self.first].long()
+
+    def present(self, frame: Tensor) -> Tensor:
+        """Which trajectories have a position in which of the frames (F,): (M, F) bool."""
+        last = self._table.shape[1] - 1
+        return self._table[:, frame.clamp_max(last)] & (frame <= last)
+
+    @cached_property
+    def _table(self) -> Tensor:
+        """(M, last frame + 1) bool."""
+        table = torch.zeros(len(self), self._stride, dtype=torch.bool)
+        table[self.owner, self.frame.long()] = True
+        return table
 
     def at(self, which: Tensor, frame: Tensor) -> Tensor:
-        """Positions (P, 2) of trajectories ``which`` (P,) in frames ``frame`` (P,)."""
-        return self.xy[self.first[which] + frame - self.start[which]]
+        """Positions (P, 2) of trajectories ``which`` (P,) in frames ``frame`` (P,), which must have one."""
+        return self.xy[torch.searchsorted(self._keys, which * self._stride + frame)]
+
+    @cached_property
+    def _stride(self) -> int:
+        return int(self.frame.max()) + 1 if len(self.frame) else 1
+
+    @cached_property
+    def _keys(self) -> Tensor:
+        """(sum of length,) numbers that ascend, one for each pair of trajectory and frame."""
+        return self.owner * self._stride + self.frame
 
     def subset(self, keep: Tensor) -> Trajectories:
         """The trajectories that the mask or index ``keep`` selects, as a copy."""
-        start, length, first = self.start[keep], self.length[keep], self.first[keep]
-        new_first = torch.cumsum(length, 0) - length
-        rows = torch.repeat_interleave(first - new_first, length) + torch.arange(int(length.sum()))
-        return Trajectories(start, length, new_first, self.xy[rows])
+        first, length = self.first[keep], self.length[keep]
+        shift = first - (torch.cumsum(length, 0) - length)
+        rows = torch.repeat_interleave(shift, length) + torch.arange(int(length.sum()))
+        return Trajectories(length, self.frame[rows], self.xy[rows])
 
 
 @dataclass(frozen=True)

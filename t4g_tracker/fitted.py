@@ -14,16 +14,17 @@ import torch
 
 from t4g_tracker.arrays import ArrayLike, as_masks, as_queries, as_video
 from t4g_tracker.coordinates import working_size
-from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Video
+from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.hardware import pick_device
 from t4g_tracker.inputs.video import read_video
+from t4g_tracker.motion.following import Motion
 from t4g_tracker.pipeline import Clip, Config, Plan, frame_bytes, open_clip, plan
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import Progress, StageLog, bars_of, no_bar
 from t4g_tracker.storage.cache import Cache
 from t4g_tracker.storage.files import default_cache_folder
-from t4g_tracker.tracking.chaining import chain_query_points
+from t4g_tracker.tracking.flow_alone import track_by_flow
 from t4g_tracker.tracking.tracker import track
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def fit_clip(clip: Clip, config: Config, run: Run) -> Fitted:
     """Fit an adapter to an open clip; ``run`` holds device, seed and cache."""
     stages = plan(clip, config, run)
     fitting = bool(config.adaptation.steps) and not stages.adaptation.cached
-    if fitting or (config.tracking.path and not stages.flow.cached):
+    if fitting or (config.tracking.motion and not stages.flow.cached):
         method = stages.estimator.value.config.method  # loads its weights before any long work
         if config.flow.method == "auto":
             log.info("optical flow: %s", method)
@@ -160,8 +161,8 @@ class Fitted:
             QueryError: If the points cannot be used.
         """
         queries = as_queries(points, self.clip.video)  # checked before flow may have to be computed
-        flow = self.stages.flow.value if self.config.tracking.path else None
-        return self._track(self.adapted, queries, flow, progress)
+        motion = self.motion if self.config.tracking.motion else None
+        return self._track(self.adapted, queries, motion, progress)
 
     def match(
         self, points: QueryPoints | ArrayLike, step: int | None = None, progress: Progress | None = None
@@ -177,11 +178,19 @@ class Fitted:
         adapted = self.adapted if step in (None, last) else self.adapted_features(step)
         return self._track(adapted, queries, None, progress)
 
-    def chain(self, points: QueryPoints | ArrayLike) -> Tracks:
-        """Track query points by chained flow alone: the baseline without any features."""
-        queries = as_queries(points, self.clip.video)
-        threshold_px = self.config.trajectories.cycle_threshold_px
-        return chain_query_points(queries, self.stages.flow.value, self.clip.video.size, threshold_px)
+    def follow(self, points: QueryPoints | ArrayLike) -> Tracks:
+        """Track query points by flow alone: the baseline without any features."""
+        queries, video = as_queries(points, self.clip.video), self.clip.video
+        return track_by_flow(
+            queries, self.motion, video.frame_count, self.clip.size, video.size, self.config.visibility
+        )
+
+    @cached_property
+    def motion(self) -> Motion:
+        """The flow of the video; flow straight from a query frame is computed when a point needs it."""
+        config = self.config.motion
+        from_query = None if not config.from_query else lambda frame: self.stages.query_flow(frame).value
+        return Motion(self.stages.flow.value, config.step_cost, from_query)
 
     @cached_property
     def adapted(self) -> FeatureGrid:
@@ -198,7 +207,7 @@ class Fitted:
         self,
         features: FeatureGrid,
         queries: QueryPoints,
-        flow: FlowSequence | None,
+        motion: Motion | None,
         progress: Progress | None,
     ) -> Tracks:
         config, video = self.config, self.clip.video
@@ -209,7 +218,7 @@ class Fitted:
             config.matching,
             config.tracking,
             config.visibility,
-            flow,
+            motion,
             self.run.device,
             progress,
         )

@@ -1,7 +1,7 @@
 """The stages between a video and an adapter fitted to it, and all their settings.
 
 ``plan`` is the one place that defines their order. The mathematics is elsewhere: frozen features in
-t4g_tracker/features/, optical flow in t4g_tracker/flow/, trajectories in t4g_tracker/trajectories.py, the
+t4g_tracker/features/, optical flow in t4g_tracker/flow/, trajectories in t4g_tracker/motion/, the
 optimisation in adaptation/loop.py. ``fit`` in t4g_tracker/fitted.py runs the stages and tracks.
 
 No other module imports ``adaptation``, which holds everything that learns.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from adaptation.result import Adaptation
 from adaptation.settings import AdaptationConfig
 from t4g_tracker.choices import Precision
 from t4g_tracker.coordinates import Size, WorkingSizeConfig, working_size
-from t4g_tracker.datatypes import FeatureGrid, FlowSequence, Trajectories, Video
+from t4g_tracker.datatypes import FeatureGrid, FlowFields, Trajectories, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.extractor import (
     check_features,
@@ -39,12 +40,14 @@ from t4g_tracker.hardware import check_precision, pick_precision
 from t4g_tracker.inputs.video import content_hash, working_frames
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.memory import check_memory
+from t4g_tracker.motion.fields import pairs_over_gaps
+from t4g_tracker.motion.settings import MotionConfig, TrajectoriesConfig, effective_trajectories
+from t4g_tracker.motion.trajectories import make_trajectories
 from t4g_tracker.outputs.run_files import OutputsConfig
 from t4g_tracker.stage_cache import Controls, Node, Run, Stages
 from t4g_tracker.storage.cache import digest, make_key
 from t4g_tracker.tracking.tracker import TrackingConfig
 from t4g_tracker.tracking.visibility import VisibilityConfig
-from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class Config:
     working_size: WorkingSizeConfig = field(default_factory=WorkingSizeConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
+    motion: MotionConfig = field(default_factory=MotionConfig)
     trajectories: TrajectoriesConfig = field(default_factory=TrajectoriesConfig)
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
@@ -90,7 +94,7 @@ def frame_bytes(config: Config) -> Callable[[Size], int]:
     """Estimate the bytes that a run holds at most, in tracking, for each frame of a video of (H, W).
 
     A pixel of the frame takes 3 bytes and 1 in grey for sub-pixel refinement; one of the working size 3; one
-    of the flow's size 3, and 8 for flow of half precision both ways. A channel takes 2 bytes a cell: at
+    of the flow's size 3, and 8 for flow of half precision both ways over each gap. A channel takes 2 bytes a cell: at
     stride 8 in frozen and in prepared features, at stride 4 in adapted ones, twice while they are joined.
 
     Source: ``peak_memory_mb`` of tracking in run.json, 16 and 48 frames, features.extractor=patch, differs by
@@ -102,7 +106,12 @@ def frame_bytes(config: Config) -> Callable[[Size], int]:
         sizes = size, working_size(size, config.working_size), flow_size(size, config.flow)
         pixels, working, flow = (height * width for height, width in sizes)
         cells = 2 * working // 64 + 2 * working // 16
-        return 4 * pixels + 3 * working + 11 * flow + 2 * feature_channels(config.features) * cells
+        return (
+            4 * pixels
+            + 3 * working
+            + (3 + 8 * len(config.motion.gaps)) * flow
+            + 2 * feature_channels(config.features) * cells
+        )
 
     return of_size
 
@@ -126,7 +135,8 @@ class Plan:
     features: Node[FeatureGrid]  # frozen
     prepared: Node[PreparedFeatures]
     estimator: Node[FlowEstimator]
-    flow: Node[FlowSequence]
+    flow: Node[FlowFields]  # over all gaps
+    query_flow: Callable[[int], Node[FlowFields]]  # straight from the frame given
     trajectories: Node[Trajectories]
     adaptation: Node[Adaptation]
 
@@ -158,18 +168,20 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
     )
     prepared = stages.derived("features", prepare_features, features, centre=config.adaptation.centre)
 
-    # 2. Optical flow between neighbouring frames, at a size of its own.
-    flow_frames, estimator, flow = _plan_flow(stages, clip, config)
+    # 2. Optical flow over several gaps, at a size of its own.
+    estimator, flow, query_flow = _plan_flow(stages, clip, config)
 
-    # 3. Flow chained into trajectories, checked against direct flow over larger gaps.
+    # 3. Points followed along it into trajectories.
     trajectories = stages.stage(
         "trajectories",
         Trajectories,
-        _chain,
-        settings=config.trajectories,
-        inputs={"flow": flow, "frames": flow_frames, "estimator": estimator},
-        unit="check",
+        _trajectories,
+        settings=effective_trajectories(config.trajectories),
+        inputs={"flow": flow},
+        unit="start",
+        frame_count=clip.video.frame_count,
         size=clip.size,
+        step_cost=config.motion.step_cost if config.trajectories.rule == "gaps" else 0.0,
     )
 
     # 4. The adapter, optimised so that matching reproduces the trajectories.
@@ -187,13 +199,13 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         device=run.device,
         seed=run.seed,
     )
-    return Plan(features, prepared, estimator, flow, trajectories, adaptation)
+    return Plan(features, prepared, estimator, flow, query_flow, trajectories, adaptation)
 
 
 def _plan_flow(
     stages: Stages, clip: Clip, config: Config
-) -> tuple[Node[Tensor], Node[FlowEstimator], Node[FlowSequence]]:
-    """Lay out frames at the size of flow, the flow method, and the flow between neighbouring frames."""
+) -> tuple[Node[FlowEstimator], Node[FlowFields], Callable[[int], Node[FlowFields]]]:
+    """Lay out the flow method, the flow over gaps, and that straight from any frame."""
     settings, device = effective_flow(config.flow), stages.run.device
     size = flow_size(clip.video.size, config.flow)
     frames = Node(make_key(content=clip.content, size=size), lambda: working_frames(clip.video, size))
@@ -207,17 +219,30 @@ def _plan_flow(
             return FlowEstimator(settings, device)
 
     estimator = Node(key, load)
-    flow = stages.stage(
-        "flow",
-        FlowSequence,
-        _neighbour_flow,
-        settings=settings,
-        inputs={"frames": frames, "estimator": estimator},
-        weights=stamp,
-        unit="pair",
-        device=device,
-    )
-    return frames, estimator, flow
+
+    def between(name: str, pairs: list[tuple[int, int]]) -> Node[FlowFields]:
+        return stages.stage(
+            name,
+            FlowFields,
+            _flow,
+            settings=settings,
+            inputs={"frames": frames, "estimator": estimator},
+            weights=stamp,
+            unit="flow",
+            device=device,
+            pairs=pairs,
+        )
+
+    frame_count, gaps, reach = clip.video.frame_count, config.motion.gaps, config.motion.reach
+    over_gaps = pairs_over_gaps(frame_count, gaps)
+
+    @cache
+    def from_query(frame: int) -> Node[FlowFields]:
+        others = [t for t in range(frame_count) if 0 < abs(t - frame) <= reach]
+        pairs = sorted({(min(frame, t), max(frame, t)) for t in others} - set(over_gaps))
+        return between("query_flow", pairs)
+
+    return estimator, between("flow", over_gaps), from_query
 
 
 def _extract(
@@ -233,27 +258,28 @@ def _extract(
     return extract_features(frames, settings, device, seed, controls.report)
 
 
-def _neighbour_flow(
+def _flow(
     settings: FlowConfig,
     controls: Controls,
     frames: Tensor,
     estimator: FlowEstimator,
     device: torch.device,
-) -> FlowSequence:
+    pairs: list[tuple[int, int]],
+) -> FlowFields:
     """Stage 2."""
-    return estimator.neighbours(frames, controls.report)
+    return estimator.both_ways(frames, pairs, controls.report)
 
 
-def _chain(
+def _trajectories(
     settings: TrajectoriesConfig,
     controls: Controls,
-    flow: FlowSequence,
-    frames: Tensor,
-    estimator: FlowEstimator,
+    flow: FlowFields,
+    frame_count: int,
     size: Size,
+    step_cost: float,
 ) -> Trajectories:
     """Stage 3."""
-    return chain_flow(flow, settings, size, lambda pairs: estimator.pairs(frames, pairs), controls.report)
+    return make_trajectories(flow, frame_count, settings, size, step_cost, controls.report)
 
 
 def _fit_adapter(

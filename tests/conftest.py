@@ -15,8 +15,9 @@ from torch import Tensor
 
 from t4g_tracker import hardware
 from t4g_tracker.coordinates import centred_offset
-from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Trajectories, Video
-from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
+from t4g_tracker.datatypes import FeatureGrid, FlowFields, QueryPoints, Trajectories, Video
+from t4g_tracker.motion.settings import TrajectoriesConfig
+from t4g_tracker.motion.trajectories import make_trajectories
 
 
 def waves(xy: Tensor, channels: int, shortest_px: float, longest_px: float, seed: int) -> Tensor:
@@ -95,7 +96,7 @@ class SlidingClip:
         )
 
     @property
-    def flow(self) -> FlowSequence:
+    def flow(self) -> FlowFields:
         """The exact flow of whatever is shown."""
         grid = positions(*self.size)
         velocity, bar_velocity = torch.tensor(self.velocity), torch.tensor([self.bar_speed_px, 0.0])
@@ -106,11 +107,13 @@ class SlidingClip:
             ]
         )
         moves = moves.permute(0, 3, 1, 2).half()
-        return FlowSequence(moves[:-1], -moves[1:])
+        return FlowFields.of_neighbours(moves[:-1], -moves[1:])
 
     @property
     def trajectories(self) -> Trajectories:
-        return chain_flow(self.flow, TrajectoriesConfig(), self.size)
+        return make_trajectories(
+            self.flow, self.frame_count, TrajectoriesConfig(rule="chained"), self.size, step_cost=0
+        )
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from t4g_tracker.tracking.chaining import chain_query_points, chained_cycle_error
 
 from t4g_tracker.datatypes import FlowSequence
-from t4g_tracker.tracking.chaining import chain_query_points, chained_cycle_error
 
 SIZE = (320, 576)  # where thresholds mean what they say
 

@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
+from t4g_tracker.tracking.paths import Candidates, choose_paths
 
 from t4g_tracker.datatypes import FlowSequence
-from t4g_tracker.tracking.paths import Candidates, choose_paths
 
 WORKING, FLOW = (24, 40), (12, 30)  # (H, W): flow of another size and aspect, so x and y scale differently
 FRAMES, OPTIONS, POINTS, JUMP_PX = 5, 3, 4, 6.0

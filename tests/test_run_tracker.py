@@ -153,7 +153,7 @@ def test_by_default_each_video_and_question_has_a_folder_of_its_own(
     ]
     for folder, what in calls:
         where = ["--cache", str(kept), "--device", "cpu", "--quiet"]
-        settings = [*tiny_settings, "adaptation.steps=0", "tracking.path=false"]
+        settings = [*tiny_settings, "adaptation.steps=0", "tracking.motion=false"]
         assert run_tracker.main([*map(str, what), *where, "--set", *settings]) == 0
         said = capsys.readouterr()
         assert f"results in outputs/{folder}: run.json, tracks.csv, tracks.npz\n" in said.out
@@ -418,7 +418,7 @@ def test_a_fresh_run_that_is_interrupted_is_gone_on_with_instead_of_the_older_re
 
 
 @pytest.mark.parametrize(
-    ("stage", "name"), [("extract_features", "features"), ("chain_flow", "trajectories")]
+    ("stage", "name"), [("extract_features", "features"), ("make_trajectories", "trajectories")]
 )
 def test_ctrl_c_in_a_stage_that_cannot_stop_between_steps_interrupts_at_once(
     command, tmp_path, monkeypatch, capsys, stage, name

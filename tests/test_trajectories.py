@@ -2,16 +2,16 @@
 
 import pytest
 import torch
-
-from t4g_tracker.coordinates import inside
-from t4g_tracker.datatypes import FlowSequence
-from t4g_tracker.errors import ConfigError, TrackerError
 from t4g_tracker.trajectories import (
     TrajectoriesConfig,
     chain_flow,
     follow,
     sample_flow,
 )
+
+from t4g_tracker.coordinates import inside
+from t4g_tracker.datatypes import FlowSequence
+from t4g_tracker.errors import ConfigError, TrackerError
 
 SIZE = (320, 576)  # where thresholds mean what they say
 PLAIN = TrajectoriesConfig(direct_gaps=())

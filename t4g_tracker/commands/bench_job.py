@@ -70,12 +70,12 @@ def bench_methods(fitted: Fitted, queries: QueryPoints, name: str, seen: dict[st
     ``seen`` holds the names of baselines by what they depend on: those in it are skipped, new ones added.
     """
     config, log, stages = fitted.config, fitted.run.log, fitted.stages
-    key = f"{stages.flow.key} {config.trajectories.cycle_threshold_px}"
+    key = f"{stages.flow.key} {config.motion} {config.visibility.largest_cost} {fitted.clip.size}"
     if key not in seen:
-        with log.stage("chain"):
-            chained = fitted.chain(queries)
-        method = seen[key] = _new_name(f"chained {resolve_flow(config.flow).method}", name, seen)
-        yield _result(log, method, chained, "flow", "chain")
+        with log.stage("following"):
+            followed = fitted.follow(queries)
+        method = seen[key] = _new_name(f"flow alone, {resolve_flow(config.flow).method}", name, seen)
+        yield _result(log, method, followed, "flow", "query_flow", "following")
     adapter = (config.adaptation.adapter, config.adaptation.precision)
     key = f"{stages.prepared.key} {adapter} {config.matching} {config.tracking} {config.visibility}"
     if key not in seen:
@@ -85,7 +85,7 @@ def bench_methods(fitted: Fitted, queries: QueryPoints, name: str, seen: dict[st
         yield _result(log, method, frozen, "features", "matching")
     with log.stage("adapter"):
         _ = fitted.adapted  # computed here, so that matching is timed alone
-    fitting = ("features", "flow", "trajectories", "adaptation", "adapter")
+    fitting = ("features", "flow", "query_flow", "trajectories", "adaptation", "adapter")
     with log.stage("matching adapted"):
         matched = fitted.match(queries)
     yield _result(log, f"{name}, matching alone", matched, *fitting, "matching adapted")

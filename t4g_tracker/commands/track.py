@@ -80,13 +80,13 @@ def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
     config, run = fitted.config, fitted.run
     last = fitted.stages.adaptation.value.last_step
     steps = sorted(fitted.stages.adaptation.value.snapshots) if config.outputs.progress else []
-    if not config.tracking.path and not steps:
+    if not config.tracking.motion and not steps:
         steps = [last]
-    if config.tracking.path:
+    if config.tracking.motion:
         fitted.stages.flow.ensure()  # here, so that tracking is timed alone
     results: list[Result] = []
     frames = fitted.clip.video.frame_count
-    total = (len(steps) + config.tracking.path) * frames
+    total = (len(steps) + config.tracking.motion) * frames
     with run.log.stage("tracking"), run.bar("tracking", "frame") as report:
 
         def advance(done: int, _: int) -> None:
@@ -95,7 +95,7 @@ def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
         for step in steps:
             label = f"step {step}" if step else "frozen features"
             results.append(Result(label, fitted.match(queries, step, advance), step=step))
-        if config.tracking.path:
+        if config.tracking.motion:
             finished = fitted.track(queries, advance)
             results.append(Result("finished tracker", finished, step=last))
     return results

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from t4g_tracker.bundled import RAFT_MINI, file_identity
 from t4g_tracker.coordinates import Size, resize_frames
-from t4g_tracker.datatypes import FlowSequence
+from t4g_tracker.datatypes import FlowFields
 from t4g_tracker.errors import ConfigError, warn
 from t4g_tracker.flow.dis import dis_flow, refine_flow
 from t4g_tracker.flow.fusion import best_flow
@@ -177,12 +177,18 @@ class FlowEstimator:
         own = dis_flow(first, second, self.config.finest_scale)
         return best_flow(first, second, torch.stack([own, refined]))
 
-    def neighbours(self, frames: Tensor, progress: Progress | None = None) -> FlowSequence:
-        """Compute the flow between all neighbouring frames of (T, 3, H, W), forward and backward."""
-        steps = len(frames) - 1
-        pairs = [pair for t in range(steps) for pair in ((t, t + 1), (t + 1, t))]
-        flows = self.pairs(frames, pairs, progress)
-        return FlowSequence(flows[0::2], flows[1::2])
+    def both_ways(
+        self, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress | None = None
+    ) -> FlowFields:
+        """Compute the flow of pairs of frames of (T, 3, H, W), forward and backward.
+
+        Args:
+            frames: (T, 3, H, W) uint8.
+            pairs: Distinct pairs (i, j) of frame indices, i < j.
+            progress: Called with (flows done, flows in all).
+        """
+        flows = self.pairs(frames, [way for i, j in pairs for way in ((i, j), (j, i))], progress)
+        return FlowFields(torch.tensor(pairs, dtype=torch.int64).view(-1, 2), flows[0::2], flows[1::2])
 
 
 def _shrunk(frames: Tensor, scale: float) -> Tensor:

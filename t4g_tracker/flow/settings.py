@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from t4g_tracker.choices import FlowMethod
-from t4g_tracker.coordinates import PIXELS_480P, Size
+from t4g_tracker.coordinates import Size
 from t4g_tracker.limits import Limits, check_limits
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig:
-    """Which optical flow the trajectories are chained from."""
+    """Which optical flow points are carried along."""
 
     method: FlowMethod = "auto"  # auto: published RAFT if PyTorch's cache has it, refined, else dis
-    pixels: int = PIXELS_480P  # larger frames are shrunk to this many pixels, more than the working size has
+    pixels: int = 360 * 640  # larger frames are shrunk to this many pixels, more than the working size has
     weights: str = ""  # RAFT only: path to a state dict; empty takes the published or bundled weights
     updates: int = 12  # RAFT only: recurrent updates a pair
     raft_scale: float = 1.0  # RAFT only: share of the flow's size that it runs at; its flow is enlarged

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from t4g_tracker.coordinates import cells_to_pixels, inside, pixels_to_cells, rescale
-from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Video
+from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Tracks, Video
 from t4g_tracker.limits import Limits, check_limits
 from t4g_tracker.matching.cost_maps import cell_vectors, cost_volume, sample_vectors, soft_argmax, top_peaks
 from t4g_tracker.matching.settings import MatchingConfig
+from t4g_tracker.motion.following import Matches, Motion
 from t4g_tracker.stage_log import Progress
-from t4g_tracker.tracking.chaining import chain_query_points, chained_cycle_error
-from t4g_tracker.tracking.paths import Candidates, choose_paths
 from t4g_tracker.tracking.subpixel import refine_positions
 from t4g_tracker.tracking.visibility import VisibilityConfig, judge
 
@@ -24,12 +23,11 @@ from t4g_tracker.tracking.visibility import VisibilityConfig, judge
 class TrackingConfig:
     """How a query point is found in a frame."""
 
-    path: bool = True  # choose among candidates by their path along the flow; false: the best match
-    candidates: int = 5  # peaks of a cost map that a path may go through
-    jump_cost: float = 1.0  # cost of a step that leaves the flow, in units of cosine similarity
-    jump_px: float = 12.0  # a step this far off the flow costs jump_cost, a shorter one less; working pixels
-    drift_cost: float = 0.3  # similarity subtracted where flow drifted off a good match; 0: none
-    drift_px: float = 2.0  # cycle error of flow up to which it has not drifted, working pixels
+    motion: bool = True  # join matches with flow, whichever is less uncertain; false: each frame's best match
+    candidates: int = 3  # peaks of a cost map that join
+    match_cost: float = 1.8  # uncertainty of a match that looks alike and leads back, squared working pixels
+    unlike_cost: float = 9.0  # added where similarity is 1 below alike, in proportion
+    alike: float = 0.9  # cosine similarity from which a match costs nothing more
     subpixel: bool = True  # refine positions by Lucas-Kanade on the original frames
     subpixel_reach_px: float = 6.0  # longest refinement, pixels at 480p; smaller videos: their own pixels
     subpixel_window_px: int = 15  # side of the square it compares, at every pyramid level
@@ -37,10 +35,9 @@ class TrackingConfig:
 
     LIMITS: ClassVar[Limits] = {
         "candidates": (1, 100),
-        "jump_cost": (0, 1000),
-        "jump_px": (0.01, 10_000),
-        "drift_cost": (0, 1000),
-        "drift_px": (0.01, 10_000),
+        "match_cost": (0, 10_000),
+        "unlike_cost": (0, 10_000),
+        "alike": (-1, 1),
         "subpixel_reach_px": (0, 1000),
         "subpixel_window_px": (3, 255),
         "points_at_once": (1, 1_000_000),
@@ -82,7 +79,7 @@ def track(
     matching: MatchingConfig,
     config: TrackingConfig,
     visibility: VisibilityConfig,
-    flow: FlowSequence | None = None,
+    motion: Motion | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> Tracks:
@@ -91,17 +88,17 @@ def track(
     Each point's feature is compared with every cell of every frame, and a windowed
     soft-argmax locates the peaks. Matching is not sequential, so a point that was hidden
     is found again. Without flow, the best peak of each frame is the answer. With flow, the
-    best peaks and the point carried along the flow are candidates, and the best path
-    through all frames chooses. Frozen and adapted features are tracked alike.
+    best peaks join the hypotheses of flow over several gaps, and in each frame the least
+    uncertain of all is kept. Frozen and adapted features are tracked alike.
 
     Args:
         queries: N points at any frames, original pixels.
         features: Feature grid of the video's T frames.
         video: The original frames.
         matching: How cost maps are read; as in the losses that adapted the features.
-        config: Path and sub-pixel refinement.
+        config: What matches cost, and sub-pixel refinement.
         visibility: When a point counts as seen.
-        flow: T - 1 steps of optical flow, or None to match alone.
+        motion: The flow of the video, or None to match alone.
         device: Where cost maps are computed; None takes the CPU.
         progress: Called with (frames done, frames in all).
 
@@ -109,7 +106,7 @@ def track(
         N tracks over T frames in original pixels. In its query frame a point is at its
         query position, visible, with confidence 1.
 
-    Source: matching as in DINO-Tracker, arXiv:2403.14548; the path search is ours.
+    Source: matching as in DINO-Tracker, arXiv:2403.14548; flow as in motion/following.py.
     """
     device = device or torch.device("cpu")
     start = rescale(queries.xy.float(), video.size, features.working_size)
@@ -121,82 +118,59 @@ def track(
         matching,
         config,
     )
-    # Match: along paths where there is flow, else frame by frame.
-    if flow is not None and config.path:
-        cells, similarity = _follow_paths(scene, queries, features, video, flow, start, progress)
-    else:
-        peaks, peak_similarity = match_frames(scene, 1, progress)
-        cells, similarity = peaks[:, :, 0], peak_similarity[:, :, 0]
-    cycle_error_px = cycle_error(scene, cells) * scene.stride_px
-
-    # Refine in original pixels.
-    xy = rescale(
-        cells_to_pixels(cells.cpu(), features.stride_px, features.offset_px),
-        features.working_size,
-        video.size,
-    )
+    count = config.candidates if motion is not None and config.motion else 1
+    peaks, similarity = match_frames(scene, count, progress)
+    matches = _refined(peaks.cpu(), queries, features, video, config)
     rows = torch.arange(len(queries))
+    if motion is None or not config.motion:
+        xy, flow_cost = matches[:, :, 0], None
+    else:
+        # Join: matches and flow, the least uncertain in each frame.
+        cost = match_costs(scene, peaks, similarity).cpu()
+        in_working = rescale(matches, video.size, features.working_size)
+        followed = motion.follow(
+            queries.frame, start, video.frame_count, features.working_size, Matches(in_working, cost)
+        )
+        xy, flow_cost = rescale(followed.xy, features.working_size, video.size), followed.cost
     xy[rows, queries.frame] = queries.xy.float()
-    if config.subpixel:
-        xy = refine_positions(video, queries, xy, config.subpixel_reach_px, config.subpixel_window_px)
 
     # Judge visibility.
-    seen, confidence = judge(similarity.cpu(), cycle_error_px.cpu(), visibility)
+    cells = pixels_to_cells(
+        rescale(xy, video.size, features.working_size), features.stride_px, features.offset_px
+    ).to(peaks.device)
+    similarity = similarity_at(scene, cells)
+    cycle_error_px = cycle_error(scene, cells) * scene.stride_px
+    seen, confidence = judge(similarity.cpu(), cycle_error_px.cpu(), flow_cost, visibility)
     within = inside(xy, video.size)
     seen, confidence = seen & within, confidence * within
     seen[rows, queries.frame], confidence[rows, queries.frame] = True, 1.0
     return Tracks(xy, seen, confidence)
 
 
-def _follow_paths(
-    scene: _Scene,
-    queries: QueryPoints,
-    features: FeatureGrid,
-    video: Video,
-    flow: FlowSequence,
-    start: Tensor,
-    progress: Progress | None,
-) -> tuple[Tensor, Tensor]:
-    """Positions (N, T, 2) in cells and similarity (N, T) along the most plausible paths."""
-    peaks, similarity = match_frames(scene, scene.config.candidates, progress)
-    carried = rescale(chain_query_points(queries, flow, video.size).xy, video.size, features.working_size)
-    chained = pixels_to_cells(carried, features.stride_px, features.offset_px).to(peaks.device)
-    cells = torch.cat([chained[:, :, None], peaks], 2)
-    similarity = torch.cat([similarity_at(scene, chained)[..., None], similarity], 2)
-    candidates = Candidates(
-        cells_to_pixels(cells.cpu(), features.stride_px, features.offset_px), similarity.cpu()
-    )
-    flow_error_px = chained_cycle_error(carried, queries.frame, start, flow, features.working_size)
-    penalised = candidates.similarity.clone()
-    penalised[:, :, 0] -= scene.config.drift_cost * _drift(scene, flow_error_px, peaks[:, :, 0])
-    index = choose_paths(
-        replace(candidates, similarity=penalised),
-        queries.frame,
-        start,
-        flow,
-        features.working_size,
-        scene.config.jump_cost,
-        scene.config.jump_px,
-    )
-    xy, similarity = candidates.at(index)
-    return pixels_to_cells(xy, features.stride_px, features.offset_px).to(peaks.device), similarity
+def _refined(
+    peaks: Tensor, queries: QueryPoints, features: FeatureGrid, video: Video, config: TrackingConfig
+) -> Tensor:
+    """Convert matches (N, T, K, 2) in cells to original pixels, refined there if the settings say so."""
+    in_working = cells_to_pixels(peaks, features.stride_px, features.offset_px)
+    xy = rescale(in_working, features.working_size, video.size)
+    if not config.subpixel:
+        return xy
+    refined = [
+        refine_positions(video, queries, xy[:, :, k], config.subpixel_reach_px, config.subpixel_window_px)
+        for k in range(xy.shape[2])
+    ]
+    return torch.stack(refined, 2)
 
 
-def _drift(scene: _Scene, flow_error_px: Tensor, matches: Tensor) -> Tensor:
-    """How surely chained flow has drifted off each point, 0..1, (N, T).
+def match_costs(scene: _Scene, peaks: Tensor, similarity: Tensor) -> Tensor:
+    """Uncertainty (N, T, K) of matches (N, T, K, 2), squared working pixels; inf where there is none.
 
-    Flow has drifted where its cycle error is large while that of the best match is small. On smooth
-    surfaces both are large; then flow is the better guess.
-
-    Args:
-        scene: Features and queries.
-        flow_error_px: (N, T) cycle error of chained flow, working pixels.
-        matches: (N, T, 2) best matches, cells.
+    It is a constant, plus the squared cycle error, plus a share that grows as the match looks less alike.
     """
-    allowed = scene.config.drift_px
-    drift = ((flow_error_px - allowed) / (2 * allowed)).clamp(0, 1)  # full at three times what is allowed
-    match_error_px = cycle_error(scene, matches, drift > 0).cpu() * scene.stride_px
-    return drift * torch.exp(-((match_error_px / (2 * allowed)) ** 2))
+    config = scene.config
+    error_px = [cycle_error(scene, peaks[:, :, k]) * scene.stride_px for k in range(peaks.shape[2])]
+    unlike = (config.alike - similarity).clamp_min(0)
+    return config.match_cost + torch.stack(error_px, 2).square() + config.unlike_cost * unlike
 
 
 def match_frames(scene: _Scene, count: int, progress: Progress | None = None) -> tuple[Tensor, Tensor]:

@@ -19,11 +19,13 @@ from t4g_tracker.flow.estimator import FlowEstimator, resolve_flow, weights_stam
 from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.inputs.image_sequences import image_files
 from t4g_tracker.inputs.video import read_video, working_frames
+from t4g_tracker.motion.fields import pairs_over_gaps
+from t4g_tracker.motion.settings import TrajectoriesConfig
+from t4g_tracker.motion.trajectories import make_trajectories
 from t4g_tracker.storage.cache import make_key
 from t4g_tracker.storage.files import prepare_output_folder
 from t4g_tracker.synthetic.clips import TrainingClip
 from t4g_tracker.training.loop.items import read_cached, write_cached
-from t4g_tracker.trajectories import TrajectoriesConfig, chain_flow
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +152,7 @@ def cut_to_aspect(video: Video, size: Size) -> Video:
 
 
 def flow_clip(video: Video, size: Size, points: int, estimator: FlowEstimator) -> TrainingClip:
-    """Resize a stretch of video and chain flow into tracks through it.
+    """Resize a stretch of video and chain flow into tracks through it, by the published rule.
 
     A point counts as visible while its trajectory lasts.
 
@@ -159,12 +161,9 @@ def flow_clip(video: Video, size: Size, points: int, estimator: FlowEstimator) -
     """
     frames = working_frames(video, size)
     large = working_frames(video, flow_size(video.size, estimator.config))
-    trajectories = chain_flow(
-        estimator.neighbours(large),
-        TrajectoriesConfig(),
-        size,
-        lambda pairs: estimator.pairs(large, pairs),
-    )
+    config = TrajectoriesConfig(rule="chained")
+    flow = estimator.both_ways(large, pairs_over_gaps(len(large), (1, *config.direct_gaps)))
+    trajectories = make_trajectories(flow, len(large), config, size, step_cost=0)
     return TrainingClip(frames, *sample_tracks(trajectories, len(frames), points))
 
 
@@ -177,7 +176,7 @@ def sample_tracks(trajectories: Trajectories, frames: int, points: int) -> tuple
         generator=torch.Generator().manual_seed(0),
     )
     time = torch.arange(frames)
-    start, length = trajectories.start[chosen, None], trajectories.length[chosen, None]
+    start, length = trajectories.begin[chosen, None], trajectories.length[chosen, None]
     visible = (time >= start) & (time < start + length)
     frame = torch.minimum(torch.maximum(time.expand_as(visible), start), start + length - 1)
     xy = trajectories.at(chosen[:, None].expand_as(frame).flatten(), frame.flatten())

@@ -1,0 +1,68 @@
+"""Points on flow fields: sampling, carrying, cycle error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from t4g_tracker.coordinates import Size, rescale
+from t4g_tracker.datatypes import FlowFields
+
+REFERENCE_PIXELS = 320 * 576  # the published thresholds are for this size
+
+
+def threshold_scale(size: Size) -> float:
+    """The factor from pixels at 320x576, in which thresholds are given, to those of ``size`` (H, W)."""
+    return float((size[0] * size[1] / REFERENCE_PIXELS) ** 0.5)
+
+
+def pairs_over_gaps(frame_count: int, gaps: Sequence[int]) -> list[tuple[int, int]]:
+    """List all pairs of frames (i, i + gap), ordered by their later frame."""
+    pairs = [(t, t + gap) for gap in gaps for t in range(frame_count - gap)]
+    return sorted(pairs, key=lambda pair: (pair[1], -pair[0]))
+
+
+def sample_flow(flow: Tensor, xy: Tensor) -> Tensor:
+    """Sample the displacement at positions between pixels, bilinearly.
+
+    Args:
+        flow: (2, H, W) pixels, any floating dtype.
+        xy: (P, 2) pixels of the same grid; positions outside take the border's flow.
+
+    Returns:
+        (P, 2) float32 (dx, dy).
+    """
+    height, width = flow.shape[-2:]
+    x = xy[:, 0].float().clamp(0, width - 1)
+    y = xy[:, 1].float().clamp(0, height - 1)
+    left, top = x.floor().clamp_max(max(width - 2, 0)), y.floor().clamp_max(max(height - 2, 0))
+    across, down = x - left, y - top
+    corner = top.long() * width + left.long()
+    right, below = min(1, width - 1), width * min(1, height - 1)
+    index = torch.stack([corner, corner + right, corner + below, corner + below + right])
+    around = flow.reshape(2, -1).index_select(1, index.flatten()).float().view(2, 2, 2, -1)
+    upper, lower = (around[:, row, 0] * (1 - across) + around[:, row, 1] * across for row in (0, 1))
+    return (upper * (1 - down) + lower * down).T
+
+
+def carry(fields: FlowFields, begin: int, end: int, xy: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+    """Carry points along the flow from one frame to another, and measure the cycle error.
+
+    Args:
+        fields: Holds the flow between the two frames.
+        begin: Frame that the points are in.
+        end: Frame that they are carried to.
+        xy: (P, 2) pixels of a frame of ``size``.
+        size: (H, W) that ``xy`` and the result are in; the flow's own may differ.
+
+    Returns:
+        (P, 2) positions in the frame ``end``, and (P,) cycle error in pixels of ``size``: the distance
+        from ``xy`` after following the flow back from there.
+    """
+    here = rescale(xy.float(), size, fields.size)
+    there = here + sample_flow(fields.between(begin, end), here)
+    back = there + sample_flow(fields.between(end, begin), there)
+    there, back = rescale(there, fields.size, size), rescale(back, fields.size, size)
+    return there, (back - xy).norm(dim=-1)

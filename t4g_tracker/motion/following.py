@@ -1,0 +1,139 @@
+"""Following points along flow over several gaps: in each frame the least uncertain hypothesis.
+
+Flow between neighbouring frames, chained, is lost behind the first occluder and adds up its errors. Flow
+over larger gaps jumps over both, but fails more often. So a point gets a hypothesis from each gap, and
+keeps the one that has gathered the least uncertainty on its way.
+
+Source: the idea of MFT, Neoral et al., arXiv:2305.12998; its learned uncertainty is replaced by the
+squared cycle error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from t4g_tracker.coordinates import Size
+from t4g_tracker.datatypes import FlowFields
+from t4g_tracker.motion.fields import carry
+
+UNREACHED = torch.inf
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Positions found by other means than flow, each with an uncertainty of its own."""
+
+    xy: Tensor  # (N, T, K, 2) pixels of the same frame as the query points
+    cost: Tensor  # (N, T, K) squared pixels; inf where there is none
+
+
+@dataclass(frozen=True)
+class Followed:
+    """Where points came to, and how uncertain that is."""
+
+    xy: Tensor  # (N, T, 2)
+    cost: Tensor  # (N, T) squared pixels; 0 at the start, inf in frames that nothing leads to
+    came_from: Tensor  # (N, T) int64 frame whose position was carried here; the frame itself: start or match
+
+
+def follow(
+    frame: int,
+    xy: Tensor,
+    frame_count: int,
+    fields: Sequence[FlowFields],
+    size: Size,
+    step_cost: float,
+    matches: Matches | None = None,
+    reach: int | None = None,
+) -> Followed:
+    """Follow points through all frames, from their frame outwards in both directions.
+
+    The cost of a hypothesis is that of the position it was carried from, plus the squared cycle error of
+    the flow, plus ``step_cost``. Of all that lead to a frame, and of the matches in it, the cheapest is kept.
+
+    Args:
+        frame: The frame that all points start in.
+        xy: (N, 2) pixels of a frame of ``size``.
+        frame_count: T.
+        fields: Flow over gaps and, perhaps, straight from ``frame``; their own size may differ.
+        size: (H, W) that positions are in.
+        step_cost: Uncertainty that each flow adds, squared pixels of ``size``.
+        matches: Further hypotheses.
+        reach: Frames before and after ``frame`` beyond which nothing is followed; None: all are.
+
+    Returns:
+        N points in T frames.
+    """
+    positions = xy.new_zeros(len(xy), frame_count, 2, dtype=torch.float32)
+    cost = torch.full((len(xy), frame_count), UNREACHED)
+    came_from = torch.arange(frame_count).repeat(len(xy), 1)
+    positions[:, frame], cost[:, frame] = xy.float(), 0
+    furthest = frame_count if reach is None else reach
+    for target in _outwards(frame, frame_count, furthest):
+        best_xy = positions[:, frame].clone()
+        best = cost[:, target].clone()
+        for flow, source in _leading_to(target, frame, fields):
+            there, cycle_error = carry(flow, source, target, positions[:, source], size)
+            total = cost[:, source] + cycle_error.square() + step_cost
+            better = total < best
+            best_xy[better], best[better] = there[better], total[better]
+            came_from[better, target] = source
+        if matches is not None:
+            least, which = matches.cost[:, target].min(1)
+            better = least < best
+            best_xy[better] = matches.xy[better, target, which[better]]
+            best[better], came_from[better, target] = least[better], target
+        positions[:, target], cost[:, target] = best_xy, best
+    return Followed(positions, cost, came_from)
+
+
+def _outwards(frame: int, frame_count: int, reach: int) -> list[int]:
+    """The frames after ``frame``, then those before it, the nearer first."""
+    after = range(frame + 1, min(frame_count, frame + reach + 1))
+    before = range(frame - 1, max(-1, frame - reach - 1), -1)
+    return [*after, *before]
+
+
+def _leading_to(target: int, frame: int, fields: Sequence[FlowFields]) -> list[tuple[FlowFields, int]]:
+    """Flows to ``target`` from ``frame`` and from frames between the two, with the frame each comes from."""
+    between = range(frame, target) if target > frame else range(frame, target, -1)
+    return [(flow, source) for flow in fields for source in between if flow.has(source, target)]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """All the flow of a video that points can be carried along."""
+
+    flow: FlowFields  # over gaps
+    step_cost: float  # uncertainty that each flow adds, squared working pixels
+    from_query: Callable[[int], FlowFields] | None = None  # computes flow straight from a frame, or reads it
+
+    def follow(
+        self, frame: Tensor, xy: Tensor, frame_count: int, size: Size, matches: Matches | None = None
+    ) -> Followed:
+        """Follow points that start in frames of their own.
+
+        Args:
+            frame: (N,) int64 frame that each point starts in.
+            xy: (N, 2) working pixels.
+            frame_count: T.
+            size: (H, W) of the working pixels.
+            matches: Further hypotheses.
+
+        Returns:
+            N points in T frames, working pixels.
+        """
+        shape = (len(xy), frame_count)
+        result = Followed(torch.zeros(*shape, 2), torch.zeros(shape), torch.zeros(shape, dtype=torch.int64))
+        for home in frame.unique().tolist():
+            rows = (frame == home).nonzero().squeeze(1)
+            fields = [self.flow] if self.from_query is None else [self.flow, self.from_query(home)]
+            mine = None if matches is None else Matches(matches.xy[rows], matches.cost[rows])
+            found = follow(home, xy[rows], frame_count, fields, size, self.step_cost, mine)
+            result.xy[rows], result.cost[rows] = found.xy, found.cost
+            result.came_from[rows] = found.came_from
+        return result

@@ -1,0 +1,90 @@
+"""Trajectories, the training targets: dense points followed along flow, stored compactly."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from t4g_tracker.coordinates import Size, inside, rescale, tile_centres
+from t4g_tracker.datatypes import FlowFields, Trajectories
+from t4g_tracker.errors import NothingToFollowError
+from t4g_tracker.motion.chained import chained_trajectories
+from t4g_tracker.motion.fields import threshold_scale
+from t4g_tracker.motion.following import follow
+from t4g_tracker.motion.settings import TrajectoriesConfig
+from t4g_tracker.stage_log import Progress
+
+MOST_POSITIONS = 8_000_000  # of all trajectories, 100 MB; in longer videos they start further apart
+
+
+def make_trajectories(
+    flow: FlowFields,
+    frame_count: int,
+    config: TrajectoriesConfig,
+    working_size: Size,
+    step_cost: float,
+    progress: Progress | None = None,
+) -> Trajectories:
+    """Make trajectories of flow by the rule that the settings name.
+
+    Args:
+        flow: Over several gaps, in pixels of its own size.
+        frame_count: T.
+        config: Rule, thresholds and spacing at 320x576, scaled here to the size at hand.
+        working_size: (H, W) of the result's pixels.
+        step_cost: Uncertainty that each flow adds, squared working pixels; see ``follow``.
+        progress: Called with (frames with starting points done, in all).
+
+    Returns:
+        Trajectories of at least ``config.minimum_frames`` positions, in working pixels.
+
+    Raises:
+        NothingToFollowError: If nothing survives.
+    """
+    if config.rule == "chained":
+        found = chained_trajectories(flow, frame_count, config)
+        found = Trajectories(found.length, found.frame, rescale(found.xy, flow.size, working_size))
+    else:
+        found = gap_trajectories(flow, frame_count, config, working_size, step_cost, progress)
+    found = found.subset(found.length >= min(config.minimum_frames, frame_count))
+    if not len(found):
+        threshold = "cycle_threshold_px" if config.rule == "chained" else "uncertainty_px"
+        raise NothingToFollowError(
+            "no point of the video survives the flow's cycle check, so there is nothing to adapt to; "
+            f"raise trajectories.{threshold}, or set adaptation.steps=0 to track with frozen features"
+        )
+    return found
+
+
+def gap_trajectories(
+    flow: FlowFields,
+    frame_count: int,
+    config: TrajectoriesConfig,
+    working_size: Size,
+    step_cost: float,
+    progress: Progress | None = None,
+) -> Trajectories:
+    """Follow a grid of points from every few frames, in both directions, past what hides them.
+
+    A position is kept where it lies in the frame and its uncertainty is small. So a trajectory skips the
+    frames in which its point is hidden, and goes on behind them.
+
+    Args, result: as in ``make_trajectories``, but with trajectories of any length.
+    """
+    scale = threshold_scale(working_size)
+    begins = range(0, frame_count, config.start_every)
+    span = min(frame_count, 2 * config.reach + 1)
+    sparsest = (working_size[0] * working_size[1] * len(begins) * span / MOST_POSITIONS) ** 0.5
+    starts = tile_centres(working_size, max(1, round(config.spacing_px * scale), math.ceil(sparsest)))
+    highest = (config.uncertainty_px * scale) ** 2
+    lengths, frames, positions = [], [], []
+    for done, begin in enumerate(begins):
+        found = follow(begin, starts, frame_count, [flow], working_size, step_cost, reach=config.reach)
+        kept = (found.cost <= highest) & inside(found.xy, working_size)
+        lengths.append(kept.sum(1))
+        frames.append(kept.nonzero()[:, 1].to(torch.int32))
+        positions.append(found.xy[kept])
+        if progress is not None:
+            progress(done + 1, len(begins))
+    return Trajectories(torch.cat(lengths), torch.cat(frames), torch.cat(positions))
