@@ -94,8 +94,9 @@ def frame_bytes(config: Config) -> Callable[[Size], int]:
     """Estimate the bytes that a run holds at most, in tracking, for each frame of a video of (H, W).
 
     A pixel of the frame takes 3 bytes and 1 in grey for sub-pixel refinement; one of the working size 3; one
-    of the flow's size 3, and 8 for flow of half precision both ways over each gap. A channel takes 2 bytes a cell: at
-    stride 8 in frozen and in prepared features, at stride 4 in adapted ones, twice while they are joined.
+    of the flow's size 3, and 8 for flow of half precision both ways over each gap. A channel takes 2 bytes
+    a cell: at stride 8 in frozen and in prepared features, at stride 4 in adapted ones, twice while they are
+    joined.
 
     Source: ``peak_memory_mb`` of tracking in run.json, 16 and 48 frames, features.extractor=patch, differs by
     6.1 MB a frame at 426x240, 9.5 at 854x480 and 15.9 at 1920x1080, and this gives 5.8, 10.4 and 17.0; with
@@ -106,12 +107,9 @@ def frame_bytes(config: Config) -> Callable[[Size], int]:
         sizes = size, working_size(size, config.working_size), flow_size(size, config.flow)
         pixels, working, flow = (height * width for height, width in sizes)
         cells = 2 * working // 64 + 2 * working // 16
-        return (
-            4 * pixels
-            + 3 * working
-            + (3 + 8 * len(config.motion.gaps)) * flow
-            + 2 * feature_channels(config.features) * cells
-        )
+        of_flow = 3 + 8 * len(config.motion.gaps)
+        of_features = 2 * feature_channels(config.features) * cells
+        return 4 * pixels + 3 * working + of_flow * flow + of_features
 
     return of_size
 

@@ -159,7 +159,7 @@ def track_frozen(
     unadapted = replace(
         config,
         adaptation=replace(config.adaptation, steps=0),
-        tracking=replace(config.tracking, path=False),  # without flow
+        tracking=replace(config.tracking, motion=False),  # without flow
     )
     fitted = fit_clip(clip, unadapted, run)
     _ = fitted.adapted  # computed here, so that matching is timed alone

@@ -32,17 +32,13 @@ class MotionConfig:
 class TrajectoriesConfig:
     """How flow becomes training targets."""
 
-    rule: Literal["gaps", "chained"] = (
-        "gaps"  # gaps: the least uncertain flow; chained: the published rule
-    )
+    rule: Literal["gaps", "chained"] = "gaps"  # gaps: the least uncertain flow; chained: the published rule
     spacing_px: int = 4  # at 320x576: where trajectories start, the side of a tile that gets one
     start_every: int = 5  # gaps only: frames between those in which trajectories start
     reach: int = 48  # gaps only: frames before and after its start that a trajectory spans at most
     uncertainty_px: float = 1.3  # gaps only: at 320x576, largest uncertainty of a position that is kept
     cycle_threshold_px: float = 1.5  # chained only: at 320x576, a step with a larger cycle error ends it
-    direct_threshold_px: float = (
-        2.0  # chained only: at 320x576, direct flow may differ by this much
-    )
+    direct_threshold_px: float = 2.0  # chained only: at 320x576, direct flow may differ by this much
     direct_gaps: tuple[int, ...] = (
         4,
         8,
