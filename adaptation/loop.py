@@ -25,7 +25,6 @@ from t4g_tracker.matching.settings import MatchingConfig
 
 log = logging.getLogger(__name__)
 
-CLIP_NORM = 1.0  # of the gradient, over all weights
 FOUND_WITHIN_PX = 2.0  # working pixels; what counts as found among held-out pairs
 
 
@@ -141,7 +140,7 @@ class _Stepper:
     ) -> None:
         self.adapter, self.frozen, self.frames = adapter, frozen, frames
         self.losses, self.matching, self.device = config.losses, matching, device
-        self.learning_rate = config.learning_rate
+        self.learning_rate, self.clip_norm = config.learning_rate, config.clip_norm
         self.precision = pick_precision(config.precision, device)
         self.stride_px = adapter.stride_px
 
@@ -168,7 +167,8 @@ class _Stepper:
         total = torch.stack([getattr(self.losses, name) * value for name, value in losses.items()]).sum()
         state.optimiser.zero_grad(set_to_none=True)
         total.backward()
-        torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), CLIP_NORM)
+        if self.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), self.clip_norm)
         state.optimiser.step()
         state.scheduler.step()
         state.step += 1
@@ -208,6 +208,7 @@ def _result(state: LoopState, features: PreparedFeatures, config: AdaptationConf
         channels=features.channels,
         width=config.width,
         centre=features.centred,
+        unit_length=features.unit_length,
         precision=config.precision,
         snapshots=state.snapshots,
         history=state.history,

@@ -25,6 +25,7 @@ class Adaptation:
     channels: int  # of the features it was fitted on
     width: int
     centre: bool  # whether those features were centred
+    unit_length: bool  # whether they were scaled to unit length
     precision: Precision  # of the adapter's computation
     snapshots: dict[int, Weights]  # step to weights; always holds 0 and the last step
     history: list[dict[str, Any]]  # step, loss, losses; held_out_2px where it was measured
@@ -67,14 +68,18 @@ class Adaptation:
             The adapted grid at unit length, half precision, on the CPU.
 
         Raises:
-            ValueError: If channels or centring of the features are not those of the fit, or
+            ValueError: If channels or preparation of the features are not those of the fit, or
                 there is no such snapshot.
         """
-        if (features.channels, features.centred) != (self.channels, self.centre):
-            raise ValueError(
-                f"the adapter was fitted on features of {self.channels} channels with centre={self.centre}, "
-                f"these have {features.channels} and centre={features.centred}"
+        fitted, given = (
+            f"{channels} channels, centre={centre} and unit_length={unit_length}"
+            for channels, centre, unit_length in (
+                (self.channels, self.centre, self.unit_length),
+                (features.channels, features.centred, features.unit_length),
             )
+        )
+        if fitted != given:
+            raise ValueError(f"the adapter was fitted on features of {fitted}; these have {given}")
         device = device or torch.device("cpu")
         adapter = self.adapter(step).to(device)
         return apply_adapter(adapter, features, frames, device, pick_precision(self.precision, device))

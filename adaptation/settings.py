@@ -40,12 +40,14 @@ class AdaptationConfig:
     """How the adapter is optimised for one video."""
 
     steps: int = 2000  # optimisation steps; 0 tracks with the frozen features
-    adapter: AdapterKind = "lite"  # delta-cnn is the published shape
+    adapter: AdapterKind = "lite"  # delta-cnn is the published one
     width: int = 64  # lite only: channels at stride 8, a multiple of 16
     centre: bool = True  # subtract the video's mean feature from the frozen features first
+    unit_length: bool = True  # scale every cell of the frozen features to unit length, after that
     learning_rate: float = 1e-3  # at its highest
     schedule: Literal["one-cycle", "exponential"] = "one-cycle"  # exponential: times 0.999 every 40 steps
     weight_decay: float = 0.01  # of AdamW; 0 makes it Adam
+    clip_norm: float = 1.0  # a longer gradient, over all weights, is shortened to this; 0: none is
     frames_per_step: int = 2  # frames sampled for a step
     pairs_per_frame: int = 256  # pairs to find in each frame of a step
     held_out: float = 0.05  # share of the frame whose trajectories only measure progress
@@ -59,6 +61,7 @@ class AdaptationConfig:
         "width": (16, 512),
         "learning_rate": (1e-9, 10),
         "weight_decay": (0, 10),
+        "clip_norm": (0, 1e6),
         "frames_per_step": (2, 1000),
         "pairs_per_frame": (1, 10_000),
         "held_out": (0, 0.5),

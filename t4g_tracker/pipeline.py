@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adaptation.adapter import check_working_size
 from adaptation.loop import adapt
 from adaptation.prepare import PreparedFeatures, prepare_features
 from adaptation.result import Adaptation
@@ -139,7 +140,9 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
 
     Raises:
         WeightsError: If the extractor's weights are missing.
+        ConfigError: If the adapter cannot read frames of this size.
     """
+    check_working_size(config.adaptation.adapter, clip.size)
     stages = Stages(run, None if run.cache is None else run.cache.of(clip.content))
     frames = Node(make_key(content=clip.content, size=clip.size), lambda: clip.frames)
 
@@ -156,7 +159,13 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         seed=run.seed if uses_seed(config.features) else 0,
         precision=features_precision(config.features, run.device),
     )
-    prepared = stages.derived("features", prepare_features, features, centre=config.adaptation.centre)
+    prepared = stages.derived(
+        "features",
+        prepare_features,
+        features,
+        centre=config.adaptation.centre,
+        unit_length=config.adaptation.unit_length,
+    )
 
     # 2. Optical flow between neighbouring frames, at a size of its own.
     flow_frames, estimator, flow = _plan_flow(stages, clip, config)
