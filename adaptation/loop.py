@@ -15,7 +15,7 @@ from adaptation.adapter import Adapter, normalise_frames
 from adaptation.objective import batch_losses, found_positions
 from adaptation.prepare import PreparedFeatures
 from adaptation.result import Adaptation
-from adaptation.sampling import PairBatch, hold_out, sample_pairs
+from adaptation.sampling import PairBatch, hold_out, sample_pairs, sample_pairs_uniformly
 from adaptation.settings import AdaptationConfig
 from adaptation.state import LoopState, copy_weights, start_state
 from t4g_tracker.datatypes import Trajectories
@@ -98,11 +98,12 @@ def adapt(
     if not state.step:
         state.record({"step": 0, **stepper.measure(probe)}, snapshot=True)
 
+    sample = sample_pairs if config.sampling == "stretch" else sample_pairs_uniformly
     last_saved = time.monotonic()
     while state.step < config.steps:
         # Sample pairs and take one step.
         begin = time.perf_counter()
-        batch = sample_pairs(
+        batch = sample(
             training, len(frames), config.frames_per_step, config.pairs_per_frame, generator, favoured
         )
         row = stepper.step(batch, state)

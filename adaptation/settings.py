@@ -48,8 +48,9 @@ class AdaptationConfig:
     schedule: Literal["one-cycle", "exponential"] = "one-cycle"  # exponential: times 0.999 every 40 steps
     weight_decay: float = 0.01  # of AdamW; 0 makes it Adam
     clip_norm: float = 1.0  # a longer gradient, over all weights, is shortened to this; 0: none is
-    frames_per_step: int = 2  # frames sampled for a step
-    pairs_per_frame: int = 256  # pairs to find in each frame of a step
+    sampling: Literal["stretch", "uniform"] = "stretch"  # of a step's frames: from a stretch, or all over
+    frames_per_step: int = 2  # frames sampled for a step; uniform: for each half, foreground and background
+    pairs_per_frame: int = 256  # pairs to find in each frame of a step; uniform: on average
     held_out: float = 0.05  # share of the frame whose trajectories only measure progress
     snapshots: tuple[int, ...] = (100, 500, 1000, 2000, 5000)  # steps whose weights are saved for pictures
     evaluate_every: int = 100  # steps between measurements on held-out trajectories

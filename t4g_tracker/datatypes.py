@@ -101,6 +101,11 @@ class Trajectories:
     def __len__(self) -> int:
         return self.start.shape[0]
 
+    def present(self, frame_count: int) -> Tensor:
+        """Which trajectories have a position in which frame: (M, T) bool."""
+        frames = torch.arange(frame_count)
+        return (self.start[:, None] <= frames) & (frames < (self.start + self.length)[:, None])
+
     def at(self, which: Tensor, frame: Tensor) -> Tensor:
         """Positions (P, 2) of trajectories ``which`` (P,) in frames ``frame`` (P,)."""
         return self.xy[self.first[which] + frame - self.start[which]]

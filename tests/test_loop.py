@@ -84,6 +84,15 @@ def test_adaptation_lowers_the_error_on_points_it_was_not_trained_on(clip, noise
     assert errors[1] < 4 < 10 < errors[0]
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_pairs_sampled_uniformly_are_learnt_from_too(clip, noise, masked):
+    foreground = torch.zeros(6, 64, 128, dtype=torch.bool)
+    foreground[:, :, :40] = True
+    config = dataclasses.replace(SHORT, sampling="uniform", learning_rate=5e-3)
+    history = fit(clip, noise, config, foreground=foreground if masked else None).history
+    assert history[-1]["loss"] < 0.8 * history[1]["loss"]
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(clip, noise, uninterrupted):
     assert_same_weights(fit(clip, noise).snapshots, uninterrupted.snapshots)
     other = fit(clip, noise, seed=1).snapshots[12]

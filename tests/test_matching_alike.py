@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adaptation.objective import found_positions
-from adaptation.sampling import PairBatch
+from adaptation.sampling import Search
 from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Video
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.tracking.tracker import TrackingConfig, track
@@ -33,12 +33,11 @@ def test_the_adaptation_finds_points_where_tracking_finds_them(temperature, wind
     alone = TrackingConfig(path=False, subpixel=False)  # matching and nothing else
     tracks = track(queries, grid, video, matching, alone, VisibilityConfig())
 
-    batch = PairBatch(  # each point to be found in each frame; only target_xy is not read
-        torch.arange(FRAMES),
-        queries.frame.repeat(FRAMES),
-        queries.xy.repeat(FRAMES, 1),
-        torch.full((FRAMES * len(queries), 2), float("nan")),
+    search = Search(  # each point in each frame
+        source=queries.frame.repeat(FRAMES),
+        target=torch.arange(FRAMES).repeat_interleave(len(queries)),
+        source_xy=queries.xy.repeat(FRAMES, 1),
     )
-    found = found_positions(values, batch, STRIDE_PX, matching).view(FRAMES, len(queries), 2).transpose(0, 1)
+    found = found_positions(values, search, STRIDE_PX, matching).view(FRAMES, len(queries), 2).transpose(0, 1)
     others = torch.arange(FRAMES) != queries.frame[:, None]  # in its query frame a track is the query point
     torch.testing.assert_close(found[others], tracks.xy[others], atol=1e-4, rtol=0)
