@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, normalize, pad, pixel_unshuffle, relu
 
 from adaptation.prepare import PreparedFeatures, align
-from t4g_tracker.choices import AdapterKind
+from t4g_tracker.choices import AdapterKind, HeadKind
 from t4g_tracker.coordinates import Size, centred_offset
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.matching.head import CostMapHead
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Conv2d:
@@ -149,6 +150,15 @@ def build_adapter(kind: AdapterKind, channels: int, width: int, seed: int) -> Ad
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds GPUs too
         return LiteAdapter(channels, width) if kind == "lite" else DeltaCnnAdapter(channels)
+
+
+def build_head(kind: HeadKind, seed: int) -> CostMapHead | None:
+    """Make an untrained head of cost maps, whose weights depend on ``seed`` alone; None for softmax."""
+    if kind == "softmax":
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return CostMapHead()
 
 
 def check_working_size(kind: AdapterKind, size: Size) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptation.adapter import Adapter, normalise_frames
+from adaptation.adapter import normalise_frames
 from adaptation.objective import batch_losses, found_positions
 from adaptation.prepare import PreparedFeatures
 from adaptation.result import Adaptation
 from adaptation.sampling import PairBatch, hold_out, sample_pairs, sample_pairs_uniformly
 from adaptation.settings import AdaptationConfig
-from adaptation.state import LoopState, copy_weights, start_state
+from adaptation.state import LoopState, start_state
 from t4g_tracker.datatypes import Trajectories
 from t4g_tracker.errors import Interrupted, TrackerError
 from t4g_tracker.hardware import pick_precision
@@ -82,7 +82,7 @@ def adapt(
     generator = torch.Generator().manual_seed(seed)
     if trajectories is None:
         state = start_state(features.channels, config, seed, device, generator)
-        state.snapshots[0] = copy_weights(state.adapter)
+        state.snapshots[0] = state.weights()
         return _result(state, features, config)
 
     # Hold some trajectories out to measure progress on, and find those that begin in the foreground.
@@ -94,7 +94,7 @@ def adapt(
     state = start_state(features.channels, config, seed, device, generator)
     if resume is not None:
         state.load_state_dict(resume)
-    stepper = _Stepper(state.adapter, features.values, frames, config, matching, device)
+    stepper = _Stepper(state, features.values, frames, config, matching, device)
     if not state.step:
         state.record({"step": 0, **stepper.measure(probe)}, snapshot=True)
 
@@ -106,7 +106,7 @@ def adapt(
         batch = sample(
             training, len(frames), config.frames_per_step, config.pairs_per_frame, generator, favoured
         )
-        row = stepper.step(batch, state)
+        row = stepper.step(batch)
         state.step_seconds.append(time.perf_counter() - begin)
 
         # Measure and record progress.
@@ -132,18 +132,19 @@ class _Stepper:
 
     def __init__(
         self,
-        adapter: Adapter,
+        state: LoopState,
         frozen: Tensor,
         frames: Tensor,
         config: AdaptationConfig,
         matching: MatchingConfig,
         device: torch.device,
     ) -> None:
-        self.adapter, self.frozen, self.frames = adapter, frozen, frames
+        self.state, self.adapter = state, state.adapter
+        self.frozen, self.frames = frozen, frames
         self.losses, self.matching, self.device = config.losses, matching, device
         self.learning_rate, self.clip_norm = config.learning_rate, config.clip_norm
         self.precision = pick_precision(config.precision, device)
-        self.stride_px = adapter.stride_px
+        self.stride_px = state.adapter.stride_px
 
     def adapted(self, which: Tensor) -> tuple[Tensor, Tensor]:
         """Adapted and frozen features of the frames ``which`` (F,)."""
@@ -156,20 +157,21 @@ class _Stepper:
         return adapted, frozen
 
     @torch.enable_grad()
-    def step(self, batch: PairBatch, state: LoopState) -> dict[str, Any]:
+    def step(self, batch: PairBatch) -> dict[str, Any]:
         """Take one optimisation step and return its row: step, loss and the unweighted parts of the loss.
 
         Raises:
             TrackerError: If the loss is not finite.
         """
+        state = self.state
         adapted, frozen = self.adapted(batch.frames)
         batch = batch.to(self.device)
-        losses = batch_losses(adapted, frozen, batch, self.stride_px, self.losses, self.matching)
+        losses = batch_losses(adapted, frozen, batch, self.stride_px, self.losses, self.matching, state.head)
         total = torch.stack([getattr(self.losses, name) * value for name, value in losses.items()]).sum()
         state.optimiser.zero_grad(set_to_none=True)
         total.backward()
         if self.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), self.clip_norm)
+            torch.nn.utils.clip_grad_norm_(state.parameters, self.clip_norm)
         state.optimiser.step()
         state.scheduler.step()
         state.step += 1
@@ -195,7 +197,8 @@ class _Stepper:
         hits = []
         for batch in probe:
             adapted, _ = self.adapted(batch.frames)
-            found = found_positions(adapted, batch.to(self.device), self.stride_px, self.matching)
+            search = batch.to(self.device)
+            found = found_positions(adapted, search, self.stride_px, self.matching, self.state.head)
             hits.append((found.cpu() - batch.target_xy).norm(dim=-1) <= FOUND_WITHIN_PX)
         self.adapter.train()
         return {"held_out_2px": torch.cat(hits).float().mean().item()}
@@ -208,6 +211,7 @@ def _result(state: LoopState, features: PreparedFeatures, config: AdaptationConf
         kind=config.adapter,
         channels=features.channels,
         width=config.width,
+        head_kind=config.head,
         centre=features.centred,
         unit_length=features.unit_length,
         precision=config.precision,

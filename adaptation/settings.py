@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from t4g_tracker.choices import AdapterKind, Precision
+from t4g_tracker.choices import AdapterKind, HeadKind, Precision
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.limits import HUGE, Limits, check_limits
 
@@ -42,6 +42,7 @@ class AdaptationConfig:
     steps: int = 2000  # optimisation steps; 0 tracks with the frozen features
     adapter: AdapterKind = "lite"  # delta-cnn is the published one
     width: int = 64  # lite only: channels at stride 8, a multiple of 16
+    head: HeadKind = "softmax"  # of cost maps; cnn: two layers fitted along, after which temperature is 1
     centre: bool = True  # subtract the video's mean feature from the frozen features first
     unit_length: bool = True  # scale every cell of the frozen features to unit length, after that
     learning_rate: float = 1e-3  # at its highest

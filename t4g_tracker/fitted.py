@@ -161,7 +161,7 @@ class Fitted:
         """
         queries = as_queries(points, self.clip.video)  # checked before flow may have to be computed
         flow = self.stages.flow.value if self.config.tracking.path else None
-        return self._track(self.adapted, queries, flow, progress)
+        return self._track(self.adapted, queries, flow, progress, None)
 
     def match(
         self, points: QueryPoints | ArrayLike, step: int | None = None, progress: Progress | None = None
@@ -175,7 +175,7 @@ class Fitted:
         """
         queries, last = as_queries(points, self.clip.video), self.stages.adaptation.value.last_step
         adapted = self.adapted if step in (None, last) else self.adapted_features(step)
-        return self._track(adapted, queries, None, progress)
+        return self._track(adapted, queries, None, progress, step)
 
     def chain(self, points: QueryPoints | ArrayLike) -> Tracks:
         """Track query points by chained flow alone: the baseline without any features."""
@@ -200,7 +200,9 @@ class Fitted:
         queries: QueryPoints,
         flow: FlowSequence | None,
         progress: Progress | None,
+        step: int | None,
     ) -> Tracks:
+        """Track with the head as it was after ``step`` steps, as the features are."""
         config, video = self.config, self.clip.video
         return track(
             queries,
@@ -212,4 +214,5 @@ class Fitted:
             flow,
             self.run.device,
             progress,
+            self.stages.adaptation.value.head(step),
         )

@@ -309,7 +309,9 @@ def _effective(config: Config, device: torch.device) -> tuple[AdaptationConfig, 
     precision: Precision = "bfloat16" if half else "float32"
     width = settings.width if settings.adapter == "lite" else AdaptationConfig.width
     if not settings.steps:  # nothing is optimised: only the adapter's shape matters
-        untrained = AdaptationConfig(steps=0, adapter=settings.adapter, width=width, precision=precision)
+        untrained = AdaptationConfig(
+            steps=0, adapter=settings.adapter, width=width, head=settings.head, precision=precision
+        )
         return untrained, MatchingConfig()
     snapshots = tuple(sorted({step for step in settings.snapshots if step < settings.steps}))
     return replace(settings, precision=precision, width=width, snapshots=snapshots), config.matching

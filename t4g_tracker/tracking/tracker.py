@@ -12,6 +12,7 @@ from t4g_tracker.coordinates import cells_to_pixels, inside, pixels_to_cells, re
 from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Tracks, Video
 from t4g_tracker.limits import Limits, check_limits
 from t4g_tracker.matching.cost_maps import cell_vectors, cost_volume, sample_vectors, soft_argmax, top_peaks
+from t4g_tracker.matching.head import CostMapHead
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.stage_log import Progress
 from t4g_tracker.tracking.chaining import chain_query_points, chained_cycle_error
@@ -60,6 +61,7 @@ class _Scene:
     stride_px: float
     matching: MatchingConfig
     config: TrackingConfig
+    head: CostMapHead | None
 
     def image(self, t: int | Tensor) -> Tensor:
         """Unit vectors (h, w, C) of frame ``t``, computed on demand, which bounds memory."""
@@ -85,6 +87,7 @@ def track(
     flow: FlowSequence | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
+    head: CostMapHead | None = None,
 ) -> Tracks:
     """Follow query points through all frames, before and after their query frame.
 
@@ -104,6 +107,7 @@ def track(
         flow: T - 1 steps of optical flow, or None to match alone.
         device: Where cost maps are computed; None takes the CPU.
         progress: Called with (frames done, frames in all).
+        head: Of cost maps, fitted with the features; None for a plain softmax.
 
     Returns:
         N tracks over T frames in original pixels. In its query frame a point is at its
@@ -120,6 +124,7 @@ def track(
         features.stride_px,
         matching,
         config,
+        None if head is None else head.to(device),
     )
     # Match: along paths where there is flow, else frame by frame.
     if flow is not None and config.path:
@@ -216,15 +221,17 @@ def match_frames(scene: _Scene, count: int, progress: Progress | None = None) ->
     return torch.stack(positions, 1), torch.stack(similarities, 1)
 
 
+@torch.no_grad()
 def find(queries: Tensor, image: Tensor, count: int, scene: _Scene) -> tuple[Tensor, Tensor]:
     """Find query vectors (P, C) in one frame (h, w, C): positions (P, K, 2), similarity (P, K)."""
     positions, similarities = [], []
     for chunk in queries.split(scene.config.points_at_once):
         cost = cost_volume(chunk, image)
         peaks, similarity = top_peaks(cost, count, scene.radius)
-        refined = [
-            soft_argmax(cost, scene.radius, scene.matching.temperature, peaks[:, k])[0] for k in range(count)
-        ]
+        logits, temperature = cost, scene.matching.temperature
+        if scene.head is not None:
+            logits, temperature = scene.head(cost), 1.0
+        refined = [soft_argmax(logits, scene.radius, temperature, peaks[:, k])[0] for k in range(count)]
         positions.append(torch.stack(refined, 1))
         similarities.append(similarity)
     return torch.cat(positions), torch.cat(similarities)
