@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from adaptation.adapter import normalise_frames
+from adaptation.buddies import BestBuddies
+from adaptation.consistency import StepFrames, consistency_losses
 from adaptation.objective import batch_losses, found_positions
 from adaptation.prepare import PreparedFeatures
 from adaptation.result import Adaptation
@@ -47,6 +49,7 @@ def adapt(
     report: Report | None = None,
     stop: Callable[[], bool] | None = None,
     foreground: Tensor | None = None,
+    buddies: BestBuddies | None = None,
 ) -> Adaptation:
     """Fit a residual adapter so that matching adapted features reproduces the trajectories.
 
@@ -66,6 +69,7 @@ def adapt(
         report: Called after each step with (step, newest history row).
         stop: Called between steps; True ends the loop there.
         foreground: (T, H, W) bool; half of the pairs then come from inside.
+        buddies: Of the frozen features, for the loss ``frozen_buddies``.
 
     Returns:
         The fitted adapter, snapshots and history. The same seed on the same machine gives
@@ -94,7 +98,7 @@ def adapt(
     state = start_state(features.channels, config, seed, device, generator)
     if resume is not None:
         state.load_state_dict(resume)
-    stepper = _Stepper(state, features.values, frames, config, matching, device)
+    stepper = _Stepper(state, features.values, frames, config, matching, device, foreground, buddies)
     if not state.step:
         state.record({"step": 0, **stepper.measure(probe)}, snapshot=True)
 
@@ -138,11 +142,13 @@ class _Stepper:
         config: AdaptationConfig,
         matching: MatchingConfig,
         device: torch.device,
+        foreground: Tensor | None,
+        buddies: BestBuddies | None,
     ) -> None:
         self.state, self.adapter = state, state.adapter
         self.frozen, self.frames = frozen, frames
-        self.losses, self.matching, self.device = config.losses, matching, device
-        self.learning_rate, self.clip_norm = config.learning_rate, config.clip_norm
+        self.config, self.matching, self.device = config, matching, device
+        self.foreground, self.buddies = foreground, buddies
         self.precision = pick_precision(config.precision, device)
         self.stride_px = state.adapter.stride_px
 
@@ -165,13 +171,20 @@ class _Stepper:
         """
         state = self.state
         adapted, frozen = self.adapted(batch.frames)
+        foreground = None if self.foreground is None else self.foreground[batch.frames]
+        size = (int(self.frames.shape[2]), int(self.frames.shape[3]))
+        frames = StepFrames(adapted, batch.frames, self.stride_px, size, foreground)
         batch = batch.to(self.device)
-        losses = batch_losses(adapted, frozen, batch, self.stride_px, self.losses, self.matching, state.head)
-        total = torch.stack([getattr(self.losses, name) * value for name, value in losses.items()]).sum()
+        weights = self.config.losses_at(state.step)
+        losses = batch_losses(adapted, frozen, batch, self.stride_px, weights, self.matching, state.head)
+        losses |= consistency_losses(
+            frames, weights, self.matching, state.head, self.buddies, state.generator
+        )
+        total = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
         state.optimiser.zero_grad(set_to_none=True)
         total.backward()
-        if self.clip_norm:
-            torch.nn.utils.clip_grad_norm_(state.parameters, self.clip_norm)
+        if self.config.clip_norm:
+            torch.nn.utils.clip_grad_norm_(state.parameters, self.config.clip_norm)
         state.optimiser.step()
         state.scheduler.step()
         state.step += 1
@@ -179,7 +192,7 @@ class _Stepper:
         if not math.isfinite(loss):
             raise TrackerError(
                 f"the adaptation diverged at step {state.step}; lower adaptation.learning_rate "
-                f"(now {self.learning_rate})"
+                f"(now {self.config.learning_rate})"
             )
         parts = {name: value.item() for name, value in losses.items()}
         return {"step": state.step, "loss": loss, "losses": parts}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from t4g_tracker.choices import AdapterKind, HeadKind, Precision
@@ -18,12 +18,18 @@ class LossConfig:
     cross_entropy: float = 1.0  # classification over the whole frame at stride 8
     window_cross_entropy: float = 1.0  # classification within the window at the adapter's own stride
     prior: float = 0.0  # norm and angle near the frozen features
+    frozen_buddies: float = 0.0  # contrast of best buddies of frozen features, where flow does not reach
+    refined_buddies: float = 0.0  # contrast of best buddies of adapted features, from late_start on
+    cycle: float = 0.0  # position after matching there and back, from late_start on; in the units of huber
 
     LIMITS: ClassVar[Limits] = {
         "huber": (0, 1e6),
         "cross_entropy": (0, 1e6),
         "window_cross_entropy": (0, 1e6),
         "prior": (0, 1e6),
+        "frozen_buddies": (0, 1e6),
+        "refined_buddies": (0, 1e6),
+        "cycle": (0, 1e6),
     }
 
     def __post_init__(self) -> None:
@@ -56,6 +62,7 @@ class AdaptationConfig:
     snapshots: tuple[int, ...] = (100, 500, 1000, 2000, 5000)  # steps whose weights are saved for pictures
     evaluate_every: int = 100  # steps between measurements on held-out trajectories
     precision: Precision = "auto"  # auto: bfloat16 where the device is fast at it
+    late_start: float = 0.5  # share of the steps after which the losses refined_buddies and cycle begin
     losses: LossConfig = field(default_factory=LossConfig)
 
     LIMITS: ClassVar[Limits] = {
@@ -69,9 +76,16 @@ class AdaptationConfig:
         "held_out": (0, 0.5),
         "snapshots": (1, HUGE),
         "evaluate_every": (1, HUGE),
+        "late_start": (0, 1),
     }
 
     def __post_init__(self) -> None:
         check_limits(self, "adaptation")
         if self.width % 16:
             raise ConfigError(f"adaptation.width must be 16, 32, 48, ..., got {self.width}")
+
+    def losses_at(self, step: int) -> LossConfig:
+        """The weights of the losses after ``step`` steps; of those that start late, 0 until then."""
+        if step >= self.late_start * self.steps:
+            return self.losses
+        return replace(self.losses, refined_buddies=0.0, cycle=0.0)

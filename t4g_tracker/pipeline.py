@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from adaptation.adapter import check_working_size
+from adaptation.buddies import BestBuddies, mine_buddies
 from adaptation.loop import adapt
 from adaptation.prepare import PreparedFeatures, prepare_features
 from adaptation.result import Adaptation
@@ -129,6 +130,7 @@ class Plan:
     estimator: Node[FlowEstimator]
     flow: Node[FlowSequence]
     trajectories: Node[Trajectories]
+    buddies: Node[BestBuddies]  # of the frozen features, where flow does not reach
     adaptation: Node[Adaptation]
 
 
@@ -181,22 +183,35 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         size=clip.size,
     )
 
-    # 4. The adapter, optimised so that matching reproduces the trajectories.
+    # 4. Best buddies of the frozen features, if a loss asks for them.
+    buddies = stages.stage(
+        "buddies",
+        BestBuddies,
+        _mine,
+        settings=(),
+        inputs={"features": prepared, "trajectories": trajectories},
+        unit="pair",
+        device=run.device,
+    )
+
+    # 5. The adapter, optimised so that matching reproduces the trajectories.
     foreground = Node("" if clip.foreground is None else digest(clip.foreground), lambda: clip.foreground)
     inputs: dict[str, Node[Any]] = {"features": prepared, "frames": frames}
     if config.adaptation.steps:
         inputs |= {"trajectories": trajectories, "foreground": foreground}
+        if config.adaptation.losses.frozen_buddies:
+            inputs["buddies"] = buddies
     adaptation = stages.stage(
         "adaptation",
         Adaptation,
         _fit_adapter,
         settings=_effective(config, run.device),
         inputs=inputs,
-        seconds=lambda fitted: fitted.seconds + run.log.spent("trajectories")[0],
+        seconds=lambda fitted: fitted.seconds + run.log.spent("trajectories", "buddies")[0],
         device=run.device,
         seed=run.seed,
     )
-    return Plan(features, prepared, estimator, flow, trajectories, adaptation)
+    return Plan(features, prepared, estimator, flow, trajectories, buddies, adaptation)
 
 
 def _plan_flow(
@@ -265,6 +280,17 @@ def _chain(
     return chain_flow(flow, settings, size, lambda pairs: estimator.pairs(frames, pairs), controls.report)
 
 
+def _mine(
+    settings: tuple[()],
+    controls: Controls,
+    features: PreparedFeatures,
+    trajectories: Trajectories,
+    device: torch.device,
+) -> BestBuddies:
+    """Stage 4, which has no settings."""
+    return mine_buddies(features, trajectories, device, controls.report)
+
+
 def _fit_adapter(
     settings: tuple[AdaptationConfig, MatchingConfig],
     controls: Controls,
@@ -274,8 +300,9 @@ def _fit_adapter(
     seed: int,
     trajectories: Trajectories | None = None,
     foreground: Tensor | None = None,
+    buddies: BestBuddies | None = None,
 ) -> Adaptation:
-    """Stage 4; an interrupted optimisation resumes from its checkpoint."""
+    """Stage 5; an interrupted optimisation resumes from its checkpoint."""
     config, matching = settings
     resume = controls.checkpoint.load()
     if resume is not None:
@@ -298,6 +325,7 @@ def _fit_adapter(
             report=report,
             stop=stop,
             foreground=foreground,
+            buddies=buddies,
         )
 
 
@@ -313,5 +341,8 @@ def _effective(config: Config, device: torch.device) -> tuple[AdaptationConfig, 
             steps=0, adapter=settings.adapter, width=width, head=settings.head, precision=precision
         )
         return untrained, MatchingConfig()
+    late = settings.losses.refined_buddies or settings.losses.cycle
+    late_start = settings.late_start if late else AdaptationConfig.late_start
     snapshots = tuple(sorted({step for step in settings.snapshots if step < settings.steps}))
-    return replace(settings, precision=precision, width=width, snapshots=snapshots), config.matching
+    acting = replace(settings, precision=precision, width=width, late_start=late_start, snapshots=snapshots)
+    return acting, config.matching
