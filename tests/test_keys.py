@@ -45,6 +45,7 @@ OTHER_NUMBER = {
     "adaptation.frames_per_step": 3,
     "adaptation.held_out": 0.1,
     "visibility.similarity_threshold": 0.4,
+    "visibility.anchor_threshold": 0.4,
     "outputs.dim": 0.3,
 }
 

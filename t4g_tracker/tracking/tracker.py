@@ -15,6 +15,7 @@ from t4g_tracker.matching.cost_maps import cell_vectors, cost_volume, sample_vec
 from t4g_tracker.matching.head import CostMapHead
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.stage_log import Progress
+from t4g_tracker.tracking.anchors import anchor_errors
 from t4g_tracker.tracking.chaining import chain_query_points, chained_cycle_error
 from t4g_tracker.tracking.paths import Candidates, choose_paths
 from t4g_tracker.tracking.subpixel import refine_positions
@@ -132,7 +133,7 @@ def track(
     else:
         peaks, peak_similarity = match_frames(scene, 1, progress)
         cells, similarity = peaks[:, :, 0], peak_similarity[:, :, 0]
-    cycle_error_px = cycle_error(scene, cells) * scene.stride_px
+    seen, confidence = _judge(scene, cells, similarity, visibility)
 
     # Refine in original pixels.
     xy = rescale(
@@ -145,12 +146,28 @@ def track(
     if config.subpixel:
         xy = refine_positions(video, queries, xy, config.subpixel_reach_px, config.subpixel_window_px)
 
-    # Judge visibility.
-    seen, confidence = judge(similarity.cpu(), cycle_error_px.cpu(), visibility)
+    # What lies outside the frame is not seen, and the query point is.
     within = inside(xy, video.size)
     seen, confidence = seen & within, confidence * within
     seen[rows, queries.frame], confidence[rows, queries.frame] = True, 1.0
     return Tracks(xy, seen, confidence)
+
+
+def _judge(
+    scene: _Scene, cells: Tensor, similarity: Tensor, config: VisibilityConfig
+) -> tuple[Tensor, Tensor]:
+    """Visibility and confidence (N, T) of positions (N, T, 2) in cells, by the configured rule."""
+    if config.rule == "round-trip":
+        return judge(similarity.cpu(), (cycle_error(scene, cells) * scene.stride_px).cpu(), config)
+    cells = cells.clone()
+    cells[torch.arange(len(cells)), scene.frame] = scene.cells
+    similarity = similarity_at(scene, cells)
+
+    def found(frame: int, vectors: Tensor) -> Tensor:
+        return find(vectors, scene.image(frame), 1, scene)[0][:, 0]
+
+    error, limit = anchor_errors(cells, similarity, config.anchor_threshold, scene.sample, found)
+    return judge(similarity.cpu(), error.cpu() * scene.stride_px, config, limit.cpu() * scene.stride_px)
 
 
 def _follow_paths(
