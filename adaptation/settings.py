@@ -58,6 +58,7 @@ class AdaptationConfig:
     sampling: Literal["stretch", "uniform"] = "stretch"  # of a step's frames: from a stretch, or all over
     frames_per_step: int = 2  # frames sampled for a step; uniform: for each half, foreground and background
     pairs_per_frame: int = 256  # pairs to find in each frame of a step; uniform: on average
+    foreground: Literal["given", "auto"] = "given"  # auto: without --foreground, masks from the features
     held_out: float = 0.05  # share of the frame whose trajectories only measure progress
     snapshots: tuple[int, ...] = (100, 500, 1000, 2000, 5000)  # steps whose weights are saved for pictures
     evaluate_every: int = 100  # steps between measurements on held-out trajectories

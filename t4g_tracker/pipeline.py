@@ -34,6 +34,7 @@ from t4g_tracker.features.extractor import (
     features_precision,
     uses_seed,
 )
+from t4g_tracker.features.foreground import foreground_masks
 from t4g_tracker.features.settings import SIZE_MULTIPLE, FeaturesConfig, feature_channels
 from t4g_tracker.flow.estimator import FlowEstimator, effective_flow, weights_stamp
 from t4g_tracker.flow.settings import FlowConfig, flow_size
@@ -195,7 +196,11 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
     )
 
     # 5. The adapter, optimised so that matching reproduces the trajectories.
-    foreground = Node("" if clip.foreground is None else digest(clip.foreground), lambda: clip.foreground)
+    foreground: Node[Any] = Node(
+        "" if clip.foreground is None else digest(clip.foreground), lambda: clip.foreground
+    )
+    if clip.foreground is None and config.adaptation.foreground == "auto":
+        foreground = stages.derived("features", foreground_masks, features)
     inputs: dict[str, Node[Any]] = {"features": prepared, "frames": frames}
     if config.adaptation.steps:
         inputs |= {"trajectories": trajectories, "foreground": foreground}
@@ -344,5 +349,12 @@ def _effective(config: Config, device: torch.device) -> tuple[AdaptationConfig, 
     late = settings.losses.refined_buddies or settings.losses.cycle
     late_start = settings.late_start if late else AdaptationConfig.late_start
     snapshots = tuple(sorted({step for step in settings.snapshots if step < settings.steps}))
-    acting = replace(settings, precision=precision, width=width, late_start=late_start, snapshots=snapshots)
+    acting = replace(
+        settings,
+        precision=precision,
+        width=width,
+        foreground=AdaptationConfig.foreground,  # acts by the masks that it chooses
+        late_start=late_start,
+        snapshots=snapshots,
+    )
     return acting, config.matching

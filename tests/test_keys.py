@@ -197,6 +197,16 @@ def test_seed_masks_and_device_change_what_depends_on_them(clip):
     assert changed(before, keys(clip, *base, device=torch.device("cuda"))) == set(STAGES)
 
 
+def test_where_masks_are_given_those_from_features_do_not_matter(clip):
+    base = ["features.extractor=patch", "flow.method=dis"]
+    masks = torch.ones(6, *open_clip(clip.video, read_settings(Config(), None, base)).size, dtype=torch.bool)
+    same = (
+        keys(clip, *base, foreground=masks),
+        keys(clip, *base, "adaptation.foreground=auto", foreground=masks),
+    )
+    assert same[0] == same[1]
+
+
 def test_number_formats_are_told_apart(clip, monkeypatch):
     base = ["features.extractor=dinov2", "flow.method=dis"]
     found = []
