@@ -160,7 +160,7 @@ def _judge(
     if config.rule == "round-trip":
         return judge(similarity.cpu(), (cycle_error(scene, cells) * scene.stride_px).cpu(), config)
     cells = cells.clone()
-    cells[torch.arange(len(cells)), scene.frame] = scene.cells
+    cells[torch.arange(len(cells), device=cells.device), scene.frame] = scene.cells
     similarity = similarity_at(scene, cells)
 
     def found(frame: int, vectors: Tensor) -> Tensor:
