@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, normalize, pad, pixel_unshuffle, relu
 
 from adaptation.prepare import PreparedFeatures, align
-from t4g_tracker.choices import AdapterKind
-from t4g_tracker.coordinates import centred_offset
+from t4g_tracker.choices import AdapterKind, HeadKind
+from t4g_tracker.coordinates import Size, centred_offset
 from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.errors import ConfigError
+from t4g_tracker.matching.head import CostMapHead
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Conv2d:
@@ -86,10 +88,11 @@ class LiteAdapter(nn.Module):
 
 
 class DeltaCnnAdapter(nn.Module):
-    """The published adapter shape: channels 3-64-128-256-C, kernel 5, dilations 1, 1, 1, 2.
+    """The published adapter: channels 3-64-128-256-C, kernel 5, dilations 1, 1, 1, 2, batch norm after each.
 
     Three anti-aliased down-samplings by 2 bring the residual to stride 8, where the frozen
-    features, aligned to the same grid, are added.
+    features, aligned to the same grid, are added. Borders are padded by reflection. The last
+    norm scales by 0.05 at first, so that the residual grows slowly.
 
     Args:
         channels: C of the frozen features.
@@ -104,19 +107,27 @@ class DeltaCnnAdapter(nn.Module):
         super().__init__()
         widths, dilations = (3, 64, 128, 256, channels), (1, 1, 1, 2)
         self.convs = nn.ModuleList(
-            nn.Conv2d(widths[i], widths[i + 1], 5, padding=2 * dilations[i], dilation=dilations[i])
+            nn.Conv2d(
+                widths[i],
+                widths[i + 1],
+                5,
+                padding=2 * dilations[i],
+                dilation=dilations[i],
+                padding_mode="reflect",
+            )
             for i in range(4)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:4])
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
         nn.init.zeros_(self.convs[3].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.convs[3].bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.norms[3].weight, 0.05)  # type: ignore[arg-type]
 
     def forward(self, frames: Tensor, frozen: Tensor) -> Tensor:
         """Frames (B, 3, H, W) in -1..1 and frozen (B, C, h, w) to adapted (B, C, H/8, W/8)."""
         x = frames
-        for conv, norm in zip(self.convs, self.norms, strict=False):
+        for conv, norm in zip(self.convs[:3], self.norms[:3], strict=True):
             x = blur_halve(relu(norm(conv(x))))
-        residual = self.convs[3](x)
+        residual = self.norms[3](self.convs[3](x))
         return align(frozen, residual.shape[-2:]) + residual
 
 
@@ -139,6 +150,28 @@ def build_adapter(kind: AdapterKind, channels: int, width: int, seed: int) -> Ad
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which seeds GPUs too
         return LiteAdapter(channels, width) if kind == "lite" else DeltaCnnAdapter(channels)
+
+
+def build_head(kind: HeadKind, seed: int) -> CostMapHead | None:
+    """Make an untrained head of cost maps, whose weights depend on ``seed`` alone; None for softmax."""
+    if kind == "softmax":
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return CostMapHead()
+
+
+def check_working_size(kind: AdapterKind, size: Size) -> None:
+    """Check that an adapter can read frames of ``size`` (H, W).
+
+    Raises:
+        ConfigError: If a side is so short that ``delta-cnn`` cannot reflect the 4 cells at its border.
+    """
+    if kind == "delta-cnn" and min(size) <= 4 * DeltaCnnAdapter.stride_px:
+        raise ConfigError(
+            f"adaptation.adapter=delta-cnn needs a working size of more than {4 * DeltaCnnAdapter.stride_px} "
+            f"px a side, got {size[1]}x{size[0]}; raise working_size.pixels, or take lite"
+        )
 
 
 def normalise_frames(frames: Tensor) -> Tensor:

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptation.adapter import Adapter, normalise_frames
+from adaptation.adapter import normalise_frames
+from adaptation.buddies import BestBuddies
+from adaptation.consistency import StepFrames, consistency_losses
 from adaptation.objective import batch_losses, found_positions
 from adaptation.prepare import PreparedFeatures
 from adaptation.result import Adaptation
-from adaptation.sampling import PairBatch, hold_out, sample_pairs
+from adaptation.sampling import PairBatch, hold_out, sample_pairs, sample_pairs_uniformly
 from adaptation.settings import AdaptationConfig
-from adaptation.state import LoopState, copy_weights, start_state
+from adaptation.state import LoopState, start_state
 from t4g_tracker.datatypes import Trajectories
 from t4g_tracker.errors import Interrupted, TrackerError
 from t4g_tracker.hardware import pick_precision
@@ -25,7 +27,6 @@ from t4g_tracker.matching.settings import MatchingConfig
 
 log = logging.getLogger(__name__)
 
-CLIP_NORM = 1.0  # of the gradient, over all weights
 FOUND_WITHIN_PX = 2.0  # working pixels; what counts as found among held-out pairs
 
 
@@ -48,6 +49,7 @@ def adapt(
     report: Report | None = None,
     stop: Callable[[], bool] | None = None,
     foreground: Tensor | None = None,
+    buddies: BestBuddies | None = None,
 ) -> Adaptation:
     """Fit a residual adapter so that matching adapted features reproduces the trajectories.
 
@@ -67,6 +69,7 @@ def adapt(
         report: Called after each step with (step, newest history row).
         stop: Called between steps; True ends the loop there.
         foreground: (T, H, W) bool; half of the pairs then come from inside.
+        buddies: Of the frozen features, for the loss ``frozen_buddies``.
 
     Returns:
         The fitted adapter, snapshots and history. The same seed on the same machine gives
@@ -83,7 +86,7 @@ def adapt(
     generator = torch.Generator().manual_seed(seed)
     if trajectories is None:
         state = start_state(features.channels, config, seed, device, generator)
-        state.snapshots[0] = copy_weights(state.adapter)
+        state.snapshots[0] = state.weights()
         return _result(state, features, config)
 
     # Hold some trajectories out to measure progress on, and find those that begin in the foreground.
@@ -95,18 +98,19 @@ def adapt(
     state = start_state(features.channels, config, seed, device, generator)
     if resume is not None:
         state.load_state_dict(resume)
-    stepper = _Stepper(state.adapter, features.values, frames, config, matching, device)
+    stepper = _Stepper(state, features.values, frames, config, matching, device, foreground, buddies)
     if not state.step:
         state.record({"step": 0, **stepper.measure(probe)}, snapshot=True)
 
+    sample = sample_pairs if config.sampling == "stretch" else sample_pairs_uniformly
     last_saved = time.monotonic()
     while state.step < config.steps:
         # Sample pairs and take one step.
         begin = time.perf_counter()
-        batch = sample_pairs(
+        batch = sample(
             training, len(frames), config.frames_per_step, config.pairs_per_frame, generator, favoured
         )
-        row = stepper.step(batch, state)
+        row = stepper.step(batch)
         state.step_seconds.append(time.perf_counter() - begin)
 
         # Measure and record progress.
@@ -132,18 +136,21 @@ class _Stepper:
 
     def __init__(
         self,
-        adapter: Adapter,
+        state: LoopState,
         frozen: Tensor,
         frames: Tensor,
         config: AdaptationConfig,
         matching: MatchingConfig,
         device: torch.device,
+        foreground: Tensor | None,
+        buddies: BestBuddies | None,
     ) -> None:
-        self.adapter, self.frozen, self.frames = adapter, frozen, frames
-        self.losses, self.matching, self.device = config.losses, matching, device
-        self.learning_rate = config.learning_rate
+        self.state, self.adapter = state, state.adapter
+        self.frozen, self.frames = frozen, frames
+        self.config, self.matching, self.device = config, matching, device
+        self.foreground, self.buddies = foreground, buddies
         self.precision = pick_precision(config.precision, device)
-        self.stride_px = adapter.stride_px
+        self.stride_px = state.adapter.stride_px
 
     def adapted(self, which: Tensor) -> tuple[Tensor, Tensor]:
         """Adapted and frozen features of the frames ``which`` (F,)."""
@@ -156,19 +163,28 @@ class _Stepper:
         return adapted, frozen
 
     @torch.enable_grad()
-    def step(self, batch: PairBatch, state: LoopState) -> dict[str, Any]:
+    def step(self, batch: PairBatch) -> dict[str, Any]:
         """Take one optimisation step and return its row: step, loss and the unweighted parts of the loss.
 
         Raises:
             TrackerError: If the loss is not finite.
         """
+        state = self.state
         adapted, frozen = self.adapted(batch.frames)
+        foreground = None if self.foreground is None else self.foreground[batch.frames]
+        size = (int(self.frames.shape[2]), int(self.frames.shape[3]))
+        frames = StepFrames(adapted, batch.frames, self.stride_px, size, foreground)
         batch = batch.to(self.device)
-        losses = batch_losses(adapted, frozen, batch, self.stride_px, self.losses, self.matching)
-        total = torch.stack([getattr(self.losses, name) * value for name, value in losses.items()]).sum()
+        weights = self.config.losses_at(state.step)
+        losses = batch_losses(adapted, frozen, batch, self.stride_px, weights, self.matching, state.head)
+        losses |= consistency_losses(
+            frames, weights, self.matching, state.head, self.buddies, state.generator
+        )
+        total = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
         state.optimiser.zero_grad(set_to_none=True)
         total.backward()
-        torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), CLIP_NORM)
+        if self.config.clip_norm:
+            torch.nn.utils.clip_grad_norm_(state.parameters, self.config.clip_norm)
         state.optimiser.step()
         state.scheduler.step()
         state.step += 1
@@ -176,7 +192,7 @@ class _Stepper:
         if not math.isfinite(loss):
             raise TrackerError(
                 f"the adaptation diverged at step {state.step}; lower adaptation.learning_rate "
-                f"(now {self.learning_rate})"
+                f"(now {self.config.learning_rate})"
             )
         parts = {name: value.item() for name, value in losses.items()}
         return {"step": state.step, "loss": loss, "losses": parts}
@@ -194,7 +210,8 @@ class _Stepper:
         hits = []
         for batch in probe:
             adapted, _ = self.adapted(batch.frames)
-            found = found_positions(adapted, batch.to(self.device), self.stride_px, self.matching)
+            search = batch.to(self.device)
+            found = found_positions(adapted, search, self.stride_px, self.matching, self.state.head)
             hits.append((found.cpu() - batch.target_xy).norm(dim=-1) <= FOUND_WITHIN_PX)
         self.adapter.train()
         return {"held_out_2px": torch.cat(hits).float().mean().item()}
@@ -207,7 +224,9 @@ def _result(state: LoopState, features: PreparedFeatures, config: AdaptationConf
         kind=config.adapter,
         channels=features.channels,
         width=config.width,
+        head_kind=config.head,
         centre=features.centred,
+        unit_length=features.unit_length,
         precision=config.precision,
         snapshots=state.snapshots,
         history=state.history,

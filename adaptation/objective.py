@@ -10,10 +10,11 @@ from torch.nn.functional import avg_pool2d
 
 from adaptation.losses import huber, prior
 from adaptation.prepare import align
-from adaptation.sampling import PairBatch
+from adaptation.sampling import PairBatch, Search
 from adaptation.settings import LossConfig
 from t4g_tracker.coordinates import cells_to_pixels, centred_offset, pixels_to_cells
 from t4g_tracker.matching.cost_maps import sample_vectors, vote, window_offsets
+from t4g_tracker.matching.head import CostMapHead
 from t4g_tracker.matching.losses import cell_cross_entropy, window_cross_entropy
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.matching.similarity import frame_similarity, window_similarity
@@ -21,7 +22,7 @@ from t4g_tracker.matching.similarity import frame_similarity, window_similarity
 
 @dataclass(frozen=True)
 class CostMaps:
-    """Similarity of each pair's source point to every coarse cell of its target frame."""
+    """Similarity of each source point to every coarse cell of its target frame."""
 
     queries: Tensor  # (P, C) unit vectors of the source points
     similarity: Tensor  # (P, h * w)
@@ -35,42 +36,69 @@ class CostMaps:
         return cells_to_pixels(cells, self.stride_px, centred_offset(self.stride_px))
 
 
-def cost_maps(adapted: Tensor, batch: PairBatch, stride_px: int) -> CostMaps:
-    """Search the whole target frame of every pair, at stride 8 or coarser.
+def cost_maps(adapted: Tensor, search: Search, stride_px: int) -> CostMaps:
+    """Search the whole target frame of every point, at stride 8 or coarser.
 
     A finer grid is pooled to stride 8 first: the whole frame at stride 4 would cost
     sixteen times the window that refines it.
     """
-    source = pixels_to_cells(batch.source_xy, stride_px, centred_offset(stride_px))
-    queries = sample_vectors(adapted.permute(0, 2, 3, 1), batch.source, source)
+    source = pixels_to_cells(search.source_xy, stride_px, centred_offset(stride_px))
+    queries = sample_vectors(adapted.permute(0, 2, 3, 1), search.source, source)
     pool = max(1, 8 // stride_px)
     coarse = avg_pool2d(adapted, pool).float().permute(0, 2, 3, 1)  # channels last, as it is stored
-    groups, height, width, channels = coarse.shape
-    similarity = frame_similarity(coarse.flatten(1, 2), queries.view(groups, -1, channels))
-    return CostMaps(queries, similarity.reshape(-1, height * width), (height, width), stride_px * pool)
+    similarity = frame_similarities(coarse.flatten(1, 2), queries, search.target)
+    return CostMaps(queries, similarity, (coarse.shape[1], coarse.shape[2]), stride_px * pool)
 
 
-def window_maps(adapted: Tensor, queries: Tensor, centre: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-    """Compare each pair's source point with the cells around ``centre`` in its target frame.
+def frame_similarities(cells: Tensor, queries: Tensor, target: Tensor) -> Tensor:
+    """Similarity (P, N) of points (P, C) to the cells (F, N, C) of their target frames (P,), ascending."""
+    counts = target.bincount(minlength=len(cells)).tolist()
+    if len(set(counts)) == 1:  # as many points in each frame: one product for all
+        return frame_similarity(cells, queries.view(len(cells), -1, queries.shape[1])).flatten(0, 1)
+    parts = zip(cells.split(1), queries.split(counts), strict=True)
+    return torch.cat([frame_similarity(frame, points[None])[0] for frame, points in parts])
+
+
+def window_logits(
+    adapted: Tensor,
+    maps: CostMaps,
+    target: Tensor,
+    centre: Tensor,
+    stride_px: int,
+    matching: MatchingConfig,
+    head: CostMapHead | None,
+) -> tuple[Tensor, Tensor]:
+    """Compare each source point with the cells around ``centre`` in its target frame, as tracking does.
+
+    A head needs the map of the whole frame; without one, the cells of the window are enough.
 
     Args:
         adapted: (F, C, h, w).
-        queries: (F * P, C) unit vectors, grouped by target frame.
-        centre: (F * P, 2) int64 cells.
-        radius: Reach of the window in cells.
+        maps: Of the same points.
+        target: (P,) int64 index of the target frames.
+        centre: (P, 2) int64 cells.
+        stride_px: Of ``adapted``.
+        matching: Temperature and window.
+        head: Its logits take the place of similarity over temperature.
 
     Returns:
-        (F * P, K) similarity, -inf outside the frame, and (F * P, K, 2) cells.
+        (P, K) logits of a softmax, -inf outside the frame, and (P, K, 2) cells.
     """
-    groups, channels, height, width = adapted.shape
-    cells = centre[:, None] + window_offsets(radius, adapted.device)
+    _, channels, height, width = adapted.shape
+    cells = centre[:, None] + window_offsets(matching.window_radius_px / stride_px, adapted.device)
     x, y = cells.unbind(-1)
     valid = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    group = torch.arange(groups, device=adapted.device).repeat_interleave(len(queries) // groups)
-    row = (group[:, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
-    flat = adapted.permute(0, 2, 3, 1).reshape(-1, channels)
-    similarity = window_similarity(flat, queries, row)
-    return similarity.masked_fill(~valid, float("-inf")), cells
+    row = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    grid = adapted.permute(0, 2, 3, 1)
+    if head is None:
+        rows = target[:, None] * (height * width) + row
+        logits = window_similarity(grid.reshape(-1, channels), maps.queries, rows) / matching.temperature
+    else:
+        cost = maps.similarity
+        if maps.stride_px != stride_px:
+            cost = frame_similarities(grid.float().flatten(1, 2), maps.queries, target)
+        logits = head(cost.view(-1, height, width)).flatten(1).gather(1, row)
+    return logits.masked_fill(~valid, float("-inf")), cells
 
 
 def batch_losses(
@@ -80,6 +108,7 @@ def batch_losses(
     stride_px: int,
     config: LossConfig,
     matching: MatchingConfig,
+    head: CostMapHead | None = None,
 ) -> dict[str, Tensor]:
     """Compute the losses of a batch, unweighted, each a scalar mean.
 
@@ -94,6 +123,7 @@ def batch_losses(
         stride_px: Of ``adapted``.
         config: Which losses.
         matching: Temperature and window, as tracking reads cost maps.
+        head: Likewise; ``cross_entropy``, over the whole frame, does without.
 
     Returns:
         Name to scalar, for the losses whose weight is not 0.
@@ -111,23 +141,27 @@ def batch_losses(
         radius = matching.window_radius_px / stride_px
         near = (best - target).norm(dim=-1, keepdim=True) <= max(radius - 1, 1)
         centre = torch.where(near, best, target).round().long()
-        similarity, cells = window_maps(adapted, maps.queries, centre, radius)
+        logits, cells = window_logits(adapted, maps, batch.target, centre, stride_px, matching, head)
         if config.window_cross_entropy:
-            losses["window_cross_entropy"] = window_cross_entropy(
-                similarity, cells, target, matching.temperature
-            ).mean()
+            losses["window_cross_entropy"] = window_cross_entropy(logits, cells, target, 1.0).mean()
         if config.huber:
             size = (adapted.shape[2], adapted.shape[3])
-            losses["huber"] = huber(vote(similarity, cells, matching.temperature), target, size).mean()
+            losses["huber"] = huber(vote(logits, cells, 1.0), target, size).mean()
     if config.prior:
         losses["prior"] = prior(adapted, align(frozen, adapted.shape[-2:])).mean()
     return losses
 
 
-def found_positions(adapted: Tensor, batch: PairBatch, stride_px: int, matching: MatchingConfig) -> Tensor:
-    """Match each pair's source point in its target frame: (F * P, 2) working pixels."""
-    maps = cost_maps(adapted, batch, stride_px)
+def found_positions(
+    adapted: Tensor,
+    search: Search,
+    stride_px: int,
+    matching: MatchingConfig,
+    head: CostMapHead | None = None,
+) -> Tensor:
+    """Match each source point in its target frame: (P, 2) working pixels."""
+    maps = cost_maps(adapted, search, stride_px)
     offset_px = centred_offset(stride_px)
     centre = pixels_to_cells(maps.best_px(), stride_px, offset_px).round().long()
-    similarity, cells = window_maps(adapted, maps.queries, centre, matching.window_radius_px / stride_px)
-    return cells_to_pixels(vote(similarity, cells, matching.temperature), stride_px, offset_px)
+    logits, cells = window_logits(adapted, maps, search.target, centre, stride_px, matching, head)
+    return cells_to_pixels(vote(logits, cells, 1.0), stride_px, offset_px)

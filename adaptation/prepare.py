@@ -1,4 +1,4 @@
-"""Preparing frozen features for an adapter, once per video: mean subtracted, unit length, half precision."""
+"""Preparing frozen features for an adapter, once per video, as the settings say; half precision."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ FRAMES_AT_ONCE = 16  # in single precision, which bounds memory
 class PreparedFeatures:
     """Frozen features as every adapter takes them; from ``prepare_features``."""
 
-    values: Tensor  # (T, C, h, w) float16 of unit length, cells tiling the frame from edge to edge
+    values: Tensor  # (T, C, h, w) float16, cells tiling the frame from edge to edge
     working_size: Size  # (H, W) they were computed at
     centred: bool  # whether the video's mean feature was subtracted
+    unit_length: bool = True  # whether every cell was scaled to unit length
 
     @property
     def channels(self) -> int:
         return int(self.values.shape[1])
 
 
-def prepare_features(features: FeatureGrid, centre: bool) -> PreparedFeatures:
-    """Bring every cell to unit length, after subtracting the video's mean feature.
+def prepare_features(features: FeatureGrid, centre: bool, unit_length: bool = True) -> PreparedFeatures:
+    """Subtract the video's mean feature, then bring every cell to unit length; each if asked for.
 
     A part common to all cells distinguishes none of them, yet a residual would have to cancel it
     first; features after a ReLU have a large one. Unit length puts the residuals of all extractors
@@ -38,14 +39,16 @@ def prepare_features(features: FeatureGrid, centre: bool) -> PreparedFeatures:
     Args:
         features: Frozen features (T, C, h, w) of any floating dtype.
         centre: Whether to subtract the mean feature.
+        unit_length: Whether to scale cells; cells of zeros stay zero.
 
     Raises:
         ValueError: If the cells do not tile the frame from edge to edge.
     """
     check_tiling(features)
     mean = mean_feature(features.values) if centre else None
-    values = torch.cat([unit_length(some, mean) for some in features.values.split(FRAMES_AT_ONCE)])
-    return PreparedFeatures(values, features.working_size, centre)
+    parts = features.values.split(FRAMES_AT_ONCE)
+    values = torch.cat([prepare_cells(part, mean, unit_length) for part in parts])
+    return PreparedFeatures(values, features.working_size, centre, unit_length)
 
 
 def mean_feature(frozen: Tensor) -> Tensor:
@@ -53,15 +56,15 @@ def mean_feature(frozen: Tensor) -> Tensor:
     return frozen.mean(dim=(0, 2, 3), dtype=torch.float32)[:, None, None]
 
 
-def unit_length(frozen: Tensor, mean: Tensor | None = None) -> Tensor:
+def prepare_cells(frozen: Tensor, mean: Tensor | None = None, unit_length: bool = True) -> Tensor:
     """Scale every cell of (T, C, h, w) to unit length, half precision, after subtracting ``mean`` (C, 1, 1).
 
-    Cells of zeros stay zero.
+    Cells of zeros stay zero. Without ``unit_length`` cells keep their length.
     """
     values = frozen.float()
     if mean is not None:
         values = torch.where(values.any(dim=1, keepdim=True), values - mean, 0)
-    return normalize(values, dim=1, eps=1e-6).half()
+    return (normalize(values, dim=1, eps=1e-6) if unit_length else values).half()
 
 
 def check_tiling(features: FeatureGrid) -> None:

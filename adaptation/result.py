@@ -8,23 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptation.adapter import Adapter, apply_adapter, build_adapter
+from adaptation.adapter import Adapter, apply_adapter, build_adapter, build_head
 from adaptation.prepare import PreparedFeatures
-from t4g_tracker.choices import AdapterKind, Precision
+from t4g_tracker.choices import AdapterKind, HeadKind, Precision
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.hardware import pick_precision
+from t4g_tracker.matching.head import CostMapHead
 
 Weights = dict[str, Tensor]
+HEAD = "head."  # begins the names of the weights of a head, beside those of the adapter
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """An adapter fitted to one video: its weights at the end and at chosen steps."""
+    """An adapter, and perhaps a head, fitted to one video: their weights at the end and at chosen steps."""
 
     kind: AdapterKind
     channels: int  # of the features it was fitted on
     width: int
+    head_kind: HeadKind
     centre: bool  # whether those features were centred
+    unit_length: bool  # whether they were scaled to unit length
     precision: Precision  # of the adapter's computation
     snapshots: dict[int, Weights]  # step to weights; always holds 0 and the last step
     history: list[dict[str, Any]]  # step, loss, losses; held_out_2px where it was measured
@@ -35,18 +39,41 @@ class Adaptation:
     def last_step(self) -> int:
         return max(self.snapshots)
 
+    @property
+    def found(self) -> float | None:
+        """Share of held-out trajectories that matching found at the end, 0..1; None if none was held out."""
+        shares = [row["held_out_2px"] for row in self.history if "held_out_2px" in row]
+        return shares[-1] if shares else None
+
     def adapter(self, step: int | None = None) -> Adapter:
         """Rebuild the adapter as it was after ``step`` steps; None is the last, 0 changes nothing.
 
         Raises:
             ValueError: If the weights of that step were not saved.
         """
+        adapter = build_adapter(self.kind, self.channels, self.width, seed=0)
+        weights = self._weights(step).items()
+        adapter.load_state_dict({name: value for name, value in weights if not name.startswith(HEAD)})
+        return adapter
+
+    def head(self, step: int | None = None) -> CostMapHead | None:
+        """Rebuild the head of cost maps as it was after ``step`` steps; None if matching is a plain softmax.
+
+        Raises:
+            ValueError: If the weights of that step were not saved.
+        """
+        weights, head = self._weights(step).items(), build_head(self.head_kind, seed=0)
+        if head is not None:
+            head.load_state_dict(
+                {name.removeprefix(HEAD): value for name, value in weights if name.startswith(HEAD)}
+            )
+        return head
+
+    def _weights(self, step: int | None) -> Weights:
         step = self.last_step if step is None else step
         if step not in self.snapshots:
             raise ValueError(f"weights of step {step} were not saved; saved: {sorted(self.snapshots)}")
-        adapter = build_adapter(self.kind, self.channels, self.width, seed=0)
-        adapter.load_state_dict(self.snapshots[step])
-        return adapter
+        return self.snapshots[step]
 
     def apply(
         self,
@@ -67,14 +94,18 @@ class Adaptation:
             The adapted grid at unit length, half precision, on the CPU.
 
         Raises:
-            ValueError: If channels or centring of the features are not those of the fit, or
+            ValueError: If channels or preparation of the features are not those of the fit, or
                 there is no such snapshot.
         """
-        if (features.channels, features.centred) != (self.channels, self.centre):
-            raise ValueError(
-                f"the adapter was fitted on features of {self.channels} channels with centre={self.centre}, "
-                f"these have {features.channels} and centre={features.centred}"
+        fitted, given = (
+            f"{channels} channels, centre={centre} and unit_length={unit_length}"
+            for channels, centre, unit_length in (
+                (self.channels, self.centre, self.unit_length),
+                (features.channels, features.centred, features.unit_length),
             )
+        )
+        if fitted != given:
+            raise ValueError(f"the adapter was fitted on features of {fitted}; these have {given}")
         device = device or torch.device("cpu")
         adapter = self.adapter(step).to(device)
         return apply_adapter(adapter, features, frames, device, pick_precision(self.precision, device))

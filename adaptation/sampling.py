@@ -12,27 +12,28 @@ from t4g_tracker.datatypes import Trajectories
 from t4g_tracker.errors import TrackerError
 
 
-@dataclass(frozen=True)
-class PairBatch:
-    """Pairs of positions of the same physical point in two frames of the batch.
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Points of some frames of a batch, each to be found in another one.
 
-    Pairs are grouped by target frame: rows ``g * P .. (g + 1) * P - 1`` are to be found
-    in ``frames[g]``, so one matrix product per target frame makes their cost maps.
+    Sorted by target frame, so one matrix product per target frame makes their cost maps.
     """
 
-    frames: Tensor  # (F,) int64 distinct frame indices of the video
-    source: Tensor  # (F * P,) int64 index into ``frames`` of the frame a point comes from
-    source_xy: Tensor  # (F * P, 2) working pixels
-    target_xy: Tensor  # (F * P, 2) working pixels, in frame ``frames[g]``
+    source: Tensor  # (P,) int64 frame of the batch that a point comes from
+    target: Tensor  # (P,) int64 frame of the batch that it is to be found in, ascending
+    source_xy: Tensor  # (P, 2) working pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairBatch(Search):
+    """Pairs of positions of the same physical point in two frames of the batch."""
+
+    frames: Tensor  # (F,) int64 distinct frames of the video
+    target_xy: Tensor  # (P, 2) working pixels
 
     def to(self, device: torch.device) -> PairBatch:
         """The same batch with its tensors on ``device``."""
-        return PairBatch(
-            self.frames.to(device),
-            self.source.to(device),
-            self.source_xy.to(device),
-            self.target_xy.to(device),
-        )
+        return PairBatch(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 def hold_out(
@@ -110,9 +111,10 @@ def sample_pairs(
     Raises:
         TrackerError: If no sampled set of frames shares trajectories in every frame.
     """
+    present = trajectories.present(frame_count)
     for _ in range(attempts):
         frames = sample_frames(frame_count, frames_per_step, generator)
-        alive = trajectories.present(frames)
+        alive = present[:, frames]
         usable = alive & (alive.sum(1, keepdim=True) >= 2)
         if not bool(usable.any(0).all()):
             continue
@@ -126,10 +128,98 @@ def sample_pairs(
             source.append(origin)
             source_xy.append(trajectories.at(which, frames[origin]))
             target_xy.append(trajectories.at(which, frames[g].expand_as(which)))
-        return PairBatch(frames, torch.cat(source), torch.cat(source_xy), torch.cat(target_xy))
-    raise TrackerError(
+        target = torch.arange(len(frames)).repeat_interleave(pairs_per_frame)
+        return PairBatch(
+            frames=frames,
+            source=torch.cat(source),
+            target=target,
+            source_xy=torch.cat(source_xy),
+            target_xy=torch.cat(target_xy),
+        )
+    raise _too_short()
+
+
+def sample_pairs_uniformly(
+    trajectories: Trajectories,
+    frame_count: int,
+    frames_per_step: int,
+    pairs_per_frame: int,
+    generator: torch.Generator,
+    foreground: Tensor | None = None,
+    attempts: int = 100,
+) -> PairBatch:
+    """Sample frames from the whole video, and pairs that begin and end in any of them.
+
+    With a foreground, half of the pairs come from its trajectories and half from the others, each
+    half from frames of its own. No trajectory is sampled twice.
+
+    Args:
+        trajectories: What to sample from.
+        frame_count: T of the video.
+        frames_per_step: Frames of each half, at least 2.
+        pairs_per_frame: Pairs in all, divided by ``frames_per_step``; fewer if trajectories run out.
+        generator: Makes every choice.
+        foreground: (M,) bool, or None for one half only.
+        attempts: Sets of frames to try before giving up on a half.
+
+    Returns:
+        A batch of up to twice ``frames_per_step`` frames.
+
+    Raises:
+        TrackerError: If no sampled set of frames shares two trajectories.
+
+    Source: the sampler of DINO-Tracker, arXiv:2403.14548, and its released code.
+    """
+    present = trajectories.present(frame_count)
+    masks = [None] if foreground is None else [foreground, ~foreground]
+    count = pairs_per_frame * frames_per_step // len(masks)
+    halves = [
+        half
+        for mask in masks
+        if (half := _sample_half(present, mask, count, frames_per_step, generator, attempts)) is not None
+    ]
+    if not halves:
+        raise _too_short()
+    frames = torch.cat([chosen for chosen, _, _, _ in halves]).unique()
+    which, source, target = (torch.cat(parts) for parts in list(zip(*halves, strict=True))[1:])
+    order = target.argsort(stable=True)
+    which, source, target = which[order], source[order], target[order]
+    return PairBatch(
+        frames=frames,
+        source=torch.searchsorted(frames, source),
+        target=torch.searchsorted(frames, target),
+        source_xy=trajectories.at(which, source),
+        target_xy=trajectories.at(which, target),
+    )
+
+
+def _sample_half(
+    present: Tensor,
+    mask: Tensor | None,
+    count: int,
+    frames_per_step: int,
+    generator: torch.Generator,
+    attempts: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """Frames (F,), and up to ``count`` trajectories with source and target frame of each; None if none."""
+    frame_count = present.shape[1]
+    for _ in range(attempts):
+        frames = torch.randperm(frame_count, generator=generator)[:frames_per_step]
+        seen = present[:, frames]
+        usable = seen.sum(1) >= 2
+        candidates = (usable if mask is None else usable & mask).nonzero().squeeze(1)
+        if len(candidates) >= 2:
+            which = candidates[torch.randperm(len(candidates), generator=generator)[:count]]
+            chance = torch.rand(len(which), len(frames), generator=generator).masked_fill(~seen[which], -1)
+            source, target = frames[chance.topk(2).indices].unbind(1)  # two of its frames in random order
+            return frames, which, source, target
+    return None
+
+
+def _too_short() -> TrackerError:
+    return TrackerError(
         "the trajectories are too short to pair frames; lower adaptation.frames_per_step, or raise "
-        "trajectories.cycle_threshold_px for longer ones"
+        "trajectories.uncertainty_px for longer ones"
     )
 
 

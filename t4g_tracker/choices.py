@@ -7,6 +7,7 @@ from typing import Literal
 Extractor = Literal["patch", "track4gen-mini", "track4gen", "svd", "zeroscope", "dinov2"]
 FlowMethod = Literal["auto", "dis", "raft-mini", "raft-small", "raft-large"]
 AdapterKind = Literal["lite", "delta-cnn"]
+HeadKind = Literal["softmax", "cnn"]
 Precision = Literal["auto", "float32", "bfloat16"]
 QueryMode = Literal["strided", "first"]  # which points of TAP-Vid's annotations are tracked
 Resolution = Literal["stored", "480p", "256"]

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -146,10 +147,9 @@ class Trajectories:
         """(M,) int64 first frame of each."""
         return self.frame[self.first].long()
 
-    def present(self, frame: Tensor) -> Tensor:
-        """Which trajectories have a position in which of the frames (F,): (M, F) bool."""
-        last = self._table.shape[1] - 1
-        return self._table[:, frame.clamp_max(last)] & (frame <= last)
+    def present(self, frame_count: int) -> Tensor:
+        """Which trajectories have a position in which of the first ``frame_count`` frames: (M, T) bool."""
+        return pad(self._table, (0, frame_count - self._table.shape[1]))
 
     @cached_property
     def _table(self) -> Tensor:

@@ -162,7 +162,7 @@ class Fitted:
         """
         queries = as_queries(points, self.clip.video)  # checked before flow may have to be computed
         motion = self.motion if self.config.tracking.motion else None
-        return self._track(self.adapted, queries, motion, progress)
+        return self._track(self.adapted, queries, motion, progress, None)
 
     def match(
         self, points: QueryPoints | ArrayLike, step: int | None = None, progress: Progress | None = None
@@ -176,7 +176,7 @@ class Fitted:
         """
         queries, last = as_queries(points, self.clip.video), self.stages.adaptation.value.last_step
         adapted = self.adapted if step in (None, last) else self.adapted_features(step)
-        return self._track(adapted, queries, None, progress)
+        return self._track(adapted, queries, None, progress, step)
 
     def follow(self, points: QueryPoints | ArrayLike) -> Tracks:
         """Track query points by flow alone: the baseline without any features."""
@@ -209,7 +209,9 @@ class Fitted:
         queries: QueryPoints,
         motion: Motion | None,
         progress: Progress | None,
+        step: int | None,
     ) -> Tracks:
+        """Track with the head as it was after ``step`` steps, as the features are."""
         config, video = self.config, self.clip.video
         return track(
             queries,
@@ -221,4 +223,6 @@ class Fitted:
             motion,
             self.run.device,
             progress,
+            self.stages.adaptation.value.head(step),
+            config.tracking.trust(self.stages.adaptation.value.found),
         )

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adaptation.adapter import check_working_size
+from adaptation.buddies import BestBuddies, mine_buddies
 from adaptation.loop import adapt
 from adaptation.prepare import PreparedFeatures, prepare_features
 from adaptation.result import Adaptation
@@ -33,6 +35,7 @@ from t4g_tracker.features.extractor import (
     features_precision,
     uses_seed,
 )
+from t4g_tracker.features.foreground import foreground_masks
 from t4g_tracker.features.settings import SIZE_MULTIPLE, FeaturesConfig, feature_channels
 from t4g_tracker.flow.estimator import FlowEstimator, effective_flow, weights_stamp
 from t4g_tracker.flow.settings import FlowConfig, flow_size
@@ -136,6 +139,7 @@ class Plan:
     flow: Node[FlowFields]  # over all gaps
     query_flow: Callable[[int], Node[FlowFields]]  # straight from the frame given
     trajectories: Node[Trajectories]
+    buddies: Node[BestBuddies]  # of the frozen features, where flow does not reach
     adaptation: Node[Adaptation]
 
 
@@ -147,7 +151,9 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
 
     Raises:
         WeightsError: If the extractor's weights are missing.
+        ConfigError: If the adapter cannot read frames of this size.
     """
+    check_working_size(config.adaptation.adapter, clip.size)
     stages = Stages(run, None if run.cache is None else run.cache.of(clip.content))
     frames = Node(make_key(content=clip.content, size=clip.size), lambda: clip.frames)
 
@@ -164,7 +170,13 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         seed=run.seed if uses_seed(config.features) else 0,
         precision=features_precision(config.features, run.device),
     )
-    prepared = stages.derived("features", prepare_features, features, centre=config.adaptation.centre)
+    prepared = stages.derived(
+        "features",
+        prepare_features,
+        features,
+        centre=config.adaptation.centre,
+        unit_length=config.adaptation.unit_length,
+    )
 
     # 2. Optical flow over several gaps, at a size of its own.
     estimator, flow, query_flow = _plan_flow(stages, clip, config)
@@ -182,22 +194,41 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         step_cost=config.motion.step_cost if config.trajectories.rule == "gaps" else 0.0,
     )
 
-    # 4. The adapter, optimised so that matching reproduces the trajectories.
-    foreground = Node("" if clip.foreground is None else digest(clip.foreground), lambda: clip.foreground)
+    # 4. Best buddies of the frozen features, if a loss asks for them.
+    buddies = stages.stage(
+        "buddies",
+        BestBuddies,
+        _mine,
+        settings=(),
+        inputs={"features": prepared, "trajectories": trajectories},
+        unit="pair",
+        device=run.device,
+    )
+
+    # 5. The adapter, optimised so that matching reproduces the trajectories.
+    foreground: Node[Any] = Node(
+        "" if clip.foreground is None else digest(clip.foreground), lambda: clip.foreground
+    )
+    if clip.foreground is None and config.adaptation.foreground == "auto":
+        foreground = stages.derived("features", foreground_masks, features)
     inputs: dict[str, Node[Any]] = {"features": prepared, "frames": frames}
+    if config.adaptation.steps or config.tracking.motion:  # without steps, to measure how well matching does
+        inputs["trajectories"] = trajectories
     if config.adaptation.steps:
-        inputs |= {"trajectories": trajectories, "foreground": foreground}
+        inputs["foreground"] = foreground
+        if config.adaptation.losses.frozen_buddies:
+            inputs["buddies"] = buddies
     adaptation = stages.stage(
         "adaptation",
         Adaptation,
         _fit_adapter,
         settings=_effective(config, run.device),
         inputs=inputs,
-        seconds=lambda fitted: fitted.seconds + run.log.spent("trajectories")[0],
+        seconds=lambda fitted: fitted.seconds + run.log.spent("trajectories", "buddies")[0],
         device=run.device,
         seed=run.seed,
     )
-    return Plan(features, prepared, estimator, flow, query_flow, trajectories, adaptation)
+    return Plan(features, prepared, estimator, flow, query_flow, trajectories, buddies, adaptation)
 
 
 def _plan_flow(
@@ -280,6 +311,17 @@ def _trajectories(
     return make_trajectories(flow, frame_count, settings, size, step_cost, controls.report)
 
 
+def _mine(
+    settings: tuple[()],
+    controls: Controls,
+    features: PreparedFeatures,
+    trajectories: Trajectories,
+    device: torch.device,
+) -> BestBuddies:
+    """Stage 4, which has no settings."""
+    return mine_buddies(features, trajectories, device, controls.report)
+
+
 def _fit_adapter(
     settings: tuple[AdaptationConfig, MatchingConfig],
     controls: Controls,
@@ -289,8 +331,9 @@ def _fit_adapter(
     seed: int,
     trajectories: Trajectories | None = None,
     foreground: Tensor | None = None,
+    buddies: BestBuddies | None = None,
 ) -> Adaptation:
-    """Stage 4; an interrupted optimisation resumes from its checkpoint."""
+    """Stage 5; an interrupted optimisation resumes from its checkpoint."""
     config, matching = settings
     resume = controls.checkpoint.load()
     if resume is not None:
@@ -313,6 +356,7 @@ def _fit_adapter(
             report=report,
             stop=stop,
             foreground=foreground,
+            buddies=buddies,
         )
 
 
@@ -323,8 +367,22 @@ def _effective(config: Config, device: torch.device) -> tuple[AdaptationConfig, 
     half = pick_precision(settings.precision, device) == torch.bfloat16
     precision: Precision = "bfloat16" if half else "float32"
     width = settings.width if settings.adapter == "lite" else AdaptationConfig.width
-    if not settings.steps:  # nothing is optimised: only the adapter's shape matters
-        untrained = AdaptationConfig(steps=0, adapter=settings.adapter, width=width, precision=precision)
-        return untrained, MatchingConfig()
+    if not settings.steps:  # nothing is optimised: the adapter's shape matters, and for flow how it matches
+        untrained = AdaptationConfig(
+            steps=0, adapter=settings.adapter, width=width, head=settings.head, precision=precision
+        )
+        if not config.tracking.motion:
+            return untrained, MatchingConfig()
+        return replace(untrained, held_out=settings.held_out), config.matching
+    late = settings.losses.refined_buddies or settings.losses.cycle
+    late_start = settings.late_start if late else AdaptationConfig.late_start
     snapshots = tuple(sorted({step for step in settings.snapshots if step < settings.steps}))
-    return replace(settings, precision=precision, width=width, snapshots=snapshots), config.matching
+    acting = replace(
+        settings,
+        precision=precision,
+        width=width,
+        foreground=AdaptationConfig.foreground,  # acts by the masks that it chooses
+        late_start=late_start,
+        snapshots=snapshots,
+    )
+    return acting, config.matching

@@ -17,7 +17,16 @@ from t4g_tracker.stage_log import StageLog
 from t4g_tracker.tables import Table, rounded
 
 # in the order of the way of the data, which is not that in which they run: each runs when it is first needed
-STAGES = ("features", "flow", "trajectories", "adaptation", "query_flow", "tracking", "outputs")
+STAGES = (
+    "features",
+    "flow",
+    "trajectories",
+    "buddies",
+    "adaptation",
+    "query_flow",
+    "tracking",
+    "outputs",
+)
 
 
 @dataclass(frozen=True)

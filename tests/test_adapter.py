@@ -10,10 +10,12 @@ from adaptation.adapter import (
     apply_adapter,
     blur_halve,
     build_adapter,
+    check_working_size,
     normalise_frames,
 )
-from adaptation.prepare import align, mean_feature, prepare_features, unit_length
+from adaptation.prepare import align, mean_feature, prepare_cells, prepare_features
 from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.errors import ConfigError
 
 CPU = torch.device("cpu")
 KINDS = ["lite", "delta-cnn"]
@@ -46,7 +48,7 @@ def stirred(adapter):
 def test_an_untrained_adapter_changes_nothing_exactly(clip, kind, stride_px):
     grid = frozen_grid(clip, stride_px)
     adapter = build_adapter(kind, 24, 32, seed=0)
-    frozen = unit_length(grid.values).float()
+    frozen = prepare_cells(grid.values).float()
     for mode in (True, False):
         with torch.no_grad():
             adapted = adapter.train(mode)(normalise_frames(clip.frames), frozen)
@@ -59,7 +61,7 @@ def test_over_a_whole_video_an_untrained_adapter_gives_the_frozen_features(clip,
     adapter = build_adapter(kind, 24, 32, seed=0)
     adapted = apply_adapter(adapter, prepare_features(grid, True), clip.frames, CPU, batch=2)
     side = 64 // adapter.stride_px
-    wanted = align(unit_length(grid.values, mean_feature(grid.values)).float(), (side, 2 * side))
+    wanted = align(prepare_cells(grid.values, mean_feature(grid.values)).float(), (side, 2 * side))
     assert torch.equal(adapted.values, normalize(wanted, dim=1).half())
     assert (adapted.stride_px, adapted.offset_px) == (adapter.stride_px, (adapter.stride_px - 1) / 2)
     assert adapter.training  # as it was before
@@ -88,7 +90,7 @@ def test_the_seed_alone_decides_the_first_weights(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_weight_learns_once_the_last_layer_has_left_zero(clip, kind):
     adapter = stirred(build_adapter(kind, 24, 32, seed=0))
-    frozen = unit_length(frozen_grid(clip).values).float()
+    frozen = prepare_cells(frozen_grid(clip).values).float()
     adapter(normalise_frames(clip.frames), frozen).square().sum().backward()
     assert all(parameter.grad is not None for parameter in adapter.parameters())
     assert all(parameter.grad.isfinite().all() for parameter in adapter.parameters())
@@ -107,6 +109,39 @@ def test_the_published_adapter_has_the_published_shape():
     ]
     adapted = adapter(torch.zeros(1, 3, 64, 128), torch.zeros(1, 640, 8, 16))
     assert adapted.shape == (1, 640, 8, 16)  # three halvings
+
+
+def test_the_published_adapter_s_residual_is_normalised_to_a_twentieth():
+    adapter = build_adapter("delta-cnn", 8, 32, seed=0)
+    with torch.no_grad():
+        adapter.convs[3].weight.normal_(generator=torch.Generator().manual_seed(0))
+        frames = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(1))
+        residual = adapter(frames, torch.zeros(2, 8, 8, 16))
+    torch.testing.assert_close(
+        residual.std((0, 2, 3), correction=0), torch.full((8,), 0.05), rtol=1e-3, atol=0
+    )
+
+
+def test_the_published_adapter_sees_no_border_where_the_frame_is_plain():
+    """With zeros around the frame, the cells at its border would differ from the others."""
+    adapter = stirred(build_adapter("delta-cnn", 24, 32, seed=0)).eval()
+    with torch.no_grad():
+        adapted = adapter(torch.full((1, 3, 64, 128), 0.7), torch.zeros(1, 24, 8, 16))
+    assert adapted.abs().max() > 0.01
+    torch.testing.assert_close(adapted, adapted[..., :1, :1].expand_as(adapted), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "fits"),
+    [("delta-cnn", (40, 64), True), ("delta-cnn", (64, 32), False), ("lite", (8, 8), True)],
+)
+def test_frames_too_small_to_reflect_are_refused(kind, size, fits):
+    if not fits:
+        with pytest.raises(ConfigError, match="more than 32 px a side, got 32x64"):
+            check_working_size(kind, size)
+        return
+    check_working_size(kind, size)
+    build_adapter(kind, 4, 16, 0)(torch.zeros(1, 3, *size), torch.zeros(1, 4, size[0] // 8, size[1] // 8))
 
 
 def test_the_default_adapter_s_residual_lies_at_stride_4():
@@ -156,9 +191,16 @@ def test_aligning_to_a_finer_grid_keeps_every_cell_in_place():
 def test_unit_length_scales_cells_and_leaves_empty_ones_empty():
     values = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0)) * 1000
     values[0, :, 1, 1] = 0
-    norm = unit_length(values).float().norm(dim=1)
+    norm = prepare_cells(values).float().norm(dim=1)
     assert norm[0, 1, 1] == 0
     torch.testing.assert_close(norm[1], torch.ones(3, 3), atol=2e-3, rtol=0)
+
+
+def test_features_stay_as_they_are_if_so_asked():
+    values = torch.randn(2, 8, 4, 6, generator=torch.Generator().manual_seed(0)) * 5
+    prepared = prepare_features(FeatureGrid(values, 8, 3.5, (32, 48)), centre=False, unit_length=False)
+    assert torch.equal(prepared.values, values.half())
+    assert not prepared.unit_length
 
 
 def test_what_all_cells_share_is_taken_off():
@@ -168,8 +210,8 @@ def test_what_all_cells_share_is_taken_off():
     shared = torch.full((1, 8, 1, 1), 20.0)
     plain, mean = own + shared, mean_feature(own + shared)
     torch.testing.assert_close(mean, shared[0], atol=1e-4, rtol=0)
-    torch.testing.assert_close(unit_length(plain, mean), unit_length(own), atol=2e-3, rtol=0)
-    apart = unit_length(plain).float().flatten(2).permute(0, 2, 1)
+    torch.testing.assert_close(prepare_cells(plain, mean), prepare_cells(own), atol=2e-3, rtol=0)
+    apart = prepare_cells(plain).float().flatten(2).permute(0, 2, 1)
     assert (apart @ apart.mT).min() > 0.9  # while as they are, all look alike
 
 

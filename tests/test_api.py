@@ -205,7 +205,7 @@ def test_progress_bars_of_other_libraries_are_as_they_were():
 def test_features_of_one_adapter_are_refused_by_another(clip, config):
     fitted = fit(clip.video, config, device="cpu", cache=False)
     other = replace(config, adaptation=replace(config.adaptation, centre=False, steps=0))
-    with pytest.raises(ValueError, match="fitted on features of 64 channels with centre=True"):
+    with pytest.raises(ValueError, match="fitted on features of 64 channels, centre=True"):
         fitted.stages.adaptation.value.apply(
             fit(clip.video, other, device="cpu", cache=False).stages.prepared.value, fitted.clip.frames
         )

@@ -177,13 +177,15 @@ def test_times_are_those_of_the_work_and_not_of_reading_the_cache(measured, data
     assert taken["default"] >= 3000  # features, flow and adaptation
 
 
-def test_adapters_of_other_grids_have_baselines_of_their_own(data, run_bench, tmp_path):
+@pytest.mark.parametrize("vary", ["adapter=lite,delta-cnn", "head=softmax,cnn"])
+def test_adapters_of_other_grids_and_other_heads_have_baselines_of_their_own(data, run_bench, tmp_path, vary):
     out = tmp_path / "out"
     only = ("--data", data, "--clips", "left", "--workers", 1)
-    assert run_bench(out, *only, "--vary", "adaptation.adapter=lite,delta-cnn") == 0
+    assert run_bench(out, *only, "--vary", f"adaptation.{vary}") == 0
     methods = [row["method"] for row in read_csv(out / "results.csv")]
     assert "frozen patch" in methods
-    assert "frozen patch, adaptation.adapter=delta-cnn" in methods
+    name, _, kinds = vary.partition("=")
+    assert f"frozen patch, adaptation.{name}={kinds.partition(',')[2]}" in methods
 
 
 DIE_AFTER_A_CLIP = """

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from t4g_tracker.config import apply_settings, read_assignments, read_settings
+from t4g_tracker.coordinates import working_size
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.pipeline import Config
 from t4g_tracker.settings_yaml import parse_yaml, read_yaml
@@ -205,7 +206,7 @@ def test_default_yaml_explains_every_setting_in_the_words_of_the_code():
     assert in_yaml.keys() == names_in(plain_values(Config()))
 
 
-@pytest.mark.parametrize("name", ["default.yaml", "fast.yaml", "paper.yaml"])
+@pytest.mark.parametrize("name", ["default.yaml", "fast.yaml", "paper.yaml", "dino-tracker.yaml"])
 def test_every_shipped_file_loads_from_any_folder(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert isinstance(read_settings(Config(), Path(name), []), Config)
@@ -225,9 +226,9 @@ def test_a_name_means_the_shipped_file_unless_there_is_a_file_of_that_name(name,
     [
         (
             "nosuch",
-            "nosuch: no such file; give a YAML file, or a name that comes with the program: default, fast,",
+            "nosuch: no such file; give a YAML file, or a name that comes with the program: default, ",
         ),
-        ("fats", "default, fast, paper; did you mean fast?"),
+        ("fats", "dino-tracker, fast, paper; did you mean fast?"),
         ("there/fast.yaml", "there/fast.yaml: no such file"),
         ("fast.json", "fast.json: no such file"),
         ("x" * 5000, "no such file"),
@@ -248,6 +249,31 @@ def test_fast_takes_fewer_steps_and_paper_uses_the_published_recipe():
     assert (paper.features.extractor, paper.adaptation.adapter) == ("track4gen", "delta-cnn")
     assert (paper.adaptation.steps, paper.adaptation.frames_per_step) == (5000, 4)
     assert paper.adaptation.losses.cross_entropy == paper.adaptation.losses.window_cross_entropy == 0
+
+
+def test_both_published_recipes_take_the_published_steps():
+    for name, working_px in (("paper", 320 * 576), ("dino-tracker", 480 * 856)):
+        config = read_settings(Config(), name)
+        found = config.adaptation
+        assert (found.adapter, found.sampling, found.schedule) == ("delta-cnn", "uniform", "exponential")
+        assert [found.centre, found.unit_length, found.clip_norm, found.weight_decay] == [False, False, 0, 0]
+        assert found.frames_per_step * found.pairs_per_frame == 512
+        assert config.flow.updates == 24
+        height, width = working_size((480, 854), config.working_size)
+        assert height * width == working_px
+        scale = (working_px / (476 * 854)) ** 0.5  # from the size that published lengths are for
+        assert config.matching.window_radius_px == pytest.approx(35 * scale, rel=0.01)
+
+
+def test_dino_tracker_s_recipe_has_all_its_losses_and_paper_the_flow_loss_alone():
+    def weights(name):
+        losses = read_settings(Config(), name).adaptation.losses
+        return {key: value for key, value in vars(losses).items() if value}
+
+    assert weights("paper") == {"huber": 1}
+    full = weights("dino-tracker")
+    assert full.keys() == {"huber", "prior", "frozen_buddies", "refined_buddies", "cycle"}
+    assert full["cycle"] == 0.5 * full["huber"]
 
 
 def test_diffusion_features_refuse_a_working_size_their_unet_cannot_halve():

@@ -45,6 +45,17 @@ def test_the_first_steps_of_the_optimisation_are_those_of_the_cpu(clip, config):
     assert losses["cuda"][-1] == pytest.approx(losses["cpu"][-1], rel=0.1)
 
 
+def test_the_published_recipe_begins_as_on_the_cpu(clip, tiny_settings):
+    settings = [*tiny_settings, "flow.method=dis", "adaptation.steps=4", "adaptation.late_start=0"]
+    config = read_settings(read_settings(Config(), "dino-tracker"), None, settings)
+    first = {}
+    for device in ("cpu", "cuda"):
+        fitted = fit(clip.video, config, device=device, cache=False)
+        first[device] = fitted.stages.adaptation.value.history[1]["losses"]
+        assert fitted.track(POINTS).visibility.any()
+    assert first["cuda"] == pytest.approx(first["cpu"], rel=0.05, abs=1e-4)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_points_are_followed(clip, config, ask, precision):
     settings = read_settings(config, None, [f"adaptation.precision={precision}"])

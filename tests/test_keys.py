@@ -45,6 +45,7 @@ OTHER_NUMBER = {
     "adaptation.frames_per_step": 3,
     "adaptation.held_out": 0.1,
     "visibility.similarity_threshold": 0.4,
+    "visibility.anchor_threshold": 0.4,
     "outputs.dim": 0.3,
 }
 
@@ -107,7 +108,8 @@ def base_for(name):
         return [f"features.extractor={extractor}"]
     if name in ("flow.weights", "flow.updates", "flow.raft_scale", "flow.refine"):
         return ["flow.method=raft-small", "features.extractor=patch"]
-    return ["flow.method=dis", "features.extractor=patch"]
+    late = ["adaptation.losses.cycle=1"] if name == "adaptation.late_start" else []
+    return ["flow.method=dis", "features.extractor=patch", *late]
 
 
 @pytest.mark.parametrize(("name", "value", "hint"), list(leaves(Config())), ids=lambda part: str(part)[:60])
@@ -153,6 +155,7 @@ def test_settings_of_other_extractors_do_not_matter(clip, extractor):
         (["flow.method=raft-small"], "flow.finest_scale=1"),
         (["adaptation.adapter=delta-cnn"], "adaptation.width=32"),
         (["adaptation.steps=4"], "adaptation.snapshots=[5, 100]"),
+        ([], "adaptation.late_start=0.2"),
         (["adaptation.steps=0"], "adaptation.learning_rate=0.5"),
         (["adaptation.steps=0"], "matching.temperature=0.5"),
     ],
@@ -168,6 +171,18 @@ def test_without_steps_neither_flow_nor_trajectories_matter(clip):
     assert changed(keys(clip, *base), after) == {"flow", "trajectories"}
 
 
+def test_mined_buddies_depend_on_features_and_trajectories_and_matter_to_their_loss_alone(clip):
+    base = ["features.extractor=patch", "flow.method=dis", "adaptation.losses.frozen_buddies=1"]
+
+    def key(*more):
+        config = read_settings(Config(), None, [*base, *more])
+        return plan(open_clip(clip.video, config), config, Run(device=CPU)).buddies.key
+
+    assert key() == key("adaptation.steps=7", "adaptation.losses.frozen_buddies=2", "matching.temperature=1")
+    others = ["features.patch.channels=8", "trajectories.spacing_px=8", "adaptation.centre=false"]
+    assert len({key(), *map(key, others)}) == 4
+
+
 def test_seed_masks_and_device_change_what_depends_on_them(clip):
     base = ["features.extractor=patch", "flow.method=dis", "adaptation.precision=float32"]
     before = keys(clip, *base)
@@ -180,6 +195,16 @@ def test_seed_masks_and_device_change_what_depends_on_them(clip):
     assert changed(before, masked) == {"adaptation"}
     assert changed(masked, keys(clip, *base, foreground=right)) == {"adaptation"}
     assert changed(before, keys(clip, *base, device=torch.device("cuda"))) == set(STAGES)
+
+
+def test_where_masks_are_given_those_from_features_do_not_matter(clip):
+    base = ["features.extractor=patch", "flow.method=dis"]
+    masks = torch.ones(6, *open_clip(clip.video, read_settings(Config(), None, base)).size, dtype=torch.bool)
+    same = (
+        keys(clip, *base, foreground=masks),
+        keys(clip, *base, "adaptation.foreground=auto", foreground=masks),
+    )
+    assert same[0] == same[1]
 
 
 def test_number_formats_are_told_apart(clip, monkeypatch):
@@ -234,7 +259,7 @@ def test_another_video_changes_every_key(clip, slide):
     assert changed(keys(clip), keys(slide(6, (64, 96), velocity=(1.0, 0.0)))) == set(STAGES)
 
 
-@pytest.mark.parametrize("compute", ["_extract", "_neighbour_flow", "_chain", "_fit_adapter"])
+@pytest.mark.parametrize("compute", ["_extract", "_neighbour_flow", "_chain", "_mine", "_fit_adapter"])
 def test_a_stage_sees_nothing_that_its_key_is_not_made_of(compute):
     function = getattr(pipeline, compute)
     assert inspect.getclosurevars(function).nonlocals == {}

@@ -7,7 +7,7 @@ import torch
 
 from adaptation.losses import huber, prior
 from adaptation.objective import batch_losses, found_positions
-from adaptation.sampling import PairBatch
+from adaptation.sampling import PairBatch, Search
 from adaptation.settings import LossConfig
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.matching.cost_maps import window_offsets
@@ -140,10 +140,11 @@ def batch(slide):
     source_xy = torch.tensor([[30.0, 30.0], [60.5, 40.0]])
     there = clip.move(source_xy, torch.ones(2))
     pairs = PairBatch(
-        torch.tensor([0, 1]),
-        torch.tensor([1, 1, 0, 0]),
-        torch.cat([there, source_xy]),
-        torch.cat([source_xy, there]),
+        frames=torch.tensor([0, 1]),
+        source=torch.tensor([1, 1, 0, 0]),
+        target=torch.tensor([0, 0, 1, 1]),
+        source_xy=torch.cat([there, source_xy]),
+        target_xy=torch.cat([source_xy, there]),
     )
     return clip.features(stride_px=4).values, pairs
 
@@ -160,6 +161,14 @@ def test_good_features_find_the_pairs_and_cost_little(batch):
     assert good["prior"].item() == pytest.approx(0, abs=1e-6)
     for name in ("huber", "cross_entropy", "window_cross_entropy"):
         assert good[name] < bad[name]
+
+
+def test_pairs_need_not_be_shared_evenly_by_the_frames(batch):
+    features, pairs = batch
+    found = found_positions(features, pairs, 4, MatchingConfig())
+    for rows in ([0, 2, 3], [2, 3], [1]):
+        search = Search(source=pairs.source[rows], target=pairs.target[rows], source_xy=pairs.source_xy[rows])
+        torch.testing.assert_close(found_positions(features, search, 4, MatchingConfig()), found[rows])
 
 
 def test_every_loss_passes_a_gradient_to_the_features(batch):

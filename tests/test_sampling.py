@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from adaptation.sampling import hold_out, sample_frames, sample_pairs
+from adaptation.sampling import hold_out, sample_frames, sample_pairs, sample_pairs_uniformly
 from t4g_tracker.datatypes import Trajectories
 from t4g_tracker.errors import TrackerError
 
@@ -78,10 +78,51 @@ def test_an_empty_foreground_is_as_none(trajectories):
         assert torch.equal(getattr(found, part), getattr(wanted, part))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_uniform_pair_is_the_same_point_in_two_frames_of_the_batch_in_either_order(trajectories, masked):
+    foreground = torch.arange(len(trajectories)) % 3 == 0 if masked else None
+    forward = []
+    for seed in range(20):
+        batch = sample_pairs_uniformly(trajectories, FRAMES, 4, 32, generator(seed), foreground)
+        assert len(batch.frames) == len(batch.frames.unique())
+        assert 4 <= len(batch.frames) <= (8 if masked else 4)
+        assert (batch.target.diff() >= 0).all()
+        gap = batch.frames[batch.target] - batch.frames[batch.source]
+        assert (gap != 0).all()
+        moved = batch.source_xy + gap[:, None] * VELOCITY
+        torch.testing.assert_close(batch.target_xy, moved, atol=0.05, rtol=0)
+        forward.append((gap > 0).float().mean().item())
+    assert sum(forward) / len(forward) == pytest.approx(0.5, abs=0.05)
+
+
+def test_uniform_frames_come_from_the_whole_video_evenly():
+    still = by_hand(*((0, [(n, 5)] * 30) for n in range(20)))
+    frames = torch.cat(
+        [sample_pairs_uniformly(still, 30, 4, 2, generator(seed)).frames for seed in range(600)]
+    )
+    share = frames.bincount(minlength=30) / 600
+    assert (share - 4 / 30).abs().max() < 0.05
+
+
+def test_a_uniform_half_is_foreground_and_no_trajectory_comes_twice():
+    at_rest = by_hand(*((0, [(n, 5)] * 6) for n in range(100)))
+    foreground = torch.arange(100) < 30
+    batch = sample_pairs_uniformly(at_rest, 6, 4, 10, generator(), foreground)
+    assert len(batch.source) == 40
+    assert (batch.target_xy[:, 0] < 30).sum() == 20
+    assert len(batch.target_xy.unique(dim=0)) == 40
+    few = torch.arange(100) < 5  # fewer than asked for: all of them
+    batch = sample_pairs_uniformly(at_rest, 6, 4, 10, generator(), few)
+    assert sorted(batch.target_xy[batch.target_xy[:, 0] < 5][:, 0].tolist()) == [0, 1, 2, 3, 4]
+    assert len(sample_pairs_uniformly(at_rest, 6, 4, 10, generator(), ~few & few).source) == 20
+
+
 def test_trajectories_that_share_no_frames_are_refused_rather_than_tried_for_ever():
     apart = by_hand((0, [(1, 1)]), (5, [(2, 2)]))
     with pytest.raises(TrackerError, match=r"too short to pair frames; lower adaptation\.frames_per_step"):
         sample_pairs(apart, 10, 2, 8, generator())
+    with pytest.raises(TrackerError, match="too short to pair frames"):
+        sample_pairs_uniformly(apart, 10, 2, 8, generator())
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])

@@ -1,4 +1,4 @@
-"""Visibility: a point is seen where its match looks alike and its cycle error is small."""
+"""Visibility: a point is seen where its match looks alike and its error is small."""
 
 import pytest
 import torch
@@ -50,7 +50,17 @@ def test_confidence_falls_as_the_match_gets_worse():
     assert (confidence.diff() < 0).all()
 
 
-@pytest.mark.parametrize("settings", [{"cycle_threshold_px": 0.0}, {"similarity_threshold": 1.0}])
+def test_each_point_can_have_a_limit_of_its_own():
+    error_px = torch.tensor([[0.0, 1.0, 3.0], [0.0, 1.0, 3.0]])
+    seen, confidence = judge(torch.ones(2, 3), error_px, CONFIG, limit_px=torch.tensor([1.0, 0.0]))
+    assert seen.tolist() == [[True, True, False], [True, False, False]]
+    assert confidence[0].tolist() == pytest.approx([1, 0.5, 0.1])
+    assert confidence[1].tolist() == pytest.approx([1, 0, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"cycle_threshold_px": 0.0}, {"similarity_threshold": 1.0}, {"anchor_threshold": 1.0}]
+)
 def test_thresholds_that_cannot_be_are_refused(settings):
     with pytest.raises(ConfigError, match=f"visibility.{next(iter(settings))} must be"):
         VisibilityConfig(**settings)

@@ -100,7 +100,9 @@ def add_settings_arguments(parser: Parser, example: str, settings: Callable[[], 
         settings: Makes the command's settings with their defaults; called only when they are printed.
     """
     parser.settings = settings
-    parser.add_argument("--config", type=path_text, help="YAML file of settings, or default, fast or paper")
+    parser.add_argument(
+        "--config", type=path_text, help="YAML file of settings, or default, fast, paper or dino-tracker"
+    )
     add_assignments(parser, "STAGE.SETTING=VALUE", f"change single settings, e.g. {example}")
     parser.add_argument(
         "--print-config",

@@ -76,7 +76,7 @@ def bench_methods(fitted: Fitted, queries: QueryPoints, name: str, seen: dict[st
             followed = fitted.follow(queries)
         method = seen[key] = _new_name(f"flow alone, {resolve_flow(config.flow).method}", name, seen)
         yield _result(log, method, followed, "flow", "query_flow", "following")
-    adapter = (config.adaptation.adapter, config.adaptation.precision)
+    adapter = (config.adaptation.adapter, config.adaptation.head, config.adaptation.precision)
     key = f"{stages.prepared.key} {adapter} {config.matching} {config.tracking} {config.visibility}"
     if key not in seen:
         with log.stage("matching"):
@@ -85,7 +85,7 @@ def bench_methods(fitted: Fitted, queries: QueryPoints, name: str, seen: dict[st
         yield _result(log, method, frozen, "features", "matching")
     with log.stage("adapter"):
         _ = fitted.adapted  # computed here, so that matching is timed alone
-    fitting = ("features", "flow", "query_flow", "trajectories", "adaptation", "adapter")
+    fitting = ("features", "flow", "query_flow", "trajectories", "buddies", "adaptation", "adapter")
     with log.stage("matching adapted"):
         matched = fitted.match(queries)
     yield _result(log, f"{name}, matching alone", matched, *fitting, "matching adapted")

@@ -29,6 +29,20 @@ class Matches:
 
     xy: Tensor  # (N, T, K, 2) pixels of the same frame as the query points
     cost: Tensor  # (N, T, K) squared pixels; inf where there is none
+    # What any position costs for its looks, in choosing alone: takes the indices (P,) of points, a frame
+    # and positions (P, 2) there, and returns (P,) squared pixels.
+    unlikeness: Callable[[Tensor, int, Tensor], Tensor] | None = None
+
+    def of(self, points: Tensor) -> Matches:
+        """Those of the points with the indices ``points`` (P,)."""
+        unlikeness = self.unlikeness
+        if unlikeness is None:
+            return Matches(self.xy[points], self.cost[points])
+        return Matches(
+            self.xy[points],
+            self.cost[points],
+            lambda some, frame, xy: unlikeness(points[some], frame, xy),
+        )
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,8 @@ def follow(
     """Follow points through all frames, from their frame outwards in both directions.
 
     The cost of a hypothesis is that of the position it was carried from, plus the squared cycle error of
-    the flow, plus ``step_cost``. Of all that lead to a frame, and of the matches in it, the cheapest is kept.
+    the flow, plus ``step_cost``. Of all that lead to a frame, and of the matches in it, the cheapest is kept;
+    what a position costs for its looks decides here too, but is not carried on.
 
     Args:
         frame: The frame that all points start in.
@@ -71,23 +86,31 @@ def follow(
     positions = xy.new_zeros(len(xy), frame_count, 2, dtype=torch.float32)
     cost = torch.full((len(xy), frame_count), UNREACHED)
     came_from = torch.arange(frame_count).repeat(len(xy), 1)
+    points = torch.arange(len(xy))
     positions[:, frame], cost[:, frame] = xy.float(), 0
-    furthest = frame_count if reach is None else reach
-    for target in _outwards(frame, frame_count, furthest):
-        best_xy = positions[:, frame].clone()
-        best = cost[:, target].clone()
-        for flow, source in _leading_to(target, frame, fields):
-            there, cycle_error = carry(flow, source, target, positions[:, source], size)
-            total = cost[:, source] + cycle_error.square() + step_cost
-            better = total < best
-            best_xy[better], best[better] = there[better], total[better]
-            came_from[better, target] = source
+    for target in _outwards(frame, frame_count, frame_count if reach is None else reach):
+        # Gather the hypotheses, with the cost of each.
+        there, total, source = [], [], []
+        for flow, begin in _leading_to(target, frame, fields):
+            carried, cycle_error = carry(flow, begin, target, positions[:, begin], size)
+            there.append(carried)
+            total.append(cost[:, begin] + cycle_error.square() + step_cost)
+            source.append(begin)
         if matches is not None:
-            least, which = matches.cost[:, target].min(1)
-            better = least < best
-            best_xy[better] = matches.xy[better, target, which[better]]
-            best[better], came_from[better, target] = least[better], target
-        positions[:, target], cost[:, target] = best_xy, best
+            there += matches.xy[:, target].unbind(1)
+            total += matches.cost[:, target].unbind(1)
+            source += [target] * matches.xy.shape[2]
+        # Keep the least uncertain, where looking unlike the query counts in choosing.
+        judged = total
+        if matches is not None and matches.unlikeness is not None:
+            judged = [
+                each + matches.unlikeness(points, target, place)
+                for each, place in zip(total, there, strict=True)
+            ]
+        best = torch.stack(judged, 1).argmin(1)
+        positions[:, target] = torch.stack(there, 1)[points, best]
+        cost[:, target] = torch.stack(total, 1)[points, best]
+        came_from[:, target] = torch.tensor(source)[best]
     return Followed(positions, cost, came_from)
 
 
@@ -132,7 +155,7 @@ class Motion:
         for home in frame.unique().tolist():
             rows = (frame == home).nonzero().squeeze(1)
             fields = [self.flow] if self.from_query is None else [self.flow, self.from_query(home)]
-            mine = None if matches is None else Matches(matches.xy[rows], matches.cost[rows])
+            mine = None if matches is None else matches.of(rows)
             found = follow(home, xy[rows], frame_count, fields, size, self.step_cost, mine)
             result.xy[rows], result.cost[rows] = found.xy, found.cost
             result.came_from[rows] = found.came_from

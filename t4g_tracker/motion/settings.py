@@ -14,7 +14,7 @@ class MotionConfig:
     """Which frames flow is computed between, and how uncertainty grows along it."""
 
     gaps: tuple[int, ...] = (1, 2, 4, 8, 16)  # frames from one of a pair to the other; 1 must be among them
-    step_cost: float = 0.02  # uncertainty that each flow adds besides its cycle error, squared working pixels
+    step_cost: float = 0.01  # uncertainty that each flow adds besides its cycle error, squared working pixels
     from_query: bool = True  # query points also follow flow straight from their query frame
     reach: int = 48  # frames before and after its query frame that such flow spans at most
 

@@ -52,7 +52,8 @@ def make_trajectories(
         threshold = "cycle_threshold_px" if config.rule == "chained" else "uncertainty_px"
         raise NothingToFollowError(
             "no point of the video survives the flow's cycle check, so there is nothing to adapt to; "
-            f"raise trajectories.{threshold}, or set adaptation.steps=0 to track with frozen features"
+            f"raise trajectories.{threshold}, or track with frozen features alone: adaptation.steps=0 "
+            "tracking.motion=false"
         )
     return found
 
