@@ -56,6 +56,7 @@ OTHER_NUMBER = {
 }
 OF_CHAINED = {f"trajectories.{name}" for name in ("cycle_threshold_px", "direct_threshold_px", "direct_gaps")}
 OF_GAPS = {f"trajectories.{name}" for name in ("start_every", "reach", "uncertainty_px")}
+RULES = [("gaps", OF_CHAINED), ("chained", OF_GAPS | {"motion.step_cost"})]  # and settings of the other one
 
 
 def leaves(settings, prefix=""):
@@ -185,9 +186,7 @@ def test_without_steps_neither_flow_nor_trajectories_matter(clip):
     assert changed(keys(clip, *base), after) == {"flow", "query_flow", "trajectories"}
 
 
-@pytest.mark.parametrize(
-    ("rule", "others"), [("gaps", OF_CHAINED), ("chained", OF_GAPS | {"motion.step_cost"})]
-)
+@pytest.mark.parametrize(("rule", "others"), RULES)
 def test_settings_of_the_other_rule_for_trajectories_do_not_matter(clip, rule, others):
     base = ["features.extractor=patch", "flow.method=dis", f"trajectories.rule={rule}"]
     before = keys(clip, *base)

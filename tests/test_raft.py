@@ -30,9 +30,8 @@ def _neighbours(model, frames):
     """Flow between neighbours as the pipeline asks for it, one update, with ``model`` as the weights."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(raft, "load_raft", lambda *_: model)
-        return FlowEstimator(FlowConfig(method="raft-small", updates=1), CPU).both_ways(
-            frames, pairs_over_gaps(len(frames), (1,))
-        )
+        estimator = FlowEstimator(FlowConfig(method="raft-small", updates=1), CPU)
+        return estimator.both_ways(frames, pairs_over_gaps(len(frames), (1,)))
 
 
 @pytest.fixture(scope="module")

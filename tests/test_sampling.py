@@ -50,8 +50,9 @@ def test_no_pair_is_of_a_frame_that_a_trajectory_skips():
         target = torch.arange(3).repeat_interleave(16)
         assert torch.equal(batch.source_xy, batch.target_xy)
         which = (batch.target_xy[:, 0] / 10).round().long().tolist()
-        for n, *ends in zip(which, batch.frames[batch.source].tolist(), batch.frames[target].tolist()):
-            assert set(ends) <= set(frames[n].tolist())
+        ends = torch.stack([batch.frames[batch.source], batch.frames[target]], 1).tolist()
+        for n, pair in zip(which, ends, strict=True):
+            assert set(pair) <= set(frames[n].tolist())
 
 
 def test_pairs_come_from_all_over_the_frame(trajectories):

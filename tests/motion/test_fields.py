@@ -1,4 +1,4 @@
-"""Points on flow fields: sampled between pixels, carried in any pixels, over the pairs that were asked for."""
+"""Points on flow fields: sampled between pixels, carried in pixels of any size, over the pairs listed."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_the_cycle_error_is_how_far_there_and_back_misses():
 
 
 def test_points_are_carried_in_pixels_of_the_size_given_whatever_size_flow_has():
-    """Flow of 40x60 that says 3 px right and 2 down, half a pixel less back: 6 and 1 px in frames of 20x120."""
+    """Flow of 40x60: 3 px right and 2 down, half a pixel less back. In frames of 20x120, 6 and 1 px."""
     there = torch.tensor([3.0, 2.0]).view(1, 2, 1, 1).expand(1, 2, 40, 60)
     back = torch.tensor([-2.5, -2.0]).view(1, 2, 1, 1).expand(1, 2, 40, 60)
     xy = torch.tensor([[10.0, 4.0], [90.5, 15.25]])

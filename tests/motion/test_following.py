@@ -1,4 +1,4 @@
-"""Following points: the least uncertain of all flows and matches, against plain references and known motion."""
+"""Following points: the least uncertain of flows and matches, against plain references and known motion."""
 
 import dataclasses
 import itertools
@@ -16,7 +16,7 @@ BAR = {"bar_px": 28.0, "bar_left_px": -30.0, "bar_speed_px": 7.0}  # passes a po
 
 
 def random_fields(frame_count, gaps, seed, size, constant):
-    """Flow that differs from pair to pair, back as there but for an error, and from pixel to pixel if wanted."""
+    """Flow that differs from pair to pair, and from pixel to pixel unless ``constant``, and nearly leads back."""
     generator = torch.Generator().manual_seed(seed)
     pairs = pairs_over_gaps(frame_count, gaps)
     shape = (len(pairs), 2, *((1, 1) if constant else size))
@@ -40,7 +40,7 @@ def chains(begin, end, gaps):
 @pytest.mark.parametrize("frame", [0, 3, 7])
 @pytest.mark.parametrize("seed", range(4))
 def test_no_chain_of_gaps_costs_less_than_the_one_kept(frame, seed):
-    """Flow is the same all over a frame, so that the cost of a step does not depend on the steps before it."""
+    """Flow is the same all over a frame, so that the cost of a step does not depend on those before it."""
     frame_count, gaps, size = 8, (1, 2, 5), (16, 24)
     fields = random_fields(frame_count, gaps, seed, size, constant=True)
     begin = torch.tensor([10.0, 7.0])
@@ -163,15 +163,8 @@ def test_a_match_that_is_cheaper_than_flow_is_taken_and_flow_goes_on_from_it():
 
 
 def test_the_query_point_itself_is_never_replaced_by_a_match():
-    found = follow(
-        2,
-        torch.tensor([[10.0, 8.0]]),
-        5,
-        [constant_motion(5)],
-        (32, 64),
-        STEP_COST,
-        one_match(5, 2, [3.0, 3.0], 0.0),
-    )
+    xy, matches = torch.tensor([[10.0, 8.0]]), one_match(5, 2, [3.0, 3.0], 0.0)
+    found = follow(2, xy, 5, [constant_motion(5)], (32, 64), STEP_COST, matches)
     assert found.xy[0, 2].tolist() == [10.0, 8.0]
     assert found.cost[0, 2] == 0
 
@@ -202,7 +195,7 @@ def test_points_with_different_query_frames_are_followed_together_as_alone():
 
 
 def test_flow_straight_from_the_query_frame_is_asked_for_once_a_frame_and_used():
-    """Of the way from frame 1 to frame 5, neighbouring flow is exact but for one step that does not lead back."""
+    """On the way to frame 5, neighbouring flow is exact but for one step that does not lead back."""
     flow = constant_motion(6)
     back = flow.backward.clone()
     back[3] += 5  # from frame 4 to frame 3

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from t4g_tracker.coordinates import inside
+from t4g_tracker.datatypes import FlowFields
 from t4g_tracker.errors import TrackerError
 from t4g_tracker.motion import trajectories as module
 from t4g_tracker.motion.settings import TrajectoriesConfig, effective_trajectories
@@ -77,15 +78,11 @@ def test_points_start_in_every_few_frames_and_are_followed_both_ways_within_reac
     assert len(begin) == len(range(0, FRAMES, start_every))
 
 
-def test_positions_of_greater_uncertainty_than_allowed_are_left_out(slide):
-    """Each flow misses by 0.1 px there and back, and costs 0.01 + 0.02, at 320x576 in the same pixels."""
-    clip, size = slide(FRAMES, SIZE, (0.0, 0.0)), (320, 576)
-    flow = clip.flow
-    flow = dataclasses.replace(
-        flow, backward=(flow.backward.float() + torch.tensor([0.1, 0.0])[:, None, None])
-    )
-    flow = dataclasses.replace(flow, forward=flow.forward[..., :1, :1].float().expand(-1, -1, *size))
-    flow = dataclasses.replace(flow, backward=flow.backward[..., :1, :1].expand(-1, -1, *size))
+def test_positions_of_greater_uncertainty_than_allowed_are_left_out():
+    """Each flow misses by 0.1 px there and back, and costs 0.01 + 0.02."""
+    size = (320, 576)  # where lengths mean what they say
+    there = torch.zeros(FRAMES - 1, 2, *size)
+    flow = FlowFields.of_neighbours(there, there + torch.tensor([0.1, 0.0]).view(1, 2, 1, 1))
     config = TrajectoriesConfig(spacing_px=32, start_every=100, uncertainty_px=0.5)
     found = gap_trajectories(flow, FRAMES, config, size, STEP_COST)
     assert (found.length == 1 + 8).all()  # eight steps cost 0.24, nine 0.27, and 0.25 is allowed
