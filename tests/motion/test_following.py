@@ -16,7 +16,7 @@ BAR = {"bar_px": 28.0, "bar_left_px": -30.0, "bar_speed_px": 7.0}  # passes a po
 
 
 def random_fields(frame_count, gaps, seed, size, constant):
-    """Flow that differs from pair to pair, and from pixel to pixel unless ``constant``, and nearly leads back."""
+    """Flow that nearly leads back, and differs from pair to pair and, unless ``constant``, pixel to pixel."""
     generator = torch.Generator().manual_seed(seed)
     pairs = pairs_over_gaps(frame_count, gaps)
     shape = (len(pairs), 2, *((1, 1) if constant else size))
