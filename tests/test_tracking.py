@@ -204,6 +204,22 @@ def test_a_second_best_match_joins_where_the_best_does_not_lead_back(slide, ask)
     assert found[2] < 2
 
 
+@pytest.mark.parametrize(("alike", "taken"), [(0.5, False), (0.8, True)])
+def test_the_less_a_match_looks_alike_the_more_uncertain_flow_is_followed(slide, ask, alike, taken):
+    """Flow stays where it is with an error of 2 px, so a cost of 4. A match costs 1.8 + 9 (0.9 - similarity)."""
+    values = torch.randn(2, 256, 16, 32, generator=torch.Generator().manual_seed(0))
+    point, other = (torch.nn.functional.normalize(values[0, :, 8, column], dim=0) for column in (6, 20))
+    other = torch.nn.functional.normalize(other - (other @ point) * point, dim=0)
+    values[1, :, 2, 27] = alike * point + (1 - alike**2) ** 0.5 * other
+    there = torch.zeros(1, 2, 64, 128)
+    flow = FlowFields.of_neighbours(there, there + torch.tensor([2.0, 0.0]).view(1, 2, 1, 1))
+    grid, video = FeatureGrid(values, 4, 1.5, (64, 128)), slide(2).video
+    args = (grid, video, MatchingConfig(), UNREFINED, VisibilityConfig(), Motion(flow, STEP_COST))
+    found = track(ask((0, 25.5, 33.5)), *args).xy[0, 1]
+    wanted = torch.tensor([109.5, 9.5] if taken else [25.5, 33.5])
+    torch.testing.assert_close(found, wanted, atol=1.0, rtol=0)
+
+
 def test_tracks_are_in_pixels_of_the_original_video(slide, ask):
     clip = slide()
     large = torch.nn.functional.interpolate(clip.frames.float(), scale_factor=2, mode="bilinear")

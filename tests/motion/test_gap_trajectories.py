@@ -56,7 +56,7 @@ def test_a_trajectory_skips_the_frames_that_hide_its_point_and_goes_on_behind_th
     assert (steps[with_neighbours_alone.owner[1:] == with_neighbours_alone.owner[:-1]] == 1).all()
 
 
-def test_a_trajectory_stays_in_the_frame_and_comes_back_into_it(slide):
+def test_a_trajectory_stays_in_the_frame_and_lasts_up_to_its_border(slide):
     found = made(slide(FRAMES, SIZE, (9.0, 0.0)))
     assert inside(found.xy, SIZE).all()
     whole = (found.xy[found.first + found.length - 1, 0] + 9 > SIZE[1] - 0.5) | (
