@@ -206,9 +206,10 @@ def test_a_second_best_match_joins_where_the_best_does_not_lead_back(slide, ask)
 
 @pytest.mark.parametrize(("alike", "taken"), [(0.5, False), (0.8, True)])
 def test_the_less_a_match_looks_alike_the_more_uncertain_flow_is_followed(slide, ask, alike, taken):
-    """Flow stays where it is with an error of 2 px, so a cost of 4. A match costs 1.8 + 9 (0.9 - similarity)."""
-    values = torch.randn(2, 256, 16, 32, generator=torch.Generator().manual_seed(0))
-    point, other = (torch.nn.functional.normalize(values[0, :, 8, column], dim=0) for column in (6, 20))
+    """Flow stays in place with an error of 2 px, so a cost of 4; a match costs 1.8 + 9 (0.9 - similarity)."""
+    generator = torch.Generator().manual_seed(0)
+    values, other = (torch.randn(*shape, generator=generator) for shape in ((2, 256, 16, 32), (256,)))
+    point = torch.nn.functional.normalize(values[0, :, 8, 6], dim=0)
     other = torch.nn.functional.normalize(other - (other @ point) * point, dim=0)
     values[1, :, 2, 27] = alike * point + (1 - alike**2) ** 0.5 * other
     there = torch.zeros(1, 2, 64, 128)
