@@ -101,9 +101,11 @@ def frame_bytes(config: Config) -> Callable[[Size], int]:
     a cell: at stride 8 in frozen and in prepared features, at stride 4 in adapted ones, twice while they are
     joined.
 
-    Source: ``peak_memory_mb`` of tracking in run.json, 16 and 48 frames, features.extractor=patch, differs by
-    6.1 MB a frame at 426x240, 9.5 at 854x480 and 15.9 at 1920x1080, and this gives 5.8, 10.4 and 17.0; with
-    features.patch.channels=256 by 16.3 at 426x240, and this gives 16.8.
+    Flow straight from query frames comes on top, as much again as over one gap for each of them.
+
+    Source: ``peak_memory_mb`` of tracking in run.json, 16 and 48 frames, points in one frame,
+    features.extractor=patch, differs by 9.8 MB a frame at 426x240, 17.3 at 854x480 and 23.3 at 1920x1080, and
+    this gives 9.0, 15.8 and 22.4; with features.patch.channels=256 by 19.0 at 426x240, and this gives 20.1.
     """
 
     def of_size(size: Size) -> int:

@@ -189,7 +189,8 @@ class Stages:
             entry = self.cache.load_timed(name, key)
             if entry is None:
                 return None
-            self.run.log.cached[name] = entry[1]
+            cached = self.run.log.cached
+            cached[name] = cached.get(name, 0.0) + entry[1]  # several stages may share a name
             return unpack(kind, entry[0], self.cache.path(name, key))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from t4g_tracker import hardware
 from t4g_tracker.coordinates import centred_offset
 from t4g_tracker.datatypes import FeatureGrid, FlowFields, QueryPoints, Trajectories, Video
+from t4g_tracker.motion.fields import pairs_over_gaps
 from t4g_tracker.motion.settings import TrajectoriesConfig
 from t4g_tracker.motion.trajectories import make_trajectories
 
@@ -95,22 +96,27 @@ class SlidingClip:
             torch.stack(values).permute(0, 3, 1, 2), stride_px, centred_offset(stride_px), self.size
         )
 
-    @property
-    def flow(self) -> FlowFields:
-        """The exact flow of whatever is shown."""
+    def flow_over(self, *gaps: int) -> FlowFields:
+        """The exact flow of whatever is shown, over several gaps."""
         grid = positions(*self.size)
         velocity, bar_velocity = torch.tensor(self.velocity), torch.tensor([self.bar_speed_px, 0.0])
-        moves = torch.stack(
-            [
-                torch.where(self.covered(grid, t)[..., None], bar_velocity, velocity)
-                for t in range(self.frame_count)
-            ]
-        )
-        moves = moves.permute(0, 3, 1, 2).half()
-        return FlowFields.of_neighbours(moves[:-1], -moves[1:])
+        pairs = pairs_over_gaps(self.frame_count, gaps)
+
+        def moves(begin: int, end: int) -> Tensor:
+            each = torch.where(self.covered(grid, begin)[..., None], bar_velocity, velocity)
+            return ((end - begin) * each).permute(2, 0, 1).half()
+
+        there = torch.stack([moves(i, j) for i, j in pairs])
+        return FlowFields(torch.tensor(pairs), there, torch.stack([moves(j, i) for i, j in pairs]))
+
+    @property
+    def flow(self) -> FlowFields:
+        """The exact flow between neighbouring frames."""
+        return self.flow_over(1)
 
     @property
     def trajectories(self) -> Trajectories:
+        """By the published rule, which has none of its own doubts where flow is exact."""
         return make_trajectories(
             self.flow, self.frame_count, TrajectoriesConfig(rule="chained"), self.size, step_cost=0
         )

@@ -17,6 +17,7 @@ import torch
 
 import t4g_tracker
 from adaptation.adapter import build_adapter
+from adaptation.result import Adaptation
 from t4g_tracker import Config, QueryPoints, TrackerError, fit, pipeline, read_settings, track_points
 from t4g_tracker.features.extractor import extract_features
 from t4g_tracker.features.settings import FeaturesConfig
@@ -67,6 +68,15 @@ def test_a_fitted_video_is_asked_again_without_fitting_again(clip, config, monke
     assert torch.equal(fitted.track(POINTS[1:]).xy[0], both.xy[1])
     named = QueryPoints(torch.tensor([0]), torch.tensor([[40.0, 40.0]]), ("nose",))
     assert torch.equal(fitted.track(named).xy[0], both.xy[0])
+
+
+def test_flow_alone_follows_the_points_and_needs_no_features(clip, config, ask, monkeypatch):
+    fitted = fit(clip.video, config, device="cpu", cache=False)
+    monkeypatch.setattr(Adaptation, "apply", None)  # calling it would fail
+    tracks = fitted.follow(POINTS)
+    xy, _ = clip.follow(ask(*POINTS))
+    assert (tracks.xy - xy).norm(dim=-1).max() < 1
+    assert tracks.visibility.all()
 
 
 def test_the_seed_decides(clip, config):

@@ -67,7 +67,7 @@ def rows_of(folder):
 def test_every_clip_and_the_mean_have_a_row_for_each_method(measured):
     rows = rows_of(measured)
     methods = [row["method"] for row in rows if row["clip"] == "left"]
-    assert methods[:2] == ["chained dis", "frozen patch"]
+    assert methods[:2] == ["flow alone, dis", "frozen patch"]
     assert "default" in methods[-1]
     assert [(row["clip"], row["method"]) for row in rows] == [
         (clip, method) for clip in ("left", "right", "mean") for method in methods
@@ -85,7 +85,7 @@ def test_the_mean_is_that_of_the_clips(measured):
 
 def test_flow_of_a_sliding_texture_scores_high_so_that_annotations_and_tracks_are_on_the_same_grid(measured):
     for row in rows_of(measured):
-        if row["method"].startswith("chained"):
+        if row["method"].startswith("flow alone"):
             assert row["delta_avg"] > 95
             assert row["<1px"] > 80
 
@@ -228,8 +228,8 @@ def test_badja_is_scored_by_its_own_measures(slide, run_bench, tmp_path):
     root = badja_tree(tmp_path / "badja", slide)
     assert run_bench(tmp_path / "out", "--dataset", "badja", "--path", root, "--workers", 1) == 0
     rows = {row["method"]: row for row in rows_of(tmp_path / "out") if row["clip"] == "beast"}
-    assert rows["chained dis"]["segment"] == 100
-    assert rows["chained dis"]["3px"] > 90
+    assert rows["flow alone, dis"]["segment"] == 100
+    assert rows["flow alone, dis"]["3px"] > 90
 
 
 def test_a_clip_that_fails_is_recorded_and_the_rest_goes_on(data, run_bench, tmp_path, capsys):
@@ -254,7 +254,7 @@ def test_varied_settings_share_their_baselines(data, run_bench, tmp_path):
     only = ("--data", data, "--clips", "left", "--workers", 1)
     assert run_bench(out, *only, "--vary", "adaptation.width=16,32") == 0
     assert [row["method"] for row in read_csv(out / "results.csv")] == [
-        "chained dis",
+        "flow alone, dis",
         "frozen patch",
         "adaptation.width=16, matching alone",
         "adaptation.width=16",
@@ -268,8 +268,8 @@ def test_a_baseline_that_varies_is_named_after_its_settings(data, run_bench, tmp
     only = ("--data", data, "--clips", "left", "--workers", 1)
     assert run_bench(out, *only, "--vary", "tracking.subpixel=true,false") == 0
     methods = [row["method"] for row in read_csv(out / "results.csv")]
-    assert [method for method in methods if method.startswith(("frozen", "chained"))] == [
-        "chained dis",
+    assert [method for method in methods if method.startswith(("frozen", "flow alone"))] == [
+        "flow alone, dis",
         "frozen patch",
         "frozen patch, tracking.subpixel=false",
     ]

@@ -17,7 +17,8 @@ def trajectories(*runs):
     """Trajectories from (first frame, positions) each."""
     length = torch.tensor([len(xy) for _, xy in runs])
     rows = torch.tensor([point for _, xy in runs for point in xy]).float()
-    return Trajectories(torch.tensor([start for start, _ in runs]), length, length.cumsum(0) - length, rows)
+    frames = [torch.arange(start, start + len(xy), dtype=torch.int32) for start, xy in runs]
+    return Trajectories(length, torch.cat(frames), rows)
 
 
 def test_buddies_are_each_other_s_best():

@@ -22,13 +22,24 @@ def test_flow_of_a_sliding_texture_is_its_velocity(slide, velocity):
     assert error.abs().max() < 0.2
 
 
-def test_neighbours_are_forward_and_backward_flow(slide):
+def test_flow_both_ways_lies_where_its_pairs_say(slide):
     clip = slide(4, (96, 128), (2.0, 1.0))
-    flow = FlowEstimator(FlowConfig(), torch.device("cpu")).neighbours(clip.frames)
-    assert flow.forward.shape == flow.backward.shape == (3, 2, 96, 128)
-    velocity = torch.tensor([2.0, 1.0])
-    torch.testing.assert_close(middle(flow.forward.float()).mean((0, 2)), velocity, atol=0.1, rtol=0)
-    torch.testing.assert_close(middle(flow.backward.float()).mean((0, 2)), -velocity, atol=0.1, rtol=0)
+    pairs = [(0, 1), (0, 3), (2, 3), (1, 3)]
+    flow = FlowEstimator(FlowConfig(), torch.device("cpu")).both_ways(clip.frames, pairs)
+    assert flow.size == (96, 128)
+    for begin, end in [*pairs, *(pair[::-1] for pair in pairs)]:
+        moved = (end - begin) * torch.tensor([2.0, 1.0])
+        found = middle(flow.between(begin, end).float()).mean(-1)
+        torch.testing.assert_close(found, moved, atol=0.15, rtol=0)
+    assert not flow.has(0, 2)
+    with pytest.raises(KeyError):
+        flow.between(2, 0)
+
+
+def test_flow_of_no_pairs_has_the_size_of_the_frames(slide):
+    flow = FlowEstimator(FlowConfig(), torch.device("cpu")).both_ways(slide(4, (96, 128)).frames, [])
+    assert flow.size == (96, 128)
+    assert not flow.has(0, 1)
 
 
 def test_any_frame_pairs_can_be_asked_for_and_are_reported(slide):
@@ -49,7 +60,7 @@ def test_searching_at_half_size_is_coarser_but_still_right_to_half_a_pixel(slide
 
 
 @pytest.mark.parametrize(
-    ("original", "wanted"), [((480, 854), (480, 854)), ((64, 96), (64, 96)), ((1080, 1920), (480, 854))]
+    ("original", "wanted"), [((480, 854), (360, 640)), ((64, 96), (64, 96)), ((1080, 1920), (360, 640))]
 )
 def test_flow_is_computed_at_the_original_size_or_smaller_with_the_aspect_kept(original, wanted):
     assert flow_size(original, FlowConfig()) == wanted

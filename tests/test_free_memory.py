@@ -111,10 +111,10 @@ def test_a_run_takes_more_than_its_frames(tmp_path, free):
 @pytest.mark.parametrize(
     ("size", "channels", "measured"),
     [
-        ((240, 426), 64, 6.1e6),
-        ((240, 426), 256, 16.3e6),
-        ((480, 854), 64, 9.5e6),
-        ((1080, 1920), 64, 15.9e6),
+        ((240, 426), 64, 9.8e6),
+        ((240, 426), 256, 19.0e6),
+        ((480, 854), 64, 17.3e6),
+        ((1080, 1920), 64, 23.3e6),
     ],
 )
 def test_the_estimate_is_near_what_was_measured(size, channels, measured):

@@ -19,13 +19,17 @@ from t4g_tracker.stage_log import StageLog
 from t4g_tracker.storage.files import plain_values
 
 CPU = torch.device("cpu")
-STAGES = ("features", "flow", "trajectories", "adaptation")
+STAGES = ("features", "flow", "query_flow", "trajectories", "adaptation")
 
 # The stages whose values depend on a setting, by its longest prefix here; () are read after the last stage.
 DEPENDS = {
     "working_size": ("features", "trajectories", "adaptation"),
     "features": ("features", "adaptation"),
-    "flow": ("flow", "trajectories", "adaptation"),
+    "flow": ("flow", "query_flow", "trajectories", "adaptation"),
+    "motion.gaps": ("flow", "query_flow", "trajectories", "adaptation"),
+    "motion.step_cost": ("trajectories", "adaptation"),
+    "motion.from_query": (),
+    "motion.reach": ("query_flow",),
     "trajectories": ("trajectories", "adaptation"),
     "matching": ("adaptation",),
     "adaptation": ("adaptation",),
@@ -41,13 +45,19 @@ OTHER_NUMBER = {
     "features.patch.stride_px": 4,
     "flow.pixels": 128 * 128,
     "flow.raft_scale": 0.5,
+    "motion.gaps": [1, 3],
+    "motion.reach": 2,
     "adaptation.width": 32,
     "adaptation.frames_per_step": 3,
     "adaptation.held_out": 0.1,
+    "tracking.alike": 0.5,
     "visibility.similarity_threshold": 0.4,
     "visibility.anchor_threshold": 0.4,
     "outputs.dim": 0.3,
 }
+OF_CHAINED = {f"trajectories.{name}" for name in ("cycle_threshold_px", "direct_threshold_px", "direct_gaps")}
+OF_GAPS = {f"trajectories.{name}" for name in ("start_every", "reach", "uncertainty_px")}
+RULES = [("gaps", OF_CHAINED), ("chained", OF_GAPS | {"motion.step_cost"})]  # and settings of the other one
 
 
 def leaves(settings, prefix=""):
@@ -74,7 +84,7 @@ def another(name, value, hint):
         return [f"{name}={options[-1]}"]
     if isinstance(value, str):
         return [f"{name}=some/other/model"]
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and name not in OTHER_NUMBER:
         return [f"{name}=[3]"]
     return [f"{name}={OTHER_NUMBER.get(name, value * 2 if value else 1)}"]
 
@@ -93,7 +103,14 @@ def weights_are_there(monkeypatch):
 def keys(clip, *assignments, seed=0, foreground=None, device=CPU):
     config = read_settings(Config(), None, ["adaptation.snapshots=[5]", *assignments])
     stages = plan(open_clip(clip.video, config, foreground), config, Run(device=device, seed=seed))
-    return {name: getattr(stages, name).key for name in STAGES}
+    found = {name: getattr(stages, name).key for name in STAGES if name != "query_flow"}
+    return found | {"query_flow": stages.query_flow(1).key}
+
+
+def dependents(name):
+    """The stages that depend on a setting."""
+    longest = max((group for group in DEPENDS if f"{name}.".startswith(f"{group}.")), key=len)
+    return set(DEPENDS[longest])
 
 
 def changed(before, after):
@@ -109,14 +126,15 @@ def base_for(name):
     if name in ("flow.weights", "flow.updates", "flow.raft_scale", "flow.refine"):
         return ["flow.method=raft-small", "features.extractor=patch"]
     late = ["adaptation.losses.cycle=1"] if name == "adaptation.late_start" else []
-    return ["flow.method=dis", "features.extractor=patch", *late]
+    rule = "chained" if name in OF_CHAINED else "gaps"
+    return ["flow.method=dis", "features.extractor=patch", f"trajectories.rule={rule}", *late]
 
 
 @pytest.mark.parametrize(("name", "value", "hint"), list(leaves(Config())), ids=lambda part: str(part)[:60])
 def test_a_changed_setting_changes_the_keys_of_all_that_depends_on_it_and_no_others(clip, name, value, hint):
     base = base_for(name)
     before, after = keys(clip, *base), keys(clip, *base, *another(name, value, hint))
-    wanted = set(DEPENDS[name.split(".")[0]])
+    wanted = dependents(name)
     if name == "working_size.multiple":  # 64x96 is then worked on at another size
         assert open_clip(clip.video, read_settings(Config(), None, base)).size != (
             open_clip(clip.video, read_settings(Config(), None, [*base, f"{name}=32"])).size
@@ -132,7 +150,7 @@ def test_larger_frames_are_brought_down_by_flow_pixels(slide):
         keys(large, "features.extractor=patch"),
         keys(large, "features.extractor=patch", "flow.pixels=20000"),
     )
-    assert changed(before, after) == {"flow", "trajectories", "adaptation"}
+    assert changed(before, after) == {"flow", "query_flow", "trajectories", "adaptation"}
 
 
 @pytest.mark.parametrize("extractor", get_args(Extractor))
@@ -168,7 +186,30 @@ def test_a_setting_that_another_one_switches_off_does_not_matter(clip, base, cha
 def test_without_steps_neither_flow_nor_trajectories_matter(clip):
     base = ["features.extractor=patch", "adaptation.steps=0"]
     after = keys(clip, *base, "flow.finest_scale=1", "trajectories.spacing_px=8")
-    assert changed(keys(clip, *base), after) == {"flow", "trajectories"}
+    assert changed(keys(clip, *base), after) == {"flow", "query_flow", "trajectories"}
+
+
+@pytest.mark.parametrize(("rule", "others"), RULES)
+def test_settings_of_the_other_rule_for_trajectories_do_not_matter(clip, rule, others):
+    base = ["features.extractor=patch", "flow.method=dis", f"trajectories.rule={rule}"]
+    before = keys(clip, *base)
+    for name, value, hint in leaves(Config()):
+        if name in others:
+            assert not changed(before, keys(clip, *base, *another(name, value, hint))), name
+
+
+def test_flow_straight_from_a_frame_is_of_that_frame_and_of_no_pair_that_is_there_already(clip):
+    base = ["features.extractor=patch", "flow.method=dis", "motion.gaps=[1,2]"]
+    config = read_settings(Config(), None, base)
+    stages = plan(open_clip(clip.video, config), config, Run(device=CPU))
+    assert stages.query_flow(0) is stages.query_flow(0)
+    assert stages.query_flow(0).key != stages.query_flow(1).key
+    assert stages.query_flow(0).value.pairs.tolist() == [[0, 3], [0, 4], [0, 5]]
+    assert stages.query_flow(2).value.pairs.tolist() == [[2, 5]]
+    assert stages.query_flow(4).value.pairs.tolist() == [[0, 4], [1, 4]]
+    near = read_settings(config, None, ["motion.reach=3"])
+    stages = plan(open_clip(clip.video, near), near, Run(device=CPU))
+    assert stages.query_flow(0).value.pairs.tolist() == [[0, 3]]
 
 
 def test_mined_buddies_depend_on_features_and_trajectories_and_matter_to_their_loss_alone(clip):
@@ -227,7 +268,7 @@ def test_other_weights_change_the_keys(clip, monkeypatch, tmp_path):
     raft = ["flow.method=raft-small", f"flow.weights={weights}"]
     before = keys(clip, *raft)
     weights.write_bytes(b"other")
-    assert changed(before, keys(clip, *raft)) == {"flow", "trajectories", "adaptation"}
+    assert changed(before, keys(clip, *raft)) == {"flow", "query_flow", "trajectories", "adaptation"}
 
 
 def test_published_weights_are_told_by_their_file(clip, monkeypatch, tmp_path):
@@ -236,7 +277,7 @@ def test_published_weights_are_told_by_their_file(clip, monkeypatch, tmp_path):
     before = keys(clip, *raft)
     published_file("raft-large").parent.mkdir(parents=True)
     published_file("raft-large").write_bytes(b"fetched")
-    assert changed(before, keys(clip, *raft)) == {"flow", "trajectories", "adaptation"}
+    assert changed(before, keys(clip, *raft)) == {"flow", "query_flow", "trajectories", "adaptation"}
 
 
 def test_bundled_weights_are_told_by_content_since_installing_gives_them_any_time(monkeypatch, tmp_path):
@@ -259,7 +300,7 @@ def test_another_video_changes_every_key(clip, slide):
     assert changed(keys(clip), keys(slide(6, (64, 96), velocity=(1.0, 0.0)))) == set(STAGES)
 
 
-@pytest.mark.parametrize("compute", ["_extract", "_neighbour_flow", "_chain", "_mine", "_fit_adapter"])
+@pytest.mark.parametrize("compute", ["_extract", "_flow", "_trajectories", "_mine", "_fit_adapter"])
 def test_a_stage_sees_nothing_that_its_key_is_not_made_of(compute):
     function = getattr(pipeline, compute)
     assert inspect.getclosurevars(function).nonlocals == {}
@@ -283,5 +324,7 @@ def test_what_is_cached_answers_the_same_settings_and_no_others(clip, tmp_path, 
     assert cached() == set()
     assert cached() == {"features", "adaptation"}
     assert cached("trajectories.spacing_px=8") == {"features", "flow"}
+    assert cached("trajectories.cycle_threshold_px=9.0") == {"features", "adaptation"}
+    assert cached("motion.step_cost=0.01") == {"features", "flow"}
     assert cached("visibility.cycle_threshold_px=3.0") == {"features", "adaptation"}
     assert plain_values(Config())["adaptation"]["steps"] == 2000  # defaults are untouched

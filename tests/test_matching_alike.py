@@ -36,7 +36,7 @@ def test_the_adaptation_finds_points_where_tracking_finds_them(temperature, wind
     size = (HEIGHT * STRIDE_PX, WIDTH * STRIDE_PX)
     grid = FeatureGrid(values, STRIDE_PX, (STRIDE_PX - 1) / 2, size)
     video = Video(torch.zeros(FRAMES, *size, 3, dtype=torch.uint8).numpy(), 24.0, "clip", "clip.mp4")
-    alone = TrackingConfig(path=False, subpixel=False)  # matching and nothing else
+    alone = TrackingConfig(motion=False, subpixel=False)  # matching and nothing else
     tracks = track(queries, grid, video, matching, alone, VisibilityConfig(), head=head)
 
     search = Search(  # each point in each frame

@@ -1,6 +1,6 @@
 """Memory: what tracking holds at once, beside its inputs, hardly grows with the length of a clip.
 
-That is matching and the path search. Sub-pixel refinement holds every frame in grey.
+That is matching and following. Sub-pixel refinement holds every frame in grey.
 """
 
 import json
@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from t4g_tracker.datatypes import FeatureGrid, FlowSequence, QueryPoints, Video
+from t4g_tracker.datatypes import FeatureGrid, FlowFields, QueryPoints, Video
 from t4g_tracker.matching.settings import MatchingConfig
+from t4g_tracker.motion.fields import pairs_over_gaps
+from t4g_tracker.motion.following import Motion
 from t4g_tracker.tracking.tracker import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
@@ -38,13 +40,14 @@ def tracking(frames, with_flow):
     values = torch.randn(frames, CHANNELS, HEIGHT, WIDTH, generator=generator).half()
     size = (HEIGHT * STRIDE_PX, WIDTH * STRIDE_PX)
     grid = FeatureGrid(values.contiguous(memory_format=torch.channels_last), STRIDE_PX, 1.5, size)
-    forward = torch.randn(frames - 1, 2, *size, generator=generator).half()
-    flow = FlowSequence(forward, -forward) if with_flow else None
+    pairs = torch.tensor(pairs_over_gaps(frames, (1, 2)))
+    forward = torch.randn(len(pairs), 2, *size, generator=generator).half()
+    motion = Motion(FlowFields(pairs, forward, -forward), step_cost=0.02) if with_flow else None
     video = Video(torch.zeros(frames, *size, 3, dtype=torch.uint8).numpy(), 24.0, "clip", "clip.mp4")
     xy = torch.rand(POINTS, 2, generator=generator) * torch.tensor([WIDTH, HEIGHT]) * STRIDE_PX
     queries = QueryPoints(torch.arange(POINTS) % frames, xy, tuple("abcdef"))
     config = TrackingConfig(subpixel=False)
-    return lambda: track(queries, grid, video, MatchingConfig(), config, VisibilityConfig(), flow)
+    return lambda: track(queries, grid, video, MatchingConfig(), config, VisibilityConfig(), motion)
 
 
 @pytest.mark.parametrize("with_flow", [False, True])

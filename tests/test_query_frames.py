@@ -24,7 +24,7 @@ def tracked(values, queries):
     size = (HEIGHT * STRIDE_PX, WIDTH * STRIDE_PX)
     grid = FeatureGrid(values, STRIDE_PX, (STRIDE_PX - 1) / 2, size)
     video = Video(torch.zeros(FRAMES, *size, 3, dtype=torch.uint8).numpy(), 24.0, "clip", "clip.mp4")
-    config = TrackingConfig(path=False, subpixel=False)
+    config = TrackingConfig(motion=False, subpixel=False)
     return track(queries, grid, video, MatchingConfig(), config, VisibilityConfig())
 
 

@@ -14,6 +14,7 @@ from t4g_tracker.errors import WeightsError
 from t4g_tracker.flow import raft
 from t4g_tracker.flow.estimator import FlowEstimator
 from t4g_tracker.flow.settings import FlowConfig
+from t4g_tracker.motion.fields import pairs_over_gaps
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,8 @@ def _neighbours(model, frames):
     """Flow between neighbours as the pipeline asks for it, one update, with ``model`` as the weights."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(raft, "load_raft", lambda *_: model)
-        return FlowEstimator(FlowConfig(method="raft-small", updates=1), CPU).neighbours(frames)
+        estimator = FlowEstimator(FlowConfig(method="raft-small", updates=1), CPU)
+        return estimator.both_ways(frames, pairs_over_gaps(len(frames), (1,)))
 
 
 @pytest.fixture(scope="module")

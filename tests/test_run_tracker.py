@@ -20,6 +20,7 @@ from t4g_tracker.commands.guarded import LARGE_PAGES, stop_on_interrupt
 from t4g_tracker.commands.runs import points_name
 from t4g_tracker.commands.track import parse_track
 from t4g_tracker.datatypes import Tracks
+from t4g_tracker.flow.estimator import FlowEstimator
 from t4g_tracker.outputs import run_files
 from t4g_tracker.outputs.run_files import RUN
 from t4g_tracker.outputs.track_files import read_tracks_npz, write_tracks_npz
@@ -215,11 +216,31 @@ def test_ctrl_c_while_pictures_are_painted_leaves_the_tracks_and_says_so(
 def test_asking_for_other_points_reuses_what_the_video_taught(kept, command, tmp_path, monkeypatch, capsys):
     for work in ("extract_features", "FlowEstimator", "adapt"):
         monkeypatch.setattr(stages, work, None)  # calling it would fail
-    (tmp_path / "more.json").write_text(json.dumps([[3, 50, 30], [7, 70, 20], [0, 30, 50]]))
+    (tmp_path / "more.json").write_text(json.dumps([[5, 50, 30], [5, 70, 20], [0, 30, 50]]))
     assert command(tmp_path / "out", kept, "--queries", str(tmp_path / "more.json")) == 0
     assert "trajectories" not in stages_of(tmp_path / "out")
-    assert "took features cached, flow cached, adaptation cached, tracking " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "took features cached, flow cached, adaptation cached, query_flow cached, tracking " in said
     assert len(np.load(tmp_path / "out" / "tracks.npz")["tracks"]) == 3
+
+
+def test_points_in_other_frames_need_flow_from_these_frames_alone(
+    kept, command, tmp_path, monkeypatch, capsys
+):
+    for work in ("extract_features", "make_trajectories", "adapt"):
+        monkeypatch.setattr(stages, work, None)
+    estimators = []
+
+    class Watched(FlowEstimator):
+        def both_ways(self, frames, pairs, progress=None):
+            estimators.append(pairs)
+            return super().both_ways(frames, pairs, progress)
+
+    monkeypatch.setattr(stages, "FlowEstimator", Watched)
+    (tmp_path / "more.json").write_text(json.dumps([[3, 50, 30], [0, 70, 20]]))
+    assert command(tmp_path / "out", kept, "--queries", str(tmp_path / "more.json")) == 0
+    assert estimators == [[(0, 3), (3, 6)]]  # of pairs with frame 3, these are over none of the gaps
+    assert "flow cached, adaptation cached, query_flow " in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(finished, command, tmp_path):
@@ -282,7 +303,7 @@ def test_a_grid_of_points_needs_no_file(kept, inputs, tiny_settings, tmp_path):
             "nowhere/at/all",
         ),
         (
-            ["--video", "{}/noise", "--set", "trajectories.cycle_threshold_px=0.01"],
+            ["--video", "{}/noise", "--set", "trajectories.uncertainty_px=0.01"],
             "no point of the video survives",
         ),
     ],

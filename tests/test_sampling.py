@@ -21,10 +21,11 @@ def generator(seed=0):
 
 
 def by_hand(*runs):
-    """Trajectories from (first frame, positions) each."""
-    length = torch.tensor([len(xy) for _, xy in runs])
+    """Trajectories without gaps from (first frame, positions) each."""
+    frames = [start + n for start, xy in runs for n in range(len(xy))]
     rows = torch.tensor([point for _, xy in runs for point in xy]).float()
-    return Trajectories(torch.tensor([start for start, _ in runs]), length, length.cumsum(0) - length, rows)
+    length = torch.tensor([len(xy) for _, xy in runs])
+    return Trajectories(length, torch.tensor(frames, dtype=torch.int32), rows)
 
 
 @pytest.mark.parametrize("frames_per_step", [2, 4, 7])
@@ -36,6 +37,22 @@ def test_every_pair_is_the_same_point_in_two_different_frames(trajectories, fram
         gap = batch.frames[target] - batch.frames[batch.source]
         moved = batch.source_xy + gap[:, None] * VELOCITY
         torch.testing.assert_close(batch.target_xy, moved, atol=0.05, rtol=0)
+
+
+def test_no_pair_is_of_a_frame_that_a_trajectory_skips():
+    """At rest at x = 10 n, in the frames that have no gap: 0 to 5 without 2 and 3, or without 4."""
+    frames = [torch.tensor(frames) for frames in ([0, 1, 4, 5], [0, 1, 2, 3, 5]) for _ in range(10)]
+    length = torch.tensor([len(each) for each in frames])
+    xy = 10.0 * torch.repeat_interleave(torch.arange(20), length)
+    skipping = Trajectories(length, torch.cat(frames).int(), torch.stack([xy, xy], 1))
+    for seed in range(20):
+        batch = sample_pairs(skipping, 6, 3, 16, generator(seed))
+        target = torch.arange(3).repeat_interleave(16)
+        assert torch.equal(batch.source_xy, batch.target_xy)
+        which = (batch.target_xy[:, 0] / 10).round().long().tolist()
+        ends = torch.stack([batch.frames[batch.source], batch.frames[target]], 1).tolist()
+        for n, pair in zip(which, ends, strict=True):
+            assert set(pair) <= set(frames[n].tolist())
 
 
 def test_pairs_come_from_all_over_the_frame(trajectories):

@@ -61,6 +61,24 @@ def test_nothing_runs_before_it_is_needed_and_nothing_twice(doubled, calls):
     assert calls == ["source", "doubled"]
 
 
+def test_what_several_cached_stages_of_one_name_took_adds_up(tmp_path):
+    def run_both():
+        run = Run(CPU, cache=Cache.open(tmp_path, fresh=False))
+        for number, seconds in ((1.0, 60.0), (2.0, 30.0)):
+            Stages(run, run.cache).stage(
+                "flow",
+                Doubled,
+                lambda settings, controls, values: Doubled(values),
+                settings=Settings(),
+                inputs={"values": source([], number, f"{number}")},
+                seconds=lambda _, seconds=seconds: seconds,
+            ).ensure()
+        return run.log.cached
+
+    assert run_both() == {}
+    assert run_both() == {"flow": 90.0}
+
+
 def test_a_cached_stage_does_not_need_its_inputs(doubled, calls):
     doubled(source(calls))[0].ensure()
     calls.clear()

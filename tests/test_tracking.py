@@ -5,15 +5,17 @@ import dataclasses
 import pytest
 import torch
 
-from t4g_tracker.datatypes import FeatureGrid, FlowSequence, Video
+from t4g_tracker.datatypes import FeatureGrid, FlowFields, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.patch import extract_patch
 from t4g_tracker.features.settings import PatchConfig
 from t4g_tracker.matching.settings import MatchingConfig
+from t4g_tracker.motion.following import Motion
 from t4g_tracker.tracking.tracker import TrackingConfig, track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 UNREFINED = TrackingConfig(subpixel=False)
+STEP_COST = 0.02
 
 
 def tracked(clip, queries, features=None, config=TrackingConfig(), **kwargs):  # noqa: B008 frozen settings
@@ -112,12 +114,13 @@ def look_alike_grid():
 
 
 @pytest.mark.parametrize("query_frame", [0, 5, 6])
-def test_a_path_along_flow_does_not_jump_to_a_better_looking_copy(slide, ask, query_frame):
+def test_with_flow_a_point_does_not_jump_to_a_better_looking_copy(slide, ask, query_frame):
     clip, grid = slide(7, velocity=(4.0, 0.0)), look_alike_grid()
     queries = ask((query_frame, (6 + query_frame) * 4 + 1.5, 8 * 4 + 1.5))
     true_x = 25.5 + 4 * torch.arange(7.0)
     alone = track(queries, grid, clip.video, MatchingConfig(), UNREFINED, VisibilityConfig())
-    followed = track(queries, grid, clip.video, MatchingConfig(), UNREFINED, VisibilityConfig(), clip.flow)
+    motion = Motion(clip.flow, STEP_COST)
+    followed = track(queries, grid, clip.video, MatchingConfig(), UNREFINED, VisibilityConfig(), motion)
     assert abs(alone.xy[0, 3, 0] - true_x[3]) > 50
     assert (followed.xy[0, :, 0] - true_x).abs().max() < 4
 
@@ -132,33 +135,33 @@ def smooth_grid(frames: int, frequencies: torch.Tensor) -> FeatureGrid:
     return FeatureGrid(torch.stack(values), 4, 1.5, (64, 128))
 
 
-def drifting_flow(frames: int, drift: float) -> FlowSequence:
+def drifting_flow(frames: int, drift: float) -> Motion:
     """2 px to the right, ``drift`` too much forward and exact backward."""
     forward = torch.tensor([2.0 + drift, 0.0]).view(1, 2, 1, 1).expand(frames - 1, 2, 64, 128)
     backward = torch.tensor([-2.0, 0.0]).view(1, 2, 1, 1).expand(frames - 1, 2, 64, 128)
-    return FlowSequence(forward.clone(), backward.clone())
+    return Motion(FlowFields.of_neighbours(forward, backward), STEP_COST)
 
 
-def test_flow_that_drifts_off_a_match_is_not_followed(slide, ask):
+def test_flow_that_drifts_is_left_for_a_match_once_it_is_less_certain(slide, ask):
     frequencies = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) / 20
-    grid, flow = smooth_grid(20, frequencies), drifting_flow(20, 0.4)
+    grid, motion = smooth_grid(20, frequencies), drifting_flow(20, 0.4)
     video, queries = slide(20).video, ask((0, 40.0, 32.0))
     true_x = 40 + 2 * torch.arange(20.0)
 
-    def error(drift_cost: float) -> float:
-        config = dataclasses.replace(UNREFINED, drift_cost=drift_cost)
-        tracks = track(queries, grid, video, MatchingConfig(), config, VisibilityConfig(), flow)
-        return float((tracks.xy[0, :, 0] - true_x).abs().max())
+    def error(match_cost: float) -> torch.Tensor:
+        config = dataclasses.replace(UNREFINED, match_cost=match_cost)
+        tracks = track(queries, grid, video, MatchingConfig(), config, VisibilityConfig(), motion)
+        return (tracks.xy[0, :, 0] - true_x).abs()
 
-    assert error(0.0) > 6  # 7.6 px is how far it drifts
-    assert error(UNREFINED.drift_cost) < 3
+    torch.testing.assert_close(error(1000.0), 0.4 * torch.arange(20.0), atol=0.01, rtol=0)
+    assert error(UNREFINED.match_cost)[:9].max() > 3  # a flow costs 0.4^2 + 0.02, a match as much as ten
+    assert error(UNREFINED.match_cost)[12:].max() < 2
 
 
 def test_where_no_match_leads_back_either_the_flow_is_followed(slide, ask):
     frequencies = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) / 20
     frequencies[:, 0] = 0  # all alike along a row
     queries = ask((0, 40.0, 32.0))
-    flow = drifting_flow(20, 0.4)
     tracks = track(
         queries,
         smooth_grid(20, frequencies),
@@ -166,19 +169,56 @@ def test_where_no_match_leads_back_either_the_flow_is_followed(slide, ask):
         MatchingConfig(),
         UNREFINED,
         VisibilityConfig(),
-        flow,
+        drifting_flow(20, 0.4),
     )
     assert (tracks.xy[0, :, 0] - (40 + 2.4 * torch.arange(20.0))).abs().max() < 1
 
 
-def test_with_flow_a_point_is_found_again_behind_what_hid_it(slide, ask):
+@pytest.mark.parametrize("gaps", [(1,), (1, 2, 4, 8)])
+def test_with_flow_a_point_is_found_again_behind_what_hid_it(slide, ask, gaps):
+    """By a match, where flow between neighbouring frames takes it along with the bar, else by flow too."""
     clip = slide(20, velocity=(0.5, 0.0), bar_px=28.0, bar_left_px=-30.0, bar_speed_px=7.0)
     queries = ask((0, 50, 30), (19, 60, 20))
-    tracks = tracked(clip, queries, flow=clip.flow)  # the flow takes a point along with the bar
+    tracks = tracked(clip, queries, motion=Motion(clip.flow_over(*gaps), STEP_COST))
     xy, _ = clip.follow(queries)
     ends = torch.tensor([0, 1, 18, 19])
     assert (tracks.xy[:, ends] - xy[:, ends]).norm(dim=-1).max() < 0.5
-    assert tracks.visibility[:, ends].all()
+    if len(gaps) > 1:
+        assert tracks.visibility[:, ends].all()
+
+
+def test_a_second_best_match_joins_where_the_best_does_not_lead_back(slide, ask):
+    """In frame 3 a look-alike of the point is nearer to it than the point itself, but not to what it is."""
+    grid, clip = look_alike_grid(), slide(7, velocity=(4.0, 0.0))
+    grid.values[0, :, 13, 20] = grid.values[3, :, 2, 27] = grid.values[0, :, 8, 6] + 0.2 * torch.randn(
+        32, generator=torch.Generator().manual_seed(1)
+    )
+    queries, xy = ask((0, 25.5, 33.5)), torch.tensor([37.5, 33.5])
+    nowhere = Motion(FlowFields.of_neighbours(clip.flow.forward * 0, clip.flow.backward * 0 + 50), STEP_COST)
+    found = {}
+    for candidates in (1, 2):
+        config = dataclasses.replace(UNREFINED, candidates=candidates)
+        args = (clip.video, MatchingConfig(), config, VisibilityConfig(), nowhere)
+        found[candidates] = (track(queries, grid, *args).xy[0, 3] - xy).norm()
+    assert found[1] > 50
+    assert found[2] < 2
+
+
+@pytest.mark.parametrize(("alike", "taken"), [(0.5, False), (0.8, True)])
+def test_the_less_a_match_looks_alike_the_more_uncertain_flow_is_followed(slide, ask, alike, taken):
+    """Flow stays in place with an error of 2 px, so a cost of 4; a match costs 1.8 + 9 (0.9 - similarity)."""
+    generator = torch.Generator().manual_seed(0)
+    values, other = (torch.randn(*shape, generator=generator) for shape in ((2, 256, 16, 32), (256,)))
+    point = torch.nn.functional.normalize(values[0, :, 8, 6], dim=0)
+    other = torch.nn.functional.normalize(other - (other @ point) * point, dim=0)
+    values[1, :, 2, 27] = alike * point + (1 - alike**2) ** 0.5 * other
+    there = torch.zeros(1, 2, 64, 128)
+    flow = FlowFields.of_neighbours(there, there + torch.tensor([2.0, 0.0]).view(1, 2, 1, 1))
+    grid, video = FeatureGrid(values, 4, 1.5, (64, 128)), slide(2).video
+    args = (grid, video, MatchingConfig(), UNREFINED, VisibilityConfig(), Motion(flow, STEP_COST))
+    found = track(ask((0, 25.5, 33.5)), *args).xy[0, 1]
+    wanted = torch.tensor([109.5, 9.5] if taken else [25.5, 33.5])
+    torch.testing.assert_close(found, wanted, atol=1.0, rtol=0)
 
 
 def test_tracks_are_in_pixels_of_the_original_video(slide, ask):
@@ -227,7 +267,13 @@ def test_progress_counts_up_to_the_whole(slide, points):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"jump_px": 0.0}, {"drift_px": 0.0}, {"points_at_once": 0}, {"subpixel_window_px": 2}],
+    [
+        {"match_cost": -1.0},
+        {"alike": 1.1},
+        {"candidates": 0},
+        {"points_at_once": 0},
+        {"subpixel_window_px": 2},
+    ],
 )
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ConfigError, match="tracking"):

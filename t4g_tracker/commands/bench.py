@@ -40,7 +40,7 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
     """Parse the arguments of ``t4g bench``; exits with code 2 on wrong usage."""
     parser = Parser(
         prog="t4g bench",
-        description="Measure chained flow, frozen features and adapted features on annotated clips. The same "
+        description="Measure flow alone, frozen features and adapted features on annotated clips. The same "
         "command resumes where it was interrupted.",
     )
     what = parser.add_mutually_exclusive_group(required=True)

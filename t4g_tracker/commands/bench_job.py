@@ -85,13 +85,13 @@ def bench_methods(fitted: Fitted, queries: QueryPoints, name: str, seen: dict[st
         yield _result(log, method, frozen, "features", "matching")
     with log.stage("adapter"):
         _ = fitted.adapted  # computed here, so that matching is timed alone
-    fitting = ("features", "flow", "query_flow", "trajectories", "buddies", "adaptation", "adapter")
+    fitting = ("features", "flow", "trajectories", "buddies", "adaptation", "adapter")
     with log.stage("matching adapted"):
         matched = fitted.match(queries)
     yield _result(log, f"{name}, matching alone", matched, *fitting, "matching adapted")
     with log.stage("tracking"):
         tracks = fitted.track(queries)
-    yield _result(log, name, tracks, *fitting, "tracking")
+    yield _result(log, name, tracks, *fitting, "query_flow", "tracking")
 
 
 def _result(log: StageLog, method: str, tracks: Tracks, *stages: str) -> Result:

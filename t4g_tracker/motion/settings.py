@@ -39,11 +39,7 @@ class TrajectoriesConfig:
     uncertainty_px: float = 1.3  # gaps only: at 320x576, largest uncertainty of a position that is kept
     cycle_threshold_px: float = 1.5  # chained only: at 320x576, a step with a larger cycle error ends it
     direct_threshold_px: float = 2.0  # chained only: at 320x576, direct flow may differ by this much
-    direct_gaps: tuple[int, ...] = (
-        4,
-        8,
-        16,
-    )  # chained only: of motion.gaps, those of direct flow; empty: none
+    direct_gaps: tuple[int, ...] = (4, 8, 16)  # chained only: gaps of direct flow, all in motion.gaps
     minimum_frames: int = 3  # trajectories with fewer positions are dropped
 
     LIMITS: ClassVar[Limits] = {

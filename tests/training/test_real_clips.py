@@ -28,10 +28,10 @@ def test_an_error_that_is_not_the_videos_own_leaves_no_stretch_out(tmp_path, mon
     (tmp_path / "videos").mkdir()
     write_video(tmp_path / "videos" / "slide.mp4", sliding(9).frames, 24.0, 20)
 
-    def fail(*_):
+    def fail(*_, **__):
         raise TrackerError("cannot be written, the disk is full")
 
-    monkeypatch.setattr(real_clips, "chain_flow", fail)
+    monkeypatch.setattr(real_clips, "make_trajectories", fail)
     with pytest.raises(TrackerError, match="disk is full"):
         RealClips(tmp_path / "videos", 8, (64, 96), 16, tmp_path / "clips")
     assert not list((tmp_path / "clips").glob("*.done"))
