@@ -268,7 +268,7 @@ def test_a_table_ends_with_means_and_has_a_dash_where_nothing_was_measured():
     assert [row[1] for row in tables[-1].rows] == ["1.00 / - / -", "-", "1.00 / - / -"]
 
 
-def test_columns_go_from_the_query_to_the_worse_end_of_the_video():
+def test_columns_go_from_the_query_to_the_worse_end_of_the_video_or_where_the_point_is_last_seen():
     seen = torch.ones(10, dtype=torch.bool)
     worse_behind = torch.tensor([9.0] * 4 + [0.0] * 6)
     assert shown_columns(worse_behind, seen, 4, 3) == [4, 2, 0]
@@ -276,6 +276,7 @@ def test_columns_go_from_the_query_to_the_worse_end_of_the_video():
     assert shown_columns(worse_behind, seen, 0, 6) == [0, 2, 4, 5, 7, 9]
     assert shown_columns(worse_behind, seen, 9, 20) == list(range(9, -1, -1))
     assert shown_columns(torch.zeros(1), seen[:1], 0, 6) == [0]
+    assert shown_columns(worse_behind, bits("1101101000")[0], 0, 4) == [0, 2, 4, 6]
 
 
 def test_the_picture_has_a_white_ring_where_the_point_truly_is(sliding):

@@ -32,7 +32,9 @@ TEXT_PX = 22  # height of letters
 LINE_PX = TEXT_PX + GAP_PX
 DIM = 1.0  # brightness of the frames
 PEAK_PX = 3.0  # radius of the mark of a peak
-_WHITE, _CYAN = np.array([[255, 255, 255]], np.uint8), np.array([[90, 230, 255]], np.uint8)
+RING_PX = 3.0  # from the mark of the found position to the ring around the true one
+_BLACK, _WHITE = np.full((1, 3), 10, np.uint8), np.full((1, 3), 255, np.uint8)
+_CYAN = np.array([[90, 230, 255]], np.uint8)
 _VISIBLE, _HIDDEN = np.array([True]), np.array([False])
 
 
@@ -59,7 +61,9 @@ def worst_picture(tracked: Tracked, which: Sequence[int]) -> np.ndarray:
 
 
 def shown_columns(distance: Tensor, seen: Tensor, home: int, columns: int) -> list[int]:
-    """Choose the query frame, and frames evenly spaced from it to the end of the video that is worse.
+    """Choose the query frame, and frames evenly spaced from it towards the end of the video that is worse.
+
+    They end with the last frame that shows the point, if any does.
 
     Args:
         distance: (T,) distance from the truth.
@@ -70,6 +74,8 @@ def shown_columns(distance: Tensor, seen: Tensor, home: int, columns: int) -> li
     last, error = len(distance) - 1, torch.where(seen, distance, 0)
     ahead = home < last and (home == 0 or bool(error[home + 1 :].sum() >= error[:home].sum()))
     outwards = list(range(home + 1, last + 1) if ahead else range(home - 1, -1, -1))
+    shown = seen[outwards].nonzero().flatten().tolist()
+    outwards = outwards[: shown[-1] + 1] if shown else outwards
     steps = torch.linspace(-1, len(outwards) - 1, min(columns, len(outwards) + 1))[1:]
     return [home, *(outwards[step] for step in steps.round().long().tolist())]
 
@@ -110,7 +116,8 @@ def _tile(painter: Painter, background: np.ndarray, marks: Marks, frame: int) ->
     """Paint the found position, and a white ring around the true one."""
     tile = painter.tile(background, marks, frame)
     assert painter.truth is not None
-    paint_points(tile, painter.truth[:, frame], _HIDDEN, _WHITE, painter.radius + 3)
+    for colour, more in ((_BLACK, RING_PX + 1.5), (_WHITE, RING_PX)):
+        paint_points(tile, painter.truth[:, frame], _HIDDEN, colour, painter.radius + more)
     return tile
 
 
@@ -135,7 +142,7 @@ def _legend(width: int, queries: QueryPoints, video: Video, size: Size) -> np.nd
     for text, colour, filled, radius in (
         ("found, told visible", found, _VISIBLE, painter.radius),
         ("found, told hidden", found, _HIDDEN, painter.radius),
-        ("true position, where visible", _WHITE, _HIDDEN, painter.radius + 3),
+        ("true position, where visible", _WHITE, _HIDDEN, painter.radius + RING_PX),
         ("best matches", _CYAN, _VISIBLE, PEAK_PX),
     ):
         paint_points(legend, np.array([[x + TEXT_PX / 2, y]]), filled, colour, radius)
