@@ -202,6 +202,7 @@ def test_a_journal_has_the_figures_of_each_method_and_not_its_tracks(tmp_path):
         "error": "",
         "trace": "",
         "warnings": [],
+        "diagnosis": None,
     }
     assert (tmp_path / "results.csv").read_bytes() == b"clip,method,AJ,OA,error\r\na,tracker,50.00,90.00,\r\n"
     assert (tmp_path / "timings.csv").read_bytes() == b"clip,method,seconds,peak MB\r\na,tracker,1.5,100\r\n"

@@ -51,6 +51,8 @@ OTHER_NUMBER = {
     "adaptation.frames_per_step": 3,
     "adaptation.held_out": 0.1,
     "tracking.alike": 0.5,
+    "tracking.trust_from": 0.3,
+    "tracking.trust_full": 0.9,
     "visibility.similarity_threshold": 0.4,
     "visibility.anchor_threshold": 0.4,
     "outputs.dim": 0.3,
@@ -175,7 +177,7 @@ def test_settings_of_other_extractors_do_not_matter(clip, extractor):
         (["adaptation.steps=4"], "adaptation.snapshots=[5, 100]"),
         ([], "adaptation.late_start=0.2"),
         (["adaptation.steps=0"], "adaptation.learning_rate=0.5"),
-        (["adaptation.steps=0"], "matching.temperature=0.5"),
+        (["adaptation.steps=0", "tracking.motion=false"], "matching.temperature=0.5"),
     ],
 )
 def test_a_setting_that_another_one_switches_off_does_not_matter(clip, base, change):
@@ -183,8 +185,11 @@ def test_a_setting_that_another_one_switches_off_does_not_matter(clip, base, cha
     assert keys(clip, *base) == keys(clip, *base, change)
 
 
-def test_without_steps_neither_flow_nor_trajectories_matter(clip):
-    base = ["features.extractor=patch", "adaptation.steps=0"]
+def test_without_steps_flow_and_trajectories_matter_only_where_matches_join_flow(clip):
+    joined = ["features.extractor=patch", "adaptation.steps=0"]
+    after = keys(clip, *joined, "trajectories.spacing_px=8")  # they tell how far matches can be trusted
+    assert changed(keys(clip, *joined), after) == {"trajectories", "adaptation"}
+    base = [*joined, "tracking.motion=false"]
     after = keys(clip, *base, "flow.finest_scale=1", "trajectories.spacing_px=8")
     assert changed(keys(clip, *base), after) == {"flow", "query_flow", "trajectories"}
 
@@ -325,6 +330,6 @@ def test_what_is_cached_answers_the_same_settings_and_no_others(clip, tmp_path, 
     assert cached() == {"features", "adaptation"}
     assert cached("trajectories.spacing_px=8") == {"features", "flow"}
     assert cached("trajectories.cycle_threshold_px=9.0") == {"features", "adaptation"}
-    assert cached("motion.step_cost=0.01") == {"features", "flow"}
+    assert cached("motion.step_cost=0.5") == {"features", "flow"}
     assert cached("visibility.cycle_threshold_px=3.0") == {"features", "adaptation"}
     assert plain_values(Config())["adaptation"]["steps"] == 2000  # defaults are untouched

@@ -206,7 +206,7 @@ def test_a_second_best_match_joins_where_the_best_does_not_lead_back(slide, ask)
 
 @pytest.mark.parametrize(("alike", "taken"), [(0.5, False), (0.8, True)])
 def test_the_less_a_match_looks_alike_the_more_uncertain_flow_is_followed(slide, ask, alike, taken):
-    """Flow stays in place with an error of 2 px, so a cost of 4; a match costs 1.8 + 9 (0.9 - similarity)."""
+    """Flow stays in place with an error of 2 px, so a cost of 4; a match costs 1.8 + 9 (0.8 - similarity)."""
     generator = torch.Generator().manual_seed(0)
     values, other = (torch.randn(*shape, generator=generator) for shape in ((2, 256, 16, 32), (256,)))
     point = torch.nn.functional.normalize(values[0, :, 8, 6], dim=0)
@@ -215,10 +215,18 @@ def test_the_less_a_match_looks_alike_the_more_uncertain_flow_is_followed(slide,
     there = torch.zeros(1, 2, 64, 128)
     flow = FlowFields.of_neighbours(there, there + torch.tensor([2.0, 0.0]).view(1, 2, 1, 1))
     grid, video = FeatureGrid(values, 4, 1.5, (64, 128)), slide(2).video
-    args = (grid, video, MatchingConfig(), UNREFINED, VisibilityConfig(), Motion(flow, STEP_COST))
-    found = track(ask((0, 25.5, 33.5)), *args).xy[0, 1]
     wanted = torch.tensor([109.5, 9.5] if taken else [25.5, 33.5])
-    torch.testing.assert_close(found, wanted, atol=1.0, rtol=0)
+
+    def found(appearance_cost, trust=1.0):
+        config = dataclasses.replace(UNREFINED, appearance_cost=appearance_cost)
+        args = (grid, video, MatchingConfig(), config, VisibilityConfig(), Motion(flow, STEP_COST))
+        return track(ask((0, 25.5, 33.5)), *args, trust=trust).xy[0, 1]
+
+    torch.testing.assert_close(found(0.0), wanted, atol=1.0, rtol=0)
+    # where flow leads looks nothing like the point, which counts too, in proportion to the trust
+    torch.testing.assert_close(found(10.0), torch.tensor([109.5, 9.5]), atol=1.0, rtol=0)
+    for trust in (0.0, 0.2):
+        torch.testing.assert_close(found(10.0, trust), torch.tensor([25.5, 33.5]), atol=1.0, rtol=0)
 
 
 def test_tracks_are_in_pixels_of_the_original_video(slide, ask):

@@ -10,7 +10,7 @@ CONFIG = VisibilityConfig(cycle_threshold_px=8.0, similarity_threshold=0.5)
 
 
 def judged(similarity, cycle_error_px):
-    seen, confidence = judge(torch.tensor([[similarity]]), torch.tensor([[cycle_error_px]]), None, CONFIG)
+    seen, confidence = judge(torch.tensor([[similarity]]), torch.tensor([[cycle_error_px]]), CONFIG)
     return seen.item(), confidence.item()
 
 
@@ -38,7 +38,7 @@ def test_confidence_is_a_share_and_at_least_a_quarter_wherever_seen():
     similarity, cycle_error_px = torch.meshgrid(
         torch.linspace(-1, 1, 81), torch.linspace(0, 200, 401), indexing="ij"
     )
-    seen, confidence = judge(similarity, cycle_error_px, None, CONFIG)
+    seen, confidence = judge(similarity, cycle_error_px, CONFIG)
     assert confidence.min() >= 0
     assert confidence.max() <= 1
     assert confidence[seen].min() >= 0.25
@@ -46,7 +46,7 @@ def test_confidence_is_a_share_and_at_least_a_quarter_wherever_seen():
 
 def test_confidence_falls_as_the_match_gets_worse():
     similarity, cycle_error_px = torch.linspace(1, 0.05, 20), torch.linspace(0, 30, 20)
-    _, confidence = judge(similarity[None], cycle_error_px[None], None, CONFIG)
+    _, confidence = judge(similarity[None], cycle_error_px[None], CONFIG)
     assert (confidence.diff() < 0).all()
 
 

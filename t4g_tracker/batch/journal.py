@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from t4g_tracker.batch.outcomes import ClipOutcome
+from t4g_tracker.diagnosis.tables import FILES as DIAGNOSIS
 from t4g_tracker.errors import CacheError, OutputError, one_line, warn
 from t4g_tracker.identity import refuse
 from t4g_tracker.storage.files import locked_folder, write_text
@@ -24,7 +25,7 @@ from t4g_tracker.tables import Table, rounded
 
 JOURNAL, IDENTITY = "journal.jsonl", "batch.json"
 WARNED_LINES = 3  # named one by one
-AT_THE_END = ("summary.json", "results.md", "report.html")  # written elsewhere, when all clips are done
+AT_THE_END = ("summary.json", "results.md", "report.html", *DIAGNOSIS)  # written when all clips are done
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Journal:
         clips: Names in the data set's order.
         measures: Names of the columns of ``results.csv``.
         fresh: Start over, and drop earlier results.
+        diagnose: A clip without a diagnosis is not done.
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class Journal:
     clips: Sequence[str]
     measures: Sequence[str]
     fresh: bool = False
+    diagnose: bool = False
     outcomes: dict[str, ClipOutcome] = field(default_factory=dict)
 
     def __enter__(self) -> Journal:
@@ -72,8 +75,13 @@ class Journal:
         self._held.close()
 
     def missing(self) -> list[str]:
-        """List the clips without a result; failed ones are tried again."""
-        return [name for name in self.clips if name not in self.outcomes or self.outcomes[name].error]
+        """List the clips without a result, or a diagnosis that is needed; failed ones are tried again."""
+        return [name for name in self.clips if not self._done(self.outcomes.get(name))]
+
+    def _done(self, outcome: ClipOutcome | None) -> bool:
+        if outcome is None or outcome.error:
+            return False
+        return not self.diagnose or outcome.diagnosis is not None
 
     def failures(self) -> list[ClipOutcome]:
         return [outcome for outcome in self.ordered() if outcome.error]

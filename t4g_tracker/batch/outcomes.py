@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from t4g_tracker.datasets.protocols import WorstTrack
+from t4g_tracker.diagnosis.clip import Diagnosis
 from t4g_tracker.results import Result
 
 NO_LARGER = 100 + 1e-6  # any measure, in percent
@@ -25,6 +26,7 @@ class ClipOutcome:
     error: str = ""  # one line; empty if there was none
     trace: str = ""  # traceback of an unexpected error
     warnings: tuple[str, ...] = ()  # a line each
+    diagnosis: Diagnosis | None = None  # None: not asked for
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "methods": [method.as_json() for method in self.methods]}
@@ -42,8 +44,8 @@ class ClipOutcome:
         """
         fields = {"clip": str, "methods": list, "worst": list, "frames": int, "overlay": str, "error": str}
         if isinstance(record, dict):
-            record = {"warnings": [], **record}  # lines of earlier versions have none
-        record = _checked(record, {**fields, "trace": str, "warnings": list})
+            record = {"warnings": [], "diagnosis": None, **record}  # lines of earlier versions have none
+        record = _checked(record, {**fields, "trace": str, "warnings": list, "diagnosis": object})
         if not record["methods"] and not record["error"]:
             raise ValueError("it has neither results nor an error")
         if not all(isinstance(line, str) for line in record["warnings"]):
@@ -54,6 +56,7 @@ class ClipOutcome:
                 "methods": tuple(_result(method, measures) for method in record["methods"]),
                 "worst": tuple(_worst(track) for track in record["worst"]),
                 "warnings": tuple(record["warnings"]),
+                "diagnosis": None if record["diagnosis"] is None else _diagnosis(record["diagnosis"]),
             }
         )
 
@@ -89,6 +92,14 @@ def _worst(record: Any) -> WorstTrack:
     if not _is_number(track["error_px"]) or not track["error_px"] >= 0:
         raise ValueError("the error of a track is no distance")
     return WorstTrack(**track)
+
+
+def _diagnosis(record: Any) -> Diagnosis:
+    parts = _checked(record, {"methods": dict, "flow": dict, "picture": str})
+    for figures in (*parts["methods"].values(), *parts["flow"].values()):
+        if not isinstance(figures, dict) or not all(map(_is_number, figures.values())):
+            raise ValueError("its diagnosis holds something else than numbers")
+    return Diagnosis(**parts)
 
 
 def _is_number(value: Any) -> bool:

@@ -29,6 +29,7 @@ class BenchRequest(BatchRequest):
     first_frames: int
     configs: list[Path]
     vary: list[list[str]]
+    diagnose: bool
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -74,10 +75,18 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
         metavar="STAGE.SETTING=A,B,...",
         help="measure each value in turn, e.g. adaptation.steps=500,1000,5000; repeated: all combinations",
     )
+    parser.add_argument(
+        "--diagnose",
+        action="store_true",
+        help="also show where to work: lost points and candidates for them, errors by time and of flow, "
+        "pictures of the worst tracks",
+    )
     add_batch_arguments(parser, Path("outputs/bench"))
     arguments = parser.parse(argv)
     if arguments.mode and arguments.dataset == "badja":
         parser.error("--mode chooses points of TAP-Vid's tracks; it does not go with --dataset badja")
+    if arguments.diagnose and arguments.dataset == "badja":
+        parser.error("--diagnose needs the visibility of every frame; it does not go with --dataset badja")
     request = BenchRequest(**with_mode(arguments))
     if (request.dataset in (None, "synthetic-val")) != (request.path is None):
         parser.error("--path goes with every --dataset but synthetic-val, and not with --data")
@@ -128,8 +137,9 @@ def _bench_command(argv: list[str] | None) -> int:
         out=request.out,
         overlays=request.overlays,
         choice=choice,
+        diagnose=request.diagnose,
     )
-    return run_job(request, job, names, choice.protocol.measures, identity, setup)
+    return run_job(request, job, names, choice.protocol.measures, identity, setup, request.diagnose)
 
 
 def synthetic_val(folder: Path) -> Path:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.commands.many_clips import Job
 from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datasets.choice import AnnotatedClips, DatasetChoice
-from t4g_tracker.datasets.protocols import worst_tracks
+from t4g_tracker.datasets.protocols import WorstTrack, worst_tracks
 from t4g_tracker.datatypes import QueryPoints, Tracks
+from t4g_tracker.diagnosis.candidates import match_peaks
+from t4g_tracker.diagnosis.clip import Diagnosis, diagnose
+from t4g_tracker.diagnosis.pictures import Tracked, worst_picture
+from t4g_tracker.diagnosis.tables import FOLDER
 from t4g_tracker.fitted import Fitted, fit_clip
 from t4g_tracker.flow.estimator import resolve_flow
 from t4g_tracker.outputs.run_files import write_overlay
 from t4g_tracker.pipeline import open_clip
 from t4g_tracker.results import Result
+from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import StageLog
 from t4g_tracker.storage.files import prepare_output_folder
+from t4g_tracker.visualize.encoding import write_picture
+
+WORST_PAINTED = 3  # tracks of each clip in its picture
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class BenchJob(Job):
     """Scores every method of ``bench_methods`` on one clip of a data set."""
 
     choice: DatasetChoice
+    diagnose: bool = False
 
     def __call__(self, name: str, device: str) -> ClipOutcome:
         annotated = self.choice.view.of(_opened(self.choice).load(name))
@@ -40,7 +50,13 @@ class BenchJob(Job):
             scored.append(replace(result, measures=measures, tracks=None))
         overlay = self._overlay(name, annotated, queries, tracks) if self.overlays else ""
         worst = worst_tracks(protocol, annotated, queries, track_index, tracks)
-        return ClipOutcome(name, tuple(scored), worst, annotated.video.frame_count, overlay)
+        diagnosis = None
+        if self.diagnose:
+            run = self.run(name, torch.device(device))
+            diagnosis = self._diagnose(run, name, annotated, queries, track_index, tracks, worst)
+        return ClipOutcome(
+            name, tuple(scored), worst, annotated.video.frame_count, overlay, diagnosis=diagnosis
+        )
 
     def _methods(
         self, clip_name: str, annotated: AnnotatedClip, queries: QueryPoints, device: torch.device
@@ -56,6 +72,38 @@ class BenchJob(Job):
         folder = prepare_output_folder(self.out / "overlays")
         write_overlay(folder / f"{name}.mp4", annotated.video, queries, tracks, self.config().outputs)
         return f"overlays/{name}.mp4"
+
+    def _diagnose(
+        self,
+        run: Run,
+        name: str,
+        annotated: AnnotatedClip,
+        queries: QueryPoints,
+        which: Tensor,
+        tracks: Tracks,
+        worst: Sequence[WorstTrack],
+    ) -> Diagnosis:
+        """Diagnose ``tracks``, of the last configuration, and flow alone; paint the worst tracks.
+
+        It reads the cached stages again, so that it is no part of the seconds and memory of any method.
+        """
+        config_name, config = list(self.configs.items())[-1]
+        video, truth = annotated.video, annotated.truth
+        fitted = fit_clip(open_clip(video, config), config, run)
+        features = replace(fitted.adapted, values=fitted.adapted.values.to(run.device))
+        peaks = match_peaks(features, queries, video.size, config.matching, config.tracking.candidates)
+        by_flow = f"flow alone, {resolve_flow(config.flow).method}"
+        methods = {by_flow: fitted.follow(queries), config_name: tracks}
+        diagnosis = diagnose(
+            methods, truth, queries, which, video.size, self.choice.mode, peaks, fitted.motion
+        )
+        painted = [queries.names.index(track.track) for track in worst[:WORST_PAINTED]]
+        if not painted:  # no point is visible in any other frame than its query's
+            return diagnosis
+        folder = prepare_output_folder(self.out / FOLDER)
+        tracked = Tracked(video, queries, tracks, truth.subset(which), features, peaks)
+        write_picture(folder / f"{name}.png", worst_picture(tracked, painted))
+        return replace(diagnosis, picture=f"{FOLDER}/{name}.png")
 
 
 @lru_cache(maxsize=1)

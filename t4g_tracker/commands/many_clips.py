@@ -21,6 +21,7 @@ from t4g_tracker.batch.worker_progress import clip_bar
 from t4g_tracker.commands.batch_arguments import BatchRequest
 from t4g_tracker.commands.guarded import stop_on_interrupt
 from t4g_tracker.commands.printing import say
+from t4g_tracker.diagnosis.tables import write_diagnosis
 from t4g_tracker.features.extractor import check_features
 from t4g_tracker.flow.estimator import check_flow, resolve_flow, weights_stamp
 from t4g_tracker.hardware import pick_device
@@ -96,6 +97,7 @@ def run_job(
     measures: tuple[str, ...],
     identity: Mapping[str, object],
     setup: Setup,
+    diagnose: bool = False,
 ) -> int:
     """Process the clips that are missing, write the tables and print a summary.
 
@@ -106,6 +108,7 @@ def run_job(
         measures: Columns of the tables.
         identity: What decides the results besides settings and machine; plain JSON values.
         setup: Description of the run for the report.
+        diagnose: Every clip needs a diagnosis; write and print their tables.
 
     Returns:
         0, or 1 if a clip failed.
@@ -133,15 +136,18 @@ def run_job(
     }
     if any(weights.values()):
         identity["weights"] = weights
-    with Journal(request.out, identity, names, measures, request.fresh) as journal:
+    with Journal(request.out, identity, names, measures, request.fresh, diagnose) as journal:
         run_batch(journal, job, machines, device, request.quiet)
         outcomes, failures = journal.ordered(), journal.failures()
         rows = write_summary(request.out, outcomes, measures, {"title": setup.title, **identity})
         write_report(request.out, outcomes, rows, measures, setup)
+        diagnoses = {o.clip: o.diagnosis for o in outcomes if diagnose and o.diagnosis is not None}
+        diagnosed = write_diagnosis(request.out, diagnoses, setup.title) if diagnoses else []
     if rows:
-        say("\n".join(summary_table(rows, measures).console()))
+        say("\n".join([*summary_table(rows, measures).console(), *diagnosed]))
     overlays = any(outcome.overlay for outcome in outcomes)
-    say(f"{setup.title}; tables{', overlays' if overlays else ''} and report.html in {request.out}")
+    files = f"tables{', overlays' if overlays else ''}{', diagnosis.md' if diagnosed else ''} and report.html"
+    say(f"{setup.title}; {files} in {request.out}")
     for outcome in failures:
         say(f"failed: {outcome.clip}: {outcome.error}")
     return EXIT_SOME_FAILED if failures else 0

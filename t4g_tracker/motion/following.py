@@ -91,7 +91,7 @@ def follow(
     for target in _outwards(frame, frame_count, frame_count if reach is None else reach):
         # Gather the hypotheses, with the cost of each.
         there, total, source = [], [], []
-        for flow, begin in _leading_to(target, frame, fields):
+        for flow, begin in leading_to(target, frame, fields):
             carried, cycle_error = carry(flow, begin, target, positions[:, begin], size)
             there.append(carried)
             total.append(cost[:, begin] + cycle_error.square() + step_cost)
@@ -121,7 +121,7 @@ def _outwards(frame: int, frame_count: int, reach: int) -> list[int]:
     return [*after, *before]
 
 
-def _leading_to(target: int, frame: int, fields: Sequence[FlowFields]) -> list[tuple[FlowFields, int]]:
+def leading_to(target: int, frame: int, fields: Sequence[FlowFields]) -> list[tuple[FlowFields, int]]:
     """Flows to ``target`` from ``frame`` and from frames between the two, with the frame each comes from."""
     between = range(frame, target) if target > frame else range(frame, target, -1)
     return [(flow, source) for flow in fields for source in between if flow.has(source, target)]
@@ -134,6 +134,10 @@ class Motion:
     flow: FlowFields  # over gaps
     step_cost: float  # uncertainty that each flow adds, squared working pixels
     from_query: Callable[[int], FlowFields] | None = None  # computes flow straight from a frame, or reads it
+
+    def fields(self, frame: int) -> list[FlowFields]:
+        """All flow that points starting in ``frame`` are carried along: over gaps, then straight from it."""
+        return [self.flow] if self.from_query is None else [self.flow, self.from_query(frame)]
 
     def follow(
         self, frame: Tensor, xy: Tensor, frame_count: int, size: Size, matches: Matches | None = None
@@ -154,7 +158,7 @@ class Motion:
         result = Followed(torch.zeros(*shape, 2), torch.zeros(shape), torch.zeros(shape, dtype=torch.int64))
         for home in frame.unique().tolist():
             rows = (frame == home).nonzero().squeeze(1)
-            fields = [self.flow] if self.from_query is None else [self.flow, self.from_query(home)]
+            fields = self.fields(home)
             mine = None if matches is None else matches.of(rows)
             found = follow(home, xy[rows], frame_count, fields, size, self.step_cost, mine)
             result.xy[rows], result.cost[rows] = found.xy, found.cost
