@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -71,6 +71,12 @@ class Config:
     outputs: OutputsConfig = field(default_factory=OutputsConfig)
 
     def __post_init__(self) -> None:
+        missing = sorted(set(self.trajectories.direct_gaps) - set(self.motion.gaps))
+        if self.trajectories.rule == "chained" and missing:
+            raise ConfigError(
+                f"trajectories.direct_gaps holds {missing[0]}, over which no flow is computed; "
+                "add it to motion.gaps"
+            )
         multiple = SIZE_MULTIPLE.get(self.features.extractor, 1)
         if self.working_size.multiple % multiple:
             raise ConfigError(
@@ -267,7 +273,7 @@ def _plan_flow(
     frame_count, gaps, reach = clip.video.frame_count, config.motion.gaps, config.motion.reach
     over_gaps = pairs_over_gaps(frame_count, gaps)
 
-    @cache
+    @lru_cache(maxsize=4)  # of more, flow is read from the cache again
     def from_query(frame: int) -> Node[FlowFields]:
         others = [t for t in range(frame_count) if 0 < abs(t - frame) <= reach]
         pairs = sorted({(min(frame, t), max(frame, t)) for t in others} - set(over_gaps))

@@ -279,3 +279,13 @@ def test_dino_tracker_s_recipe_has_all_its_losses_and_paper_the_flow_loss_alone(
 def test_diffusion_features_refuse_a_working_size_their_unet_cannot_halve():
     with pytest.raises(ConfigError, match="multiple of 64 for svd features"):
         read_settings(Config(), None, ["features.extractor=svd", "working_size.multiple=16"])
+
+
+def test_direct_flow_over_a_gap_that_is_not_computed_is_refused_where_it_would_be_compared():
+    chained = ["trajectories.rule=chained", "motion.gaps=[1, 4]"]
+    with pytest.raises(
+        ConfigError, match=r"direct_gaps holds 8, over which no flow .* add it to motion.gaps"
+    ):
+        read_settings(Config(), None, chained)
+    assert read_settings(Config(), None, ["motion.gaps=[1, 4]"]).trajectories.rule == "gaps"
+    assert read_settings(Config(), None, [*chained, "trajectories.direct_gaps=[4]"])

@@ -330,6 +330,6 @@ def test_what_is_cached_answers_the_same_settings_and_no_others(clip, tmp_path, 
     assert cached() == {"features", "adaptation"}
     assert cached("trajectories.spacing_px=8") == {"features", "flow"}
     assert cached("trajectories.cycle_threshold_px=9.0") == {"features", "adaptation"}
-    assert cached("motion.step_cost=0.5") == {"features", "flow"}
+    assert cached("motion.step_cost=0.02") == {"features", "flow"}
     assert cached("visibility.cycle_threshold_px=3.0") == {"features", "adaptation"}
     assert plain_values(Config())["adaptation"]["steps"] == 2000  # defaults are untouched
