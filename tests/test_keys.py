@@ -50,6 +50,7 @@ OTHER_NUMBER = {
     "adaptation.width": 32,
     "adaptation.frames_per_step": 3,
     "adaptation.held_out": 0.1,
+    "trajectories.direct_gaps": [4],
     "tracking.alike": 0.5,
     "tracking.trust_from": 0.3,
     "tracking.trust_full": 0.9,
