@@ -18,7 +18,7 @@ help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
 demo: $(STAMP)
-	$(VENV)/bin/python run_tracker.py --video assets/koi.mp4 --queries assets/koi.queries.json --gt assets/koi.tracks.npz --config configs/fast.yaml
+	$(VENV)/bin/python run_tracker.py --video assets/koi.mp4 --queries assets/koi.queries.json --gt assets/koi.tracks.npz --config configs/short.yaml
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n logical --maxprocesses 4 $(ARGS)

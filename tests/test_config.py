@@ -206,13 +206,13 @@ def test_default_yaml_explains_every_setting_in_the_words_of_the_code():
     assert in_yaml.keys() == names_in(plain_values(Config()))
 
 
-@pytest.mark.parametrize("name", ["default.yaml", "fast.yaml", "paper.yaml", "dino-tracker.yaml"])
+@pytest.mark.parametrize("name", ["default.yaml", "fast.yaml", "short.yaml", "paper.yaml", "dino-tracker.yaml"])
 def test_every_shipped_file_loads_from_any_folder(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert isinstance(read_settings(Config(), Path(name), []), Config)
 
 
-@pytest.mark.parametrize("name", ["fast", "fast.yaml", "configs/fast.yaml"])
+@pytest.mark.parametrize("name", ["short", "short.yaml", "configs/short.yaml"])
 def test_a_name_means_the_shipped_file_unless_there_is_a_file_of_that_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert read_settings(Config(), name).adaptation.steps == 600
@@ -228,7 +228,7 @@ def test_a_name_means_the_shipped_file_unless_there_is_a_file_of_that_name(name,
             "nosuch",
             "nosuch: no such file; give a YAML file, or a name that comes with the program: default, ",
         ),
-        ("fats", "dino-tracker, fast, paper; did you mean fast?"),
+        ("fats", "dino-tracker, fast, paper, short; did you mean fast?"),
         ("there/fast.yaml", "there/fast.yaml: no such file"),
         ("fast.json", "fast.json: no such file"),
         ("x" * 5000, "no such file"),
@@ -242,10 +242,10 @@ def test_a_file_that_is_not_there_is_refused_with_the_names_of_those_that_are(na
     assert len(str(caught.value)) < 400
 
 
-def test_fast_takes_fewer_steps_and_paper_uses_the_published_recipe():
-    fast = read_settings(Config(), CONFIGS / "fast.yaml", [])
+def test_fast_learns_nothing_short_takes_fewer_steps_and_paper_uses_the_published_recipe():
+    fast, short = (read_settings(Config(), CONFIGS / f"{name}.yaml", []) for name in ("fast", "short"))
     paper = read_settings(Config(), CONFIGS / "paper.yaml", [])
-    assert fast.adaptation.steps < Config().adaptation.steps
+    assert fast.adaptation.steps == 0 < short.adaptation.steps < Config().adaptation.steps
     assert (paper.features.extractor, paper.adaptation.adapter) == ("track4gen", "delta-cnn")
     assert (paper.adaptation.steps, paper.adaptation.frames_per_step) == (5000, 4)
     assert paper.adaptation.losses.cross_entropy == paper.adaptation.losses.window_cross_entropy == 0

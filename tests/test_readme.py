@@ -28,11 +28,11 @@ def snippets(page):
 )
 def test_a_snippet_runs_as_printed(page, number, tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "fast.yaml").write_text(SMALL)
+    (tmp_path / "configs" / "short.yaml").write_text(SMALL)
     (tmp_path / "assets").symlink_to(ROOT / "assets")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("T4G_CACHE", str(tmp_path / "cache"))
-    small = read_settings(Config(), "configs/fast.yaml")
+    small = read_settings(Config(), "configs/short.yaml")
     for module in (api, fitted):
         monkeypatch.setattr(module, "settings_of", lambda config: config or small)
     code = re.sub(r"steps=\d\d+", "steps=2", snippets(page)[number])

@@ -116,7 +116,7 @@ from t4g_tracker.bundled import CONFIGS, RAFT_MINI, TRACK4GEN_MINI
 from t4g_tracker import Config, read_settings
 from pathlib import Path
 print(CONFIGS.parent, RAFT_MINI.is_file(), TRACK4GEN_MINI.is_dir())
-print(read_settings(Config(), Path("fast.yaml"), []).adaptation.steps)
+print(read_settings(Config(), Path("short.yaml"), []).adaptation.steps)
 """
     done = run("-c", program)
     assert done.stdout.split() == [str(site / "t4g_tracker"), "True", "True", "600"], done.stderr
