@@ -206,7 +206,9 @@ def test_default_yaml_explains_every_setting_in_the_words_of_the_code():
     assert in_yaml.keys() == names_in(plain_values(Config()))
 
 
-@pytest.mark.parametrize("name", ["default.yaml", "fast.yaml", "short.yaml", "paper.yaml", "dino-tracker.yaml"])
+@pytest.mark.parametrize(
+    "name", ["default.yaml", "fast.yaml", "short.yaml", "paper.yaml", "dino-tracker.yaml"]
+)
 def test_every_shipped_file_loads_from_any_folder(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert isinstance(read_settings(Config(), Path(name), []), Config)

@@ -22,6 +22,14 @@ def test_flow_of_a_sliding_texture_is_its_velocity(slide, velocity):
     assert error.abs().max() < 0.2
 
 
+@pytest.mark.parametrize("patch_stride", [1, 2])
+def test_patches_closer_together_change_the_flow_and_keep_it_right(slide, patch_stride):
+    first, second = slide(2, (96, 128), (0.4, 0.7)).frames
+    flow = dis_flow(first, second, patch_stride=patch_stride)
+    assert (middle(flow) - torch.tensor([0.4, 0.7])[:, None]).abs().max() < 0.2
+    assert not torch.equal(flow, dis_flow(first, second))
+
+
 def test_flow_both_ways_lies_where_its_pairs_say(slide):
     clip = slide(4, (96, 128), (2.0, 1.0))
     pairs = [(0, 1), (0, 3), (2, 3), (1, 3)]

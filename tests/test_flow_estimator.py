@@ -103,7 +103,7 @@ def test_best_takes_dis_where_raft_is_lost(shifted, monkeypatch):
 
     monkeypatch.setattr(raft, "load_raft", lambda *_: object())
     monkeypatch.setattr(raft, "raft_flow_pairs", lost)
-    monkeypatch.setattr(flow_module, "refine_flow", lambda first, second, start, _: start.float())
+    monkeypatch.setattr(flow_module, "refine_flow", lambda first, second, start, *_: start.float())
     frames = torch.stack([shifted.first, shifted.second])
     miss = {}
     for refine in ("none", "dis", "best"):
@@ -119,7 +119,7 @@ def test_best_takes_raft_where_dis_is_lost(shifted, monkeypatch):
 
     monkeypatch.setattr(raft, "load_raft", lambda *_: object())
     monkeypatch.setattr(raft, "raft_flow_pairs", right)
-    monkeypatch.setattr(flow_module, "refine_flow", lambda first, second, start, _: start.float())
+    monkeypatch.setattr(flow_module, "refine_flow", lambda first, second, start, *_: start.float())
     monkeypatch.setattr(flow_module, "dis_flow", lambda *_: torch.full((2, 144, 192), 40.0))
     frames = torch.stack([shifted.first, shifted.second])
     flow = FlowEstimator(FlowConfig(method="raft-small", refine="best"), CPU).pairs(frames, [(0, 1)])[0]

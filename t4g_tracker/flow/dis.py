@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-def dis_flow(first: Tensor, second: Tensor, finest_scale: int = 0) -> Tensor:
+def dis_flow(first: Tensor, second: Tensor, finest_scale: int = 0, patch_stride: int = 3) -> Tensor:
     """Compute the flow from one frame to another.
 
     The settings are OpenCV's medium preset, except for the finest scale: searching down to full
@@ -21,18 +21,23 @@ def dis_flow(first: Tensor, second: Tensor, finest_scale: int = 0) -> Tensor:
         first: (3, H, W) uint8.
         second: (3, H, W) uint8.
         finest_scale: Halvings of the frame at which the search ends; 0 is full size.
+        patch_stride: Pixels between the patches of 8x8 that are compared; 3 is the preset's.
 
     Returns:
         (2, H, W) float32 displacement (dx, dy) in pixels of the frames.
     """
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    estimator.setFinestScale(finest_scale)
+    estimator = _estimator(finest_scale, patch_stride)
     flow = estimator.calc(_grey(first), _grey(second), None)
     return torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1)))
 
 
 def refine_flow(
-    first: Tensor, second: Tensor, start: Tensor, finest_scale: int = 0, coarsest_scale: int = 2
+    first: Tensor,
+    second: Tensor,
+    start: Tensor,
+    finest_scale: int = 0,
+    patch_stride: int = 3,
+    coarsest_scale: int = 2,
 ) -> Tensor:
     """Refine a flow that is right to a few pixels by starting DIS from it.
 
@@ -44,18 +49,25 @@ def refine_flow(
         second: (3, H, W) uint8.
         start: (2, H, W) displacement (dx, dy) in pixels of the frames, finite.
         finest_scale: Halvings of the frame at which the search ends; 0 is full size.
+        patch_stride: Pixels between the patches of 8x8 that are compared; 3 is the preset's.
         coarsest_scale: Halvings at which the search begins, at least ``finest_scale``. Where the start
             is wrong by more than a few pixels at that size, it stays wrong.
 
     Returns:
         (2, H, W) float32 displacement (dx, dy) in pixels of the frames.
     """
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    estimator.setFinestScale(finest_scale)
+    estimator = _estimator(finest_scale, patch_stride)
     estimator.setCoarsestScale(max(finest_scale, coarsest_scale))
     guess = np.ascontiguousarray(start.float().permute(1, 2, 0).numpy())
     flow = estimator.calc(_grey(first), _grey(second), guess)
     return torch.from_numpy(np.ascontiguousarray(flow.transpose(2, 0, 1)))
+
+
+def _estimator(finest_scale: int, patch_stride: int) -> cv2.DISOpticalFlow:
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator.setFinestScale(finest_scale)
+    estimator.setPatchStride(patch_stride)
+    return estimator
 
 
 def _grey(frame: Tensor) -> np.ndarray:

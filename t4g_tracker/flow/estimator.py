@@ -61,8 +61,10 @@ def effective_flow(config: FlowConfig) -> FlowConfig:
     """
     config = replace(resolve_flow(config), pixels=FlowConfig.pixels)
     if config.method == "dis":
-        return FlowConfig(method="dis", finest_scale=config.finest_scale)
-    return replace(config, finest_scale=0) if config.refine == "none" else config
+        return FlowConfig(method="dis", finest_scale=config.finest_scale, patch_stride=config.patch_stride)
+    if config.refine != "none":
+        return config
+    return replace(config, finest_scale=FlowConfig.finest_scale, patch_stride=FlowConfig.patch_stride)
 
 
 def weights_stamp(config: FlowConfig) -> str:
@@ -142,10 +144,13 @@ class FlowEstimator:
             return self._raft_pairs(self._raft, frames, pairs, progress)
         flows = torch.empty(len(pairs), 2, *frames.shape[-2:], dtype=torch.float16)
         for index, (first, second) in enumerate(pairs):
-            flows[index] = dis_flow(frames[first], frames[second], self.config.finest_scale)
+            flows[index] = self._dis(frames[first], frames[second])
             if progress is not None:
                 progress(index + 1, len(pairs))
         return flows
+
+    def _dis(self, first: Tensor, second: Tensor) -> Tensor:
+        return dis_flow(first, second, self.config.finest_scale, self.config.patch_stride)
 
     def _raft_pairs(
         self, raft: RAFT, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress | None
@@ -171,10 +176,10 @@ class FlowEstimator:
 
     def _refined(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
         """Refine RAFT's flow (2, H, W) by DIS; with "best", take DIS alone where that fits better."""
-        refined = refine_flow(first, second, flow, self.config.finest_scale)
+        refined = refine_flow(first, second, flow, self.config.finest_scale, self.config.patch_stride)
         if self.config.refine == "dis":
             return refined
-        own = dis_flow(first, second, self.config.finest_scale)
+        own = self._dis(first, second)
         return best_flow(first, second, torch.stack([own, refined]))
 
     def both_ways(

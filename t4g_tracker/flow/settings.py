@@ -22,8 +22,10 @@ class FlowConfig:
     # RAFT only: dis refines its flow with DIS; best takes, per pixel, that or plain DIS by how frames align
     refine: Literal["none", "dis", "best"] = "none"
     finest_scale: int = 0  # DIS only, also where it refines: 0 searches at full size, 1 (its preset) at half
+    patch_stride: int = 3  # DIS only, also where it refines: pixels between the patches of 8x8 it compares
 
     LIMITS: ClassVar[Limits] = {
+        "patch_stride": (1, 8),
         "pixels": (128 * 128, 8192 * 8192),
         "updates": (1, 1000),
         "raft_scale": (0.1, 1),
