@@ -49,7 +49,7 @@ from t4g_tracker.motion.trajectories import make_trajectories
 from t4g_tracker.outputs.run_files import OutputsConfig
 from t4g_tracker.stage_cache import Controls, Node, Run, Stages
 from t4g_tracker.storage.cache import digest, make_key
-from t4g_tracker.tracking.tracker import TrackingConfig
+from t4g_tracker.tracking.settings import TrackingConfig
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 log = logging.getLogger(__name__)

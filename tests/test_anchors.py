@@ -6,7 +6,8 @@ import torch
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.tracking import anchors
 from t4g_tracker.tracking.anchors import anchor_errors
-from t4g_tracker.tracking.tracker import TrackingConfig, track
+from t4g_tracker.tracking.settings import TrackingConfig
+from t4g_tracker.tracking.tracker import track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 FRAMES = 6

@@ -19,7 +19,8 @@ from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import score
 from t4g_tracker.outputs.track_files import read_tracks_npz
 from t4g_tracker.pipeline import Config
-from t4g_tracker.tracking.tracker import TrackingConfig, track
+from t4g_tracker.tracking.settings import TrackingConfig
+from t4g_tracker.tracking.tracker import track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 CPU = torch.device("cpu")

@@ -14,7 +14,8 @@ from adaptation.settings import AdaptationConfig
 from t4g_tracker.datatypes import FeatureGrid, Trajectories
 from t4g_tracker.errors import ConfigError, Interrupted
 from t4g_tracker.matching.settings import MatchingConfig
-from t4g_tracker.tracking.tracker import TrackingConfig, track
+from t4g_tracker.tracking.settings import TrackingConfig
+from t4g_tracker.tracking.tracker import track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 CPU = torch.device("cpu")

@@ -8,7 +8,8 @@ from adaptation.objective import found_positions
 from adaptation.sampling import Search
 from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Video
 from t4g_tracker.matching.settings import MatchingConfig
-from t4g_tracker.tracking.tracker import TrackingConfig, track
+from t4g_tracker.tracking.settings import TrackingConfig
+from t4g_tracker.tracking.tracker import track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 FRAMES, CHANNELS, HEIGHT, WIDTH = 3, 6, 7, 10

@@ -13,7 +13,8 @@ from t4g_tracker.datatypes import FeatureGrid, FlowFields, QueryPoints, Video
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.motion.fields import pairs_over_gaps
 from t4g_tracker.motion.following import Motion
-from t4g_tracker.tracking.tracker import TrackingConfig, track
+from t4g_tracker.tracking.settings import TrackingConfig
+from t4g_tracker.tracking.tracker import track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 CHANNELS, HEIGHT, WIDTH, STRIDE_PX, POINTS = 64, 16, 24, 4, 6

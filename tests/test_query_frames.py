@@ -4,7 +4,8 @@ import torch
 
 from t4g_tracker.datatypes import FeatureGrid, Video
 from t4g_tracker.matching.settings import MatchingConfig
-from t4g_tracker.tracking.tracker import TrackingConfig, track
+from t4g_tracker.tracking.settings import TrackingConfig
+from t4g_tracker.tracking.tracker import track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 FRAMES, HEIGHT, WIDTH, STRIDE_PX = 5, 12, 20, 8

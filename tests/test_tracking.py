@@ -11,7 +11,8 @@ from t4g_tracker.features.patch import extract_patch
 from t4g_tracker.features.settings import PatchConfig
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.motion.following import Motion
-from t4g_tracker.tracking.tracker import TrackingConfig, track
+from t4g_tracker.tracking.settings import TrackingConfig
+from t4g_tracker.tracking.tracker import track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 UNREFINED = TrackingConfig(subpixel=False)

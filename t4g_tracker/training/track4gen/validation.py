@@ -11,7 +11,8 @@ from t4g_tracker.datatypes import Tracks, Video
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import sample_queries, score
 from t4g_tracker.synthetic.clips import TrainingClip
-from t4g_tracker.tracking.tracker import TrackingConfig, track
+from t4g_tracker.tracking.settings import TrackingConfig
+from t4g_tracker.tracking.tracker import track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 from t4g_tracker.training.track4gen.dataset import collate_clips
 from t4g_tracker.training.track4gen.denoising import denoised

@@ -1,0 +1,146 @@
+"""Joining matches with flow: in each frame the least uncertain of all, looks considered.
+
+Flow is precise and lost behind what hides a point, or slips onto something else; matching finds points
+again but confuses look-alikes. Both get an uncertainty in the same unit, squared working pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from t4g_tracker.coordinates import inside, rescale
+from t4g_tracker.datatypes import QueryPoints, Video
+from t4g_tracker.motion.following import Followed, Matches, Motion
+from t4g_tracker.stage_log import Progress
+from t4g_tracker.tracking.scene import Scene, cycle_error, match_frames
+from t4g_tracker.tracking.settings import TrackingConfig
+from t4g_tracker.tracking.subpixel import refine_positions
+
+
+def join(
+    scene: Scene,
+    queries: QueryPoints,
+    video: Video,
+    motion: Motion,
+    trust: float,
+    config: TrackingConfig,
+    progress: Progress | None = None,
+) -> Followed:
+    """Follow query points along flow and matches.
+
+    The first round matches the features of the query point. A second one matches their average with those of
+    frames in which the first was sure, which have seen the point from other sides.
+
+    Args:
+        scene: Features and queries.
+        queries: N points, original pixels.
+        video: The original frames.
+        motion: The flow of the video.
+        trust: How far matches count, 0..1; with 0 flow is followed alone.
+        config: What matches cost, and how the second round averages.
+        progress: Called with (frames done, frames in all) over both rounds.
+
+    Returns:
+        N points in T frames, working pixels.
+    """
+    start = rescale(queries.xy.float(), video.size, scene.working_size)
+
+    def followed(matches: Matches | None) -> Followed:
+        return motion.follow(queries.frame, start, video.frame_count, scene.working_size, matches)
+
+    if not trust:
+        return followed(None)
+    vectors, rounds = scene.queries(), 2 if config.memory else 1
+    found = None
+    for turn in range(rounds):
+        if found is not None:
+            vectors = _remembered(scene, vectors, found, config)
+        report = None if progress is None else _part(progress, turn, rounds)
+        found = followed(_matches(scene, vectors, queries, video, trust, config, report))
+    assert found is not None
+    return found
+
+
+def _part(progress: Progress, turn: int, rounds: int) -> Progress:
+    """Report one of several rounds as a part of the whole."""
+    return lambda done, total: progress((turn * total + done) // rounds, total)
+
+
+def _matches(
+    scene: Scene,
+    vectors: Tensor,
+    queries: QueryPoints,
+    video: Video,
+    trust: float,
+    config: TrackingConfig,
+    progress: Progress | None,
+) -> Matches:
+    """Find the matches of vectors (N, C), with what each costs, and any position for its looks."""
+    peaks, similarity = match_frames(scene, vectors, config.candidates, progress)
+    xy = refined(scene, peaks, queries, video, config)
+    return Matches(
+        rescale(xy, video.size, scene.working_size),
+        _match_costs(scene, peaks, similarity, config).cpu() / trust,
+        _unlikeness(scene, vectors, similarity[:, :, 0], trust * config.appearance_cost),
+    )
+
+
+def refined(
+    scene: Scene, peaks: Tensor, queries: QueryPoints, video: Video, config: TrackingConfig
+) -> Tensor:
+    """Convert matches (N, T, K, 2) in cells to original pixels, refined there if the settings say so."""
+    xy = rescale(scene.in_pixels(peaks), scene.working_size, video.size)
+    if not config.subpixel:
+        return xy
+    each = [
+        refine_positions(video, queries, xy[:, :, k], config.subpixel_reach_px, config.subpixel_window_px)
+        for k in range(xy.shape[2])
+    ]
+    return torch.stack(each, 2)
+
+
+def _match_costs(scene: Scene, peaks: Tensor, similarity: Tensor, config: TrackingConfig) -> Tensor:
+    """Uncertainty (N, T, K) of matches (N, T, K, 2), squared working pixels; inf where there is none.
+
+    It is a constant, plus a share of the squared cycle error, plus what grows as the match looks less alike.
+    """
+    error_px = [cycle_error(scene, peaks[:, :, k]) * scene.stride_px for k in range(peaks.shape[2])]
+    led_astray = config.cycle_share * torch.stack(error_px, 2).square()
+    return config.match_cost + led_astray + config.unlike_cost * (config.alike - similarity).clamp_min(0)
+
+
+def _unlikeness(
+    scene: Scene, vectors: Tensor, best: Tensor, cost: float
+) -> Callable[[Tensor, int, Tensor], Tensor]:
+    """Make the function that ``Matches.unlikeness`` describes.
+
+    Args:
+        scene: Features.
+        vectors: (N, C) unit vectors of the points.
+        best: (N, T) similarity of the best matches.
+        cost: Of a position whose similarity is 1 below that, squared working pixels.
+    """
+
+    def unlikeness(points: Tensor, frame: int, xy: Tensor) -> Tensor:
+        points = points.to(vectors.device)
+        similarity = (vectors[points] * scene.sample_at(frame, xy)).sum(-1)
+        return (cost * (best[points, frame] - similarity).clamp_min(0)).cpu()
+
+    return unlikeness
+
+
+def _remembered(scene: Scene, vectors: Tensor, found: Followed, config: TrackingConfig) -> Tensor:
+    """Average unit vectors (N, C) with those of the frames where the point surely is as found."""
+    total, count = torch.zeros_like(vectors), vectors.new_zeros(len(vectors), 1)
+    sure = (found.cost <= config.sure_cost) & inside(found.xy, scene.working_size)
+    sure[torch.arange(len(vectors)), scene.frame.cpu()] = False
+    for t in range(sure.shape[1]):
+        rows = sure[:, t].nonzero().squeeze(1)
+        here = rows.to(vectors.device)
+        total[here] += scene.sample_at(t, found.xy[rows, t])
+        count[here] += 1
+    return normalize(vectors + config.memory * total / count.clamp_min(1), dim=-1)

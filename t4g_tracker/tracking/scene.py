@@ -1,0 +1,116 @@
+"""Matching in a video: query points found in every frame, and found matches matched back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from t4g_tracker.coordinates import Size, cells_to_pixels, pixels_to_cells
+from t4g_tracker.matching.cost_maps import cell_vectors, cost_volume, sample_vectors, soft_argmax, top_peaks
+from t4g_tracker.matching.head import CostMapHead
+from t4g_tracker.matching.settings import MatchingConfig
+from t4g_tracker.stage_log import Progress
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Features ready to match, and the queries in their cells."""
+
+    grid: Tensor  # (T, C, h, w) features in channels-last memory, any floating dtype
+    frame: Tensor  # (N,) query frames
+    cells: Tensor  # (N, 2) query positions
+    stride_px: float
+    offset_px: float
+    working_size: Size
+    matching: MatchingConfig
+    head: CostMapHead | None
+    points_at_once: int
+
+    def image(self, t: int | Tensor) -> Tensor:
+        """Unit vectors (h, w, C) of frame ``t``, computed on demand, which bounds memory."""
+        return cell_vectors(self.grid[t, None].float())[0]
+
+    def sample(self, frame: Tensor, cells: Tensor) -> Tensor:
+        """Unit vectors (P, C) at ``cells`` (P, 2) of frames ``frame`` (P,)."""
+        return sample_vectors(self.grid.permute(0, 2, 3, 1), frame, cells)
+
+    def sample_at(self, frame: int, xy: Tensor) -> Tensor:
+        """Unit vectors (P, C) at positions ``xy`` (P, 2), working pixels, of one frame."""
+        cells = pixels_to_cells(xy, self.stride_px, self.offset_px).to(self.grid.device)
+        return self.sample(torch.full((len(cells),), frame, device=cells.device), cells)
+
+    def queries(self) -> Tensor:
+        """Unit vectors (N, C) of the query points."""
+        return self.sample(self.frame, self.cells)
+
+    def in_pixels(self, cells: Tensor) -> Tensor:
+        """Convert positions in cells to working pixels, on the CPU."""
+        return cells_to_pixels(cells.cpu(), self.stride_px, self.offset_px)
+
+    @property
+    def radius(self) -> float:
+        """Reach of the soft-argmax in cells."""
+        return self.matching.window_radius_px / self.stride_px
+
+
+def match_frames(
+    scene: Scene, vectors: Tensor, count: int, progress: Progress | None = None
+) -> tuple[Tensor, Tensor]:
+    """Find the ``count`` best matches of every vector (N, C) in every frame.
+
+    Returns:
+        (N, T, K, 2) positions in cells, best first, and (N, T, K) similarity.
+    """
+    positions, similarities = [], []
+    for t in range(len(scene.grid)):
+        position, similarity = find(vectors, scene.image(t), count, scene)
+        positions.append(position)
+        similarities.append(similarity)
+        if progress is not None:
+            progress(t + 1, len(scene.grid))
+    return torch.stack(positions, 1), torch.stack(similarities, 1)
+
+
+@torch.no_grad()
+def find(vectors: Tensor, image: Tensor, count: int, scene: Scene) -> tuple[Tensor, Tensor]:
+    """Find vectors (P, C) in one frame (h, w, C): positions (P, K, 2), similarity (P, K)."""
+    positions, similarities = [], []
+    for chunk in vectors.split(scene.points_at_once):
+        cost = cost_volume(chunk, image)
+        peaks, similarity = top_peaks(cost, count, scene.radius)
+        logits, temperature = cost, scene.matching.temperature
+        if scene.head is not None:
+            logits, temperature = scene.head(cost), 1.0
+        refined = [soft_argmax(logits, scene.radius, temperature, peaks[:, k])[0] for k in range(count)]
+        positions.append(torch.stack(refined, 1))
+        similarities.append(similarity)
+    return torch.cat(positions), torch.cat(similarities)
+
+
+def similarity_at(scene: Scene, cells: Tensor) -> Tensor:
+    """Compute the similarity (N, T) of each query point to the features at ``cells`` (N, T, 2)."""
+    queries = scene.queries()
+    similarities = []
+    for t in range(cells.shape[1]):  # all at once would hold a vector for every position of every track
+        there = scene.sample(torch.full_like(scene.frame, t), cells[:, t])
+        similarities.append((queries * there).sum(-1))
+    return torch.stack(similarities, 1)
+
+
+def cycle_error(scene: Scene, matches: Tensor) -> Tensor:
+    """Measure the cycle error of matches (N, T, 2) in cells: match each back in its query frame.
+
+    Returns:
+        (N, T) distance to the query point in cells.
+    """
+    error = matches.new_zeros(matches.shape[:2])
+    for home in scene.frame.unique():
+        image = scene.image(home)
+        mine = (scene.frame == home)[:, None].expand_as(error)
+        for chunk in mine.nonzero().split(scene.points_at_once):
+            row, time = chunk.unbind(1)
+            back, _ = find(scene.sample(time, matches[row, time]), image, 1, scene)
+            error[row, time] = (back[:, 0] - scene.cells[row]).norm(dim=-1)
+    return error
