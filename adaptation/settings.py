@@ -45,7 +45,7 @@ class LossConfig:
 class AdaptationConfig:
     """How the adapter is optimised for one video."""
 
-    steps: int = 2000  # optimisation steps; 0 tracks with the frozen features
+    steps: int = 1000  # optimisation steps; 0 tracks with the frozen features
     adapter: AdapterKind = "lite"  # delta-cnn is the published one
     width: int = 64  # lite only: channels at stride 8, a multiple of 16
     head: HeadKind = "softmax"  # of cost maps; cnn: two layers fitted along, after which temperature is 1

@@ -101,6 +101,15 @@ class FlowFields:
     def _rows(self) -> dict[tuple[int, int], int]:
         return {(first, second): row for row, (first, second) in enumerate(self.pairs.tolist())}
 
+    @cached_property
+    def leading_to(self) -> dict[int, list[int]]:
+        """The frames that flow leads from, by the frame that it leads to."""
+        sources: dict[int, list[int]] = {}
+        for first, second in self._rows:
+            sources.setdefault(second, []).append(first)
+            sources.setdefault(first, []).append(second)
+        return sources
+
     def has(self, begin: int, end: int) -> bool:
         """Whether the flow between two frames is here; one way is if the other is."""
         return (min(begin, end), max(begin, end)) in self._rows
@@ -122,7 +131,7 @@ class Trajectories:
 
     The positions of trajectory m are ``xy[first[m] : first[m] + length[m]]``, in the frames
     ``frame[first[m] : first[m] + length[m]]``, which ascend and may have gaps where the point is hidden.
-    Nothing is padded, so memory grows with the positions, not with frames times trajectories.
+    Positions are not padded: beside them, a table takes a byte for each trajectory and frame.
     """
 
     length: Tensor  # (M,) int64 positions, at least 2
@@ -149,7 +158,8 @@ class Trajectories:
 
     def present(self, frame_count: int) -> Tensor:
         """Which trajectories have a position in which of the first ``frame_count`` frames: (M, T) bool."""
-        return pad(self._table, (0, frame_count - self._table.shape[1]))
+        missing = frame_count - self._table.shape[1]
+        return pad(self._table, (0, missing)) if missing else self._table
 
     @cached_property
     def _table(self) -> Tensor:

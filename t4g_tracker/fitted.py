@@ -124,9 +124,11 @@ def fit_clip(clip: Clip, config: Config, run: Run) -> Fitted:
         method = stages.estimator.value.config.method  # loads its weights before any long work
         if config.flow.method == "auto":
             log.info("optical flow: %s", method)
-    # Compute what all tracking needs; flow, unless fitting needed it, waits for the first query that does.
-    stages.prepared.ensure()
-    stages.adaptation.ensure()
+    # Compute what all tracking needs; flow, unless fitting needed it, waits for the first query that does,
+    # and so do features that only pictures may need.
+    if config.adaptation.steps or config.adaptation.held_out or not config.tracking.motion:
+        stages.prepared.ensure()
+        stages.adaptation.ensure()
     return Fitted(clip, config, run, stages)
 
 
@@ -161,8 +163,14 @@ class Fitted:
             QueryError: If the points cannot be used.
         """
         queries = as_queries(points, self.clip.video)  # checked before flow may have to be computed
-        motion = self.motion if self.config.tracking.motion else None
-        return self._track(self.adapted, queries, motion, progress, None)
+        if not self.config.tracking.motion:
+            return self._track(self.adapted, queries, None, progress, None)
+        if not self.trust:  # features are not needed
+            tracks = self.follow(queries)
+            if progress is not None:
+                progress(self.clip.video.frame_count, self.clip.video.frame_count)
+            return tracks
+        return self._track(self.adapted, queries, self.motion, progress, None)
 
     def match(
         self, points: QueryPoints | ArrayLike, step: int | None = None, progress: Progress | None = None
@@ -186,11 +194,19 @@ class Fitted:
         )
 
     @cached_property
+    def trust(self) -> float:
+        """How far matches count beside flow, 0..1; 0 for frozen features of which nothing was measured."""
+        config = self.config
+        if not config.adaptation.steps and not config.adaptation.held_out:
+            return 0.0
+        return config.tracking.trust(self.stages.adaptation.value.found)
+
+    @cached_property
     def motion(self) -> Motion:
         """The flow of the video; flow straight from a query frame is computed when a point needs it."""
         config = self.config.motion
         from_query = None if not config.from_query else lambda frame: self.stages.query_flow(frame).value
-        return Motion(self.stages.flow.value, config.step_cost, from_query)
+        return Motion(self.stages.flow.value, config, from_query)
 
     @cached_property
     def adapted(self) -> FeatureGrid:
@@ -224,5 +240,5 @@ class Fitted:
             self.run.device,
             progress,
             self.stages.adaptation.value.head(step),
-            config.tracking.trust(self.stages.adaptation.value.found),
+            self.trust if motion is not None else 0.0,
         )

@@ -44,7 +44,12 @@ from t4g_tracker.inputs.video import content_hash, working_frames
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.memory import check_memory
 from t4g_tracker.motion.fields import pairs_over_gaps
-from t4g_tracker.motion.settings import MotionConfig, TrajectoriesConfig, effective_trajectories
+from t4g_tracker.motion.settings import (
+    MotionConfig,
+    TrajectoriesConfig,
+    effective_motion,
+    effective_trajectories,
+)
 from t4g_tracker.motion.trajectories import make_trajectories
 from t4g_tracker.outputs.run_files import OutputsConfig
 from t4g_tracker.stage_cache import Controls, Node, Run, Stages
@@ -103,11 +108,9 @@ def frame_bytes(config: Config) -> Callable[[Size], int]:
     """Estimate the bytes that a run holds at most, in tracking, for each frame of a video of (H, W).
 
     A pixel of the frame takes 3 bytes and 1 in grey for sub-pixel refinement; one of the working size 3; one
-    of the flow's size 3, and 8 for flow of half precision both ways over each gap. A channel takes 2 bytes
-    a cell: at stride 8 in frozen and in prepared features, at stride 4 in adapted ones, twice while they are
-    joined.
-
-    Flow straight from query frames comes on top, as much again as over one gap for each of them.
+    of the flow's size 3, and 8 for flow of half precision both ways over each gap, and straight from one
+    frame. A channel takes 2 bytes a cell: at stride 8 in frozen and in prepared features, at stride 4 in
+    adapted ones, twice while they are joined.
 
     Source: ``peak_memory_mb`` of tracking in run.json, 16 and 48 frames, points in one frame,
     features.extractor=patch, differs by 9.8 MB a frame at 426x240, 17.3 at 854x480 and 23.3 at 1920x1080, and
@@ -118,7 +121,7 @@ def frame_bytes(config: Config) -> Callable[[Size], int]:
         sizes = size, working_size(size, config.working_size), flow_size(size, config.flow)
         pixels, working, flow = (height * width for height, width in sizes)
         cells = 2 * working // 64 + 2 * working // 16
-        of_flow = 3 + 8 * len(config.motion.gaps)
+        of_flow = 3 + 8 * (len(config.motion.gaps) + config.motion.from_query)
         of_features = 2 * feature_channels(config.features) * cells
         return 4 * pixels + 3 * working + of_flow * flow + of_features
 
@@ -199,7 +202,7 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         unit="start",
         frame_count=clip.video.frame_count,
         size=clip.size,
-        step_cost=config.motion.step_cost if config.trajectories.rule == "gaps" else 0.0,
+        motion=effective_motion(config.motion, config.trajectories.rule),
     )
 
     # 4. Best buddies of the frozen features, if a loss asks for them.
@@ -220,7 +223,8 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
     if clip.foreground is None and config.adaptation.foreground == "auto":
         foreground = stages.derived("features", foreground_masks, features)
     inputs: dict[str, Node[Any]] = {"features": prepared, "frames": frames}
-    if config.adaptation.steps or config.tracking.motion:  # without steps, to measure how well matching does
+    measured = config.tracking.motion and config.adaptation.held_out  # how well matching does, steps or not
+    if config.adaptation.steps or measured:
         inputs["trajectories"] = trajectories
     if config.adaptation.steps:
         inputs["foreground"] = foreground
@@ -273,10 +277,15 @@ def _plan_flow(
     frame_count, gaps, reach = clip.video.frame_count, config.motion.gaps, config.motion.reach
     over_gaps = pairs_over_gaps(frame_count, gaps)
 
-    @lru_cache(maxsize=4)  # of more, flow is read from the cache again
+    @lru_cache(
+        maxsize=1
+    )  # that of another frame is read from the cache again, or computed where there is none
     def from_query(frame: int) -> Node[FlowFields]:
         others = [t for t in range(frame_count) if 0 < abs(t - frame) <= reach]
         pairs = sorted({(min(frame, t), max(frame, t)) for t in others} - set(over_gaps))
+        if not pairs:
+            nothing = torch.zeros(0, 2, *size, dtype=torch.float16)
+            return Node("", lambda: FlowFields(torch.zeros(0, 2, dtype=torch.int64), nothing, nothing))
         return between("query_flow", pairs)
 
     return estimator, between("flow", over_gaps), from_query
@@ -313,10 +322,10 @@ def _trajectories(
     flow: FlowFields,
     frame_count: int,
     size: Size,
-    step_cost: float,
+    motion: MotionConfig,
 ) -> Trajectories:
     """Stage 3."""
-    return make_trajectories(flow, frame_count, settings, size, step_cost, controls.report)
+    return make_trajectories(flow, frame_count, settings, size, motion, controls.report)
 
 
 def _mine(
@@ -379,7 +388,7 @@ def _effective(config: Config, device: torch.device) -> tuple[AdaptationConfig, 
         untrained = AdaptationConfig(
             steps=0, adapter=settings.adapter, width=width, head=settings.head, precision=precision
         )
-        if not config.tracking.motion:
+        if not (config.tracking.motion and settings.held_out):
             return untrained, MatchingConfig()
         return replace(untrained, held_out=settings.held_out), config.matching
     late = settings.losses.refined_buddies or settings.losses.cycle

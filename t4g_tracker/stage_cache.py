@@ -163,6 +163,7 @@ class Stages:
                 with _told_what_is_kept(name, checkpoint):
                     result = compute(settings, controls, **values, **facts)
                 spent = time.perf_counter() - begin if seconds is None else seconds(result)
+                self.run.log.computed.add(key)
                 if self.cache is not None:
                     self.cache.save(name, key, pack(result), spent)
                 checkpoint.remove()
@@ -189,8 +190,7 @@ class Stages:
             entry = self.cache.load_timed(name, key)
             if entry is None:
                 return None
-            cached = self.run.log.cached
-            cached[name] = cached.get(name, 0.0) + entry[1]  # several stages may share a name
+            self.run.log.add_cached(name, key, entry[1])
             return unpack(kind, entry[0], self.cache.path(name, key))
 
 

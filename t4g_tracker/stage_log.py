@@ -35,6 +35,7 @@ class StageLog:
     device: torch.device | None = None  # a GPU's memory is measured too
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     cached: dict[str, float] = field(default_factory=dict)  # seconds that an earlier run spent on a stage
+    computed: set[str] = field(default_factory=set)  # keys whose seconds are known, here or in ``cached``
     _running: list[str] = field(default_factory=list)
     _begun: float = 0.0
 
@@ -52,6 +53,15 @@ class StageLog:
         finally:
             self._pause()
             self._running.pop()
+
+    def add_cached(self, name: str, key: str, seconds: float) -> None:
+        """Add what an earlier run spent on a value of a stage, unless it is known already.
+
+        Several values may share a stage's name.
+        """
+        if key not in self.computed:
+            self.computed.add(key)
+            self.cached[name] = self.cached.get(name, 0.0) + seconds
 
     def spent(self, *names: str) -> tuple[float, float]:
         """Sum what the named stages took, whether they ran now or in the run that cached them.

@@ -125,7 +125,9 @@ def bench_methods(fitted: Fitted, queries: QueryPoints, name: str, seen: dict[st
         method = seen[key] = _new_name(f"flow alone, {resolve_flow(config.flow).method}", name, seen)
         yield _result(log, method, followed, "flow", "query_flow", "following")
     adapter = (config.adaptation.adapter, config.adaptation.head, config.adaptation.precision)
-    key = f"{stages.prepared.key} {adapter} {config.matching} {config.tracking} {config.visibility}"
+    tracking = config.tracking
+    refinement = (tracking.subpixel, tracking.subpixel_reach_px, tracking.subpixel_window_px)
+    key = f"{stages.prepared.key} {adapter} {config.matching} {refinement} {config.visibility}"
     if key not in seen:
         with log.stage("matching"):
             frozen = fitted.match(queries, step=0)

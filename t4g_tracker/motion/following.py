@@ -19,8 +19,7 @@ from torch import Tensor
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import FlowFields
 from t4g_tracker.motion.fields import carry
-
-UNREACHED = torch.inf
+from t4g_tracker.motion.settings import MotionConfig
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,6 @@ class Followed:
 
     xy: Tensor  # (N, T, 2)
     cost: Tensor  # (N, T) squared pixels; 0 at the start, inf in frames that nothing leads to
-    came_from: Tensor  # (N, T) int64 frame whose position was carried here; the frame itself: start or match
 
 
 def follow(
@@ -60,15 +58,17 @@ def follow(
     frame_count: int,
     fields: Sequence[FlowFields],
     size: Size,
-    step_cost: float,
+    config: MotionConfig,
     matches: Matches | None = None,
     reach: int | None = None,
 ) -> Followed:
     """Follow points through all frames, from their frame outwards in both directions.
 
     The cost of a hypothesis is that of the position it was carried from, plus the squared cycle error of
-    the flow, plus ``step_cost``. Of all that lead to a frame, and of the matches in it, the cheapest is kept;
-    what a position costs for its looks decides here too, but is not carried on.
+    the flow, plus ``config.step_cost``. Of all that lead to a frame, and of the matches in it, the cheapest
+    is kept. Two things count in choosing, and are not carried on: what a position costs for its looks, and
+    for leaving the flow from the neighbouring frame. Without the latter, flow over two frames makes two
+    chains, of even frames and of odd ones, and a point whose chains differ jumps between them.
 
     Args:
         frame: The frame that all points start in.
@@ -76,7 +76,7 @@ def follow(
         frame_count: T.
         fields: Flow over gaps and, perhaps, straight from ``frame``; their own size may differ.
         size: (H, W) that positions are in.
-        step_cost: Uncertainty that each flow adds, squared pixels of ``size``.
+        config: What flow and jumps cost, squared pixels of ``size``.
         matches: Further hypotheses.
         reach: Frames before and after ``frame`` beyond which nothing is followed; None: all are.
 
@@ -84,34 +84,40 @@ def follow(
         N points in T frames.
     """
     positions = xy.new_zeros(len(xy), frame_count, 2, dtype=torch.float32)
-    cost = torch.full((len(xy), frame_count), UNREACHED)
-    came_from = torch.arange(frame_count).repeat(len(xy), 1)
+    cost = torch.full((len(xy), frame_count), torch.inf)
     points = torch.arange(len(xy))
     positions[:, frame], cost[:, frame] = xy.float(), 0
     for target in _outwards(frame, frame_count, frame_count if reach is None else reach):
         # Gather the hypotheses, with the cost of each.
-        there, total, source = [], [], []
+        there, total = [], []
         for flow, begin in leading_to(target, frame, fields):
             carried, cycle_error = carry(flow, begin, target, positions[:, begin], size)
             there.append(carried)
-            total.append(cost[:, begin] + cycle_error.square() + step_cost)
-            source.append(begin)
+            if abs(begin - target) == 1:
+                neighbour = carried
+            total.append(cost[:, begin] + cycle_error.square() + config.step_cost)
         if matches is not None:
             there += matches.xy[:, target].unbind(1)
             total += matches.cost[:, target].unbind(1)
-            source += [target] * matches.xy.shape[2]
-        # Keep the least uncertain, where looking unlike the query counts in choosing.
-        judged = total
+        # Keep the least uncertain, where jumps and looking unlike the query count in choosing.
+        judged = [
+            each + _jump_cost(place, neighbour, config) for each, place in zip(total, there, strict=True)
+        ]
         if matches is not None and matches.unlikeness is not None:
             judged = [
                 each + matches.unlikeness(points, target, place)
-                for each, place in zip(total, there, strict=True)
+                for each, place in zip(judged, there, strict=True)
             ]
         best = torch.stack(judged, 1).argmin(1)
         positions[:, target] = torch.stack(there, 1)[points, best]
         cost[:, target] = torch.stack(total, 1)[points, best]
-        came_from[:, target] = torch.tensor(source)[best]
-    return Followed(positions, cost, came_from)
+    return Followed(positions, cost)
+
+
+def _jump_cost(xy: Tensor, neighbour: Tensor, config: MotionConfig) -> Tensor:
+    """What positions (N, 2) cost for leaving those that the neighbouring frame's flow leads to."""
+    apart = (xy - neighbour).norm(dim=-1) / config.jump_px
+    return config.jump_cost * apart.clamp_max(1).square()
 
 
 def _outwards(frame: int, frame_count: int, reach: int) -> list[int]:
@@ -123,8 +129,9 @@ def _outwards(frame: int, frame_count: int, reach: int) -> list[int]:
 
 def leading_to(target: int, frame: int, fields: Sequence[FlowFields]) -> list[tuple[FlowFields, int]]:
     """Flows to ``target`` from ``frame`` and from frames between the two, with the frame each comes from."""
-    between = range(frame, target) if target > frame else range(frame, target, -1)
-    return [(flow, source) for flow in fields for source in between if flow.has(source, target)]
+    low, high = min(frame, target), max(frame, target)
+    found = [(flow, source) for flow in fields for source in flow.leading_to.get(target, [])]
+    return [(flow, source) for flow, source in found if low <= source <= high]
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ class Motion:
     """All the flow of a video that points can be carried along."""
 
     flow: FlowFields  # over gaps
-    step_cost: float  # uncertainty that each flow adds, squared working pixels
+    config: MotionConfig
     from_query: Callable[[int], FlowFields] | None = None  # computes flow straight from a frame, or reads it
 
     def fields(self, frame: int) -> list[FlowFields]:
@@ -155,12 +162,11 @@ class Motion:
             N points in T frames, working pixels.
         """
         shape = (len(xy), frame_count)
-        result = Followed(torch.zeros(*shape, 2), torch.zeros(shape), torch.zeros(shape, dtype=torch.int64))
+        result = Followed(torch.zeros(*shape, 2), torch.zeros(shape))
         for home in frame.unique().tolist():
             rows = (frame == home).nonzero().squeeze(1)
             fields = self.fields(home)
             mine = None if matches is None else matches.of(rows)
-            found = follow(home, xy[rows], frame_count, fields, size, self.step_cost, mine)
+            found = follow(home, xy[rows], frame_count, fields, size, self.config, mine)
             result.xy[rows], result.cost[rows] = found.xy, found.cost
-            result.came_from[rows] = found.came_from
         return result

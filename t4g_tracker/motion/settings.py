@@ -15,10 +15,18 @@ class MotionConfig:
 
     gaps: tuple[int, ...] = (1, 2, 4, 8, 16)  # frames from one of a pair to the other; 1 must be among them
     step_cost: float = 0.01  # uncertainty that each flow adds besides its cycle error, squared working pixels
+    jump_cost: float = 1.0  # added in choosing, to what leaves flow between neighbours by jump_px or more
+    jump_px: float = 6.0  # working pixels; what leaves it by less costs less, by the square
     from_query: bool = True  # query points also follow flow straight from their query frame
     reach: int = 48  # frames before and after its query frame that such flow spans at most
 
-    LIMITS: ClassVar[Limits] = {"gaps": (1, 1_000_000), "step_cost": (0, 1000), "reach": (1, 1_000_000)}
+    LIMITS: ClassVar[Limits] = {
+        "gaps": (1, 1_000_000),
+        "step_cost": (0, 1000),
+        "jump_cost": (0, 1000),
+        "jump_px": (0.01, 10_000),
+        "reach": (1, 1_000_000),
+    }
 
     def __post_init__(self) -> None:
         check_limits(self, "motion")
@@ -55,6 +63,13 @@ class TrajectoriesConfig:
 
     def __post_init__(self) -> None:
         check_limits(self, "trajectories")
+
+
+def effective_motion(config: MotionConfig, rule: str) -> MotionConfig:
+    """The settings that trajectories of this rule depend on beside flow; all others at their defaults."""
+    if rule == "chained":
+        return MotionConfig()
+    return MotionConfig(step_cost=config.step_cost, jump_cost=config.jump_cost, jump_px=config.jump_px)
 
 
 def effective_trajectories(config: TrajectoriesConfig) -> TrajectoriesConfig:

@@ -12,7 +12,7 @@ from t4g_tracker.errors import NothingToFollowError
 from t4g_tracker.motion.chained import chained_trajectories
 from t4g_tracker.motion.fields import threshold_scale
 from t4g_tracker.motion.following import follow
-from t4g_tracker.motion.settings import TrajectoriesConfig
+from t4g_tracker.motion.settings import MotionConfig, TrajectoriesConfig
 from t4g_tracker.stage_log import Progress
 
 MOST_POSITIONS = 8_000_000  # of all trajectories, 100 MB; in longer videos they start further apart
@@ -23,7 +23,7 @@ def make_trajectories(
     frame_count: int,
     config: TrajectoriesConfig,
     working_size: Size,
-    step_cost: float,
+    motion: MotionConfig,
     progress: Progress | None = None,
 ) -> Trajectories:
     """Make trajectories of flow by the rule that the settings name.
@@ -33,7 +33,7 @@ def make_trajectories(
         frame_count: T.
         config: Rule, thresholds and spacing at 320x576, scaled here to the size at hand.
         working_size: (H, W) of the result's pixels.
-        step_cost: Uncertainty that each flow adds, squared working pixels; see ``follow``.
+        motion: What hypotheses cost, squared working pixels; see ``follow``.
         progress: Called with (frames with starting points done, in all).
 
     Returns:
@@ -46,7 +46,7 @@ def make_trajectories(
         found = chained_trajectories(flow, frame_count, config)
         found = Trajectories(found.length, found.frame, rescale(found.xy, flow.size, working_size))
     else:
-        found = gap_trajectories(flow, frame_count, config, working_size, step_cost, progress)
+        found = gap_trajectories(flow, frame_count, config, working_size, motion, progress)
     found = found.subset(found.length >= min(config.minimum_frames, frame_count))
     if not len(found):
         threshold = "cycle_threshold_px" if config.rule == "chained" else "uncertainty_px"
@@ -63,7 +63,7 @@ def gap_trajectories(
     frame_count: int,
     config: TrajectoriesConfig,
     working_size: Size,
-    step_cost: float,
+    motion: MotionConfig,
     progress: Progress | None = None,
 ) -> Trajectories:
     """Follow a grid of points from every few frames, in both directions, past what hides them.
@@ -81,7 +81,7 @@ def gap_trajectories(
     highest = (config.uncertainty_px * scale) ** 2
     lengths, frames, positions = [], [], []
     for done, begin in enumerate(begins):
-        found = follow(begin, starts, frame_count, [flow], working_size, step_cost, reach=config.reach)
+        found = follow(begin, starts, frame_count, [flow], working_size, motion, reach=config.reach)
         kept = (found.cost <= highest) & inside(found.xy, working_size)
         lengths.append(kept.sum(1))
         frames.append(kept.nonzero()[:, 1].to(torch.int32))

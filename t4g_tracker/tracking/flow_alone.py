@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from t4g_tracker.coordinates import Size, inside, rescale
 from t4g_tracker.datatypes import QueryPoints, Tracks
-from t4g_tracker.motion.following import Motion
+from t4g_tracker.motion.following import Followed, Motion
 from t4g_tracker.tracking.visibility import VisibilityConfig, certainty
 
 
@@ -33,10 +34,24 @@ def track_by_flow(
     """
     start = rescale(queries.xy.float(), video_size, working_size)
     followed = motion.follow(queries.frame, start, frame_count, working_size)
+    return tracks_of(followed, queries, working_size, video_size, config)
+
+
+def tracks_of(
+    followed: Followed, queries: QueryPoints, working_size: Size, video_size: Size, config: VisibilityConfig
+) -> Tracks:
+    """Convert followed points in working pixels to tracks: seen where their uncertainty is small."""
     xy = rescale(followed.xy, working_size, video_size)
+    return complete(
+        xy, followed.cost <= config.largest_cost, certainty(followed.cost, config), queries, video_size
+    )
+
+
+def complete(xy: Tensor, seen: Tensor, confidence: Tensor, queries: QueryPoints, video_size: Size) -> Tracks:
+    """Make tracks of positions (N, T, 2): what lies outside the frame is not seen, and the query point is."""
     points = torch.arange(len(queries))
     xy[points, queries.frame] = queries.xy.float()
-    sure = certainty(followed.cost, config)
-    visibility = (sure >= 0.5) & inside(xy, video_size)
-    visibility[points, queries.frame] = True
-    return Tracks(xy, visibility, sure * inside(xy, video_size))
+    within = inside(xy, video_size)
+    seen, confidence = seen & within, confidence * within
+    seen[points, queries.frame], confidence[points, queries.frame] = True, 1.0
+    return Tracks(xy, seen, confidence)

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from t4g_tracker.coordinates import inside, rescale
 from t4g_tracker.datatypes import QueryPoints, Video
-from t4g_tracker.motion.following import Followed, Matches, Motion
+from t4g_tracker.motion.following import Followed, Matches, Motion, follow
 from t4g_tracker.stage_log import Progress
 from t4g_tracker.tracking.scene import Scene, cycle_error, match_frames
 from t4g_tracker.tracking.settings import TrackingConfig
@@ -47,27 +47,54 @@ def join(
     Returns:
         N points in T frames, working pixels.
     """
-    start = rescale(queries.xy.float(), video.size, scene.working_size)
-
-    def followed(matches: Matches | None) -> Followed:
-        return motion.follow(queries.frame, start, video.frame_count, scene.working_size, matches)
-
-    if not trust:
-        return followed(None)
-    vectors, rounds = scene.queries(), 2 if config.memory else 1
-    found = None
-    for turn in range(rounds):
-        if found is not None:
-            vectors = _remembered(scene, vectors, found, config)
-        report = None if progress is None else _part(progress, turn, rounds)
-        found = followed(_matches(scene, vectors, queries, video, trust, config, report))
-    assert found is not None
+    frame_count = video.frame_count
+    found = Followed(torch.zeros(len(queries), frame_count, 2), torch.zeros(len(queries), frame_count))
+    homes = queries.frame.unique().tolist()
+    for turn, home in enumerate(homes):  # so that flow straight from a query frame is needed once
+        rows = (queries.frame == home).nonzero().squeeze(1)
+        report = None if progress is None else _part(progress, turn, len(homes))
+        mine = _join_home(
+            scene.subset(rows), queries.subset(rows), home, video, motion, trust, config, report
+        )
+        found.xy[rows], found.cost[rows] = mine.xy, mine.cost
+    if progress is not None:
+        progress(frame_count, frame_count)
     return found
 
 
-def _part(progress: Progress, turn: int, rounds: int) -> Progress:
-    """Report one of several rounds as a part of the whole."""
-    return lambda done, total: progress((turn * total + done) // rounds, total)
+def _join_home(
+    scene: Scene,
+    queries: QueryPoints,
+    home: int,
+    video: Video,
+    motion: Motion,
+    trust: float,
+    config: TrackingConfig,
+    progress: Progress | None,
+) -> Followed:
+    """``join`` for points of one query frame."""
+    start = rescale(queries.xy.float(), video.size, scene.working_size)
+    fields = motion.fields(home)
+
+    def followed(matches: Matches | None) -> Followed:
+        return follow(home, start, video.frame_count, fields, scene.working_size, motion.config, matches)
+
+    if not trust:
+        return followed(None)
+    rounds = 2 if config.memory else 1
+    vectors = scene.queries()
+    report = None if progress is None else _part(progress, 0, rounds)
+    found = followed(_matches(scene, vectors, queries, video, trust, config, report))
+    if config.memory:
+        vectors = _remembered(scene, vectors, found, config)
+        report = None if progress is None else _part(progress, 1, rounds)
+        found = followed(_matches(scene, vectors, queries, video, trust, config, report))
+    return found
+
+
+def _part(progress: Progress, turn: int, turns: int) -> Progress:
+    """Report one of several turns as a part of the whole."""
+    return lambda done, total: progress((turn * total + done) // turns, total)
 
 
 def _matches(
@@ -110,7 +137,8 @@ def _match_costs(scene: Scene, peaks: Tensor, similarity: Tensor, config: Tracki
     """
     error_px = [cycle_error(scene, peaks[:, :, k]) * scene.stride_px for k in range(peaks.shape[2])]
     led_astray = config.cycle_share * torch.stack(error_px, 2).square()
-    return config.match_cost + led_astray + config.unlike_cost * (config.alike - similarity).clamp_min(0)
+    cost = config.match_cost + led_astray + config.unlike_cost * (config.alike - similarity).clamp_min(0)
+    return cost.masked_fill(similarity.isinf(), torch.inf)
 
 
 def _unlikeness(
@@ -128,7 +156,8 @@ def _unlikeness(
     def unlikeness(points: Tensor, frame: int, xy: Tensor) -> Tensor:
         points = points.to(vectors.device)
         similarity = (vectors[points] * scene.sample_at(frame, xy)).sum(-1)
-        return (cost * (best[points, frame] - similarity).clamp_min(0)).cpu()
+        unlike = (best[points, frame] - similarity).clamp_min(0).cpu()
+        return cost * unlike * inside(xy, scene.working_size)  # nothing is known of what lies outside
 
     return unlikeness
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,11 @@ class Scene:
     matching: MatchingConfig
     head: CostMapHead | None
     points_at_once: int
+
+    def subset(self, rows: Tensor) -> Scene:
+        """The same features with the queries of the indices ``rows`` alone."""
+        rows = rows.to(self.frame.device)
+        return replace(self, frame=self.frame[rows], cells=self.cells[rows])
 
     def image(self, t: int | Tensor) -> Tensor:
         """Unit vectors (h, w, C) of frame ``t``, computed on demand, which bounds memory."""

@@ -20,7 +20,7 @@ class TrackingConfig:
     unlike_cost: float = 9.0  # added where its similarity is 1 below alike, in proportion
     alike: float = 0.8  # cosine similarity from which a match costs nothing more
     # added in choosing, where similarity is 1 below that of the best match, in proportion
-    appearance_cost: float = 10.0
+    appearance_cost: float = 5.0
     trust_from: float = 0.4  # share of held-out trajectories that matching finds, from which matches count
     trust_full: float = 0.75  # such a share from which they count in full
     memory: float = 3.0  # weight of features of sure frames in a second round of matching; 0: one round

@@ -5,17 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from t4g_tracker.coordinates import inside, pixels_to_cells, rescale
+from t4g_tracker.coordinates import pixels_to_cells, rescale
 from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Tracks, Video
 from t4g_tracker.matching.head import CostMapHead
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.motion.following import Motion
 from t4g_tracker.stage_log import Progress
 from t4g_tracker.tracking.anchors import anchor_errors
+from t4g_tracker.tracking.flow_alone import complete, tracks_of
 from t4g_tracker.tracking.joining import join, refined
 from t4g_tracker.tracking.scene import Scene, cycle_error, find, match_frames, similarity_at
 from t4g_tracker.tracking.settings import TrackingConfig
-from t4g_tracker.tracking.visibility import VisibilityConfig, certainty, judge
+from t4g_tracker.tracking.visibility import VisibilityConfig, judge
 
 
 def track(
@@ -74,20 +75,11 @@ def track(
     )
     if motion is not None and config.motion:
         found = join(scene, queries, video, motion, trust, config, progress)
-        xy = rescale(found.xy, features.working_size, video.size)
-        seen, confidence = found.cost <= visibility.largest_cost, certainty(found.cost, visibility)
-    else:
-        peaks, similarity = match_frames(scene, scene.queries(), 1, progress)
-        xy = refined(scene, peaks, queries, video, config)[:, :, 0]
-        seen, confidence = _judge(scene, peaks[:, :, 0], similarity[:, :, 0], visibility)
-
-    # What lies outside the frame is not seen, and the query point is.
-    rows = torch.arange(len(queries))
-    xy[rows, queries.frame] = queries.xy.float()
-    within = inside(xy, video.size)
-    seen, confidence = seen & within, confidence * within
-    seen[rows, queries.frame], confidence[rows, queries.frame] = True, 1.0
-    return Tracks(xy, seen, confidence)
+        return tracks_of(found, queries, features.working_size, video.size, visibility)
+    peaks, similarity = match_frames(scene, scene.queries(), 1, progress)
+    seen, confidence = _judge(scene, peaks[:, :, 0], similarity[:, :, 0], visibility)
+    xy = refined(scene, peaks, queries, video, config)[:, :, 0]
+    return complete(xy, seen, confidence, queries, video.size)
 
 
 def _judge(

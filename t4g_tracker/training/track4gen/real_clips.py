@@ -20,7 +20,7 @@ from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.inputs.image_sequences import image_files
 from t4g_tracker.inputs.video import read_video, working_frames
 from t4g_tracker.motion.fields import pairs_over_gaps
-from t4g_tracker.motion.settings import TrajectoriesConfig
+from t4g_tracker.motion.settings import MotionConfig, TrajectoriesConfig
 from t4g_tracker.motion.trajectories import make_trajectories
 from t4g_tracker.storage.cache import make_key
 from t4g_tracker.storage.files import prepare_output_folder
@@ -163,7 +163,7 @@ def flow_clip(video: Video, size: Size, points: int, estimator: FlowEstimator) -
     large = working_frames(video, flow_size(video.size, estimator.config))
     config = TrajectoriesConfig(rule="chained")
     flow = estimator.both_ways(large, pairs_over_gaps(len(large), (1, *config.direct_gaps)))
-    trajectories = make_trajectories(flow, len(large), config, size, step_cost=0)
+    trajectories = make_trajectories(flow, len(large), config, size, MotionConfig())
     return TrainingClip(frames, *sample_tracks(trajectories, len(frames), points))
 
 
