@@ -3,8 +3,8 @@
 
 The table of contents: read, fit, track, write. ``fit_clip`` runs the stages that ``plan`` in
 t4g_tracker/pipeline.py lays out in order; read on there. The mathematics is in t4g_tracker/features/
-(frozen features), t4g_tracker/flow/, t4g_tracker/trajectories.py, adaptation/loop.py (the optimisation) and
-t4g_tracker/tracking/tracker.py (matching).
+(frozen features), t4g_tracker/flow/, t4g_tracker/motion/ (points along flow), adaptation/loop.py (the
+optimisation) and t4g_tracker/tracking/ (matching, joined with flow).
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def track(argv: list[str] | None) -> int:
 
         # Write: tracks, pictures, a record of the run.
         results, files = write_everything(fitted, inputs, results, destination)
-        say("\n".join(closing_lines(destination.folder, results, run.log, files)))
+        lines = closing_lines(destination.folder, results, run.log, files, fitted.trust_note)
+        say("\n".join(lines))
     return 0
 
 

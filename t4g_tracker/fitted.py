@@ -19,7 +19,7 @@ from t4g_tracker.errors import ConfigError
 from t4g_tracker.hardware import pick_device
 from t4g_tracker.inputs.video import read_video
 from t4g_tracker.motion.following import Motion
-from t4g_tracker.pipeline import Clip, Config, Plan, frame_bytes, open_clip, plan
+from t4g_tracker.pipeline import Adaptation, Clip, Config, Plan, frame_bytes, open_clip, plan
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import Progress, StageLog, bars_of, no_bar
 from t4g_tracker.storage.cache import Cache
@@ -193,13 +193,27 @@ class Fitted:
             queries, self.motion, video.frame_count, self.clip.size, video.size, self.config.visibility
         )
 
-    @cached_property
+    @property
+    def adaptation(self) -> Adaptation | None:
+        """The fitted adapter and its history; None where nothing was to be learned or measured."""
+        config = self.config.adaptation
+        return self.stages.adaptation.value if config.steps or config.held_out else None
+
+    @property
     def trust(self) -> float:
         """How far matches count beside flow, 0..1; 0 for frozen features of which nothing was measured."""
-        config = self.config
-        if not config.adaptation.steps and not config.adaptation.held_out:
-            return 0.0
-        return config.tracking.trust(self.stages.adaptation.value.found)
+        return 0.0 if self.adaptation is None else self.config.tracking.trust(self.adaptation.found)
+
+    @property
+    def trust_note(self) -> str:
+        """Say how far matches counted; empty where they counted in full, or nothing was measured."""
+        found, trust = self.adaptation.found if self.adaptation else None, self.trust
+        if found is None or trust == 1 or not self.config.tracking.motion:
+            return ""
+        share = f"matching finds {100 * found:.0f} % of held-out points"
+        if not trust:
+            return f"{share}, so flow alone was followed"
+        return f"{share}, so matches counted {100 * trust:.0f} % beside flow"
 
     @cached_property
     def motion(self) -> Motion:

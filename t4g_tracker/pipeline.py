@@ -22,7 +22,7 @@ from adaptation.adapter import check_working_size
 from adaptation.buddies import BestBuddies, mine_buddies
 from adaptation.loop import adapt
 from adaptation.prepare import PreparedFeatures, prepare_features
-from adaptation.result import Adaptation
+from adaptation.result import Adaptation as Adaptation  # of which a Fitted tells
 from adaptation.settings import AdaptationConfig
 from t4g_tracker.choices import Precision
 from t4g_tracker.coordinates import Size, WorkingSizeConfig, working_size

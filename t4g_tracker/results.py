@@ -88,16 +88,23 @@ def describe(video: Video, queries: QueryPoints, working_size: Size, device: tor
     )
 
 
-def closing_lines(folder: Path, results: Sequence[Result], log: StageLog, files: Sequence[str]) -> list[str]:
-    """The summary that a run prints at its end: accuracy if known, time, memory, files."""
+def _seconds(log: StageLog, name: str) -> str:
+    return f"{log.stages[name]['seconds']:.0f} s"
+
+
+def closing_lines(
+    folder: Path, results: Sequence[Result], log: StageLog, files: Sequence[str], note: str = ""
+) -> list[str]:
+    """The summary that a run prints at its end: accuracy if known, a note on it, time, memory, files."""
     lines = []
     scored = [result for result in results if result.measures]
     if scored:
         rows = [[result.name, *(rounded(result.measures[name]) for name in MEASURES)] for result in scored]
         lines.append("accuracy in percent against the true tracks, scaled to 256x256:")
         lines += [f"  {line}" for line in Table(["", *MEASURES], rows).console()]
+    lines += [note] if note else []
     spent = ", ".join(
-        f"{name} {'cached' if name in log.cached else format(log.stages[name]['seconds'], '.0f') + ' s'}"
+        f"{name} {'cached' if name in log.cached and name not in log.ran else _seconds(log, name)}"
         for name in sorted(log.stages, key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES))
     )
     peak = max((entry.get("peak_memory_mb", 0.0) for entry in log.stages.values()), default=0.0)

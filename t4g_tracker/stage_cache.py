@@ -163,7 +163,8 @@ class Stages:
                 with _told_what_is_kept(name, checkpoint):
                     result = compute(settings, controls, **values, **facts)
                 spent = time.perf_counter() - begin if seconds is None else seconds(result)
-                self.run.log.computed.add(key)
+                log.counted.add(key)
+                log.ran.add(name)
                 if self.cache is not None:
                     self.cache.save(name, key, pack(result), spent)
                 checkpoint.remove()

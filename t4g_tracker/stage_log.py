@@ -35,7 +35,8 @@ class StageLog:
     device: torch.device | None = None  # a GPU's memory is measured too
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     cached: dict[str, float] = field(default_factory=dict)  # seconds that an earlier run spent on a stage
-    computed: set[str] = field(default_factory=set)  # keys whose seconds are known, here or in ``cached``
+    counted: set[str] = field(default_factory=set)  # keys of values whose seconds are known
+    ran: set[str] = field(default_factory=set)  # stages of which this run computed a value
     _running: list[str] = field(default_factory=list)
     _begun: float = 0.0
 
@@ -59,8 +60,8 @@ class StageLog:
 
         Several values may share a stage's name.
         """
-        if key not in self.computed:
-            self.computed.add(key)
+        if key not in self.counted:
+            self.counted.add(key)
             self.cached[name] = self.cached.get(name, 0.0) + seconds
 
     def spent(self, *names: str) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from t4g_tracker import hardware
 from t4g_tracker.coordinates import centred_offset
 from t4g_tracker.datatypes import FeatureGrid, FlowFields, QueryPoints, Trajectories, Video
 from t4g_tracker.motion.fields import pairs_over_gaps
-from t4g_tracker.motion.settings import TrajectoriesConfig
+from t4g_tracker.motion.settings import MotionConfig, TrajectoriesConfig
 from t4g_tracker.motion.trajectories import make_trajectories
 
 
@@ -118,7 +118,7 @@ class SlidingClip:
     def trajectories(self) -> Trajectories:
         """By the published rule, which has none of its own doubts where flow is exact."""
         return make_trajectories(
-            self.flow, self.frame_count, TrajectoriesConfig(rule="chained"), self.size, step_cost=0
+            self.flow, self.frame_count, TrajectoriesConfig(rule="chained"), self.size, MotionConfig()
         )
 
 

@@ -5,6 +5,7 @@ import torch
 
 from t4g_tracker.datatypes import FlowFields
 from t4g_tracker.motion.following import Motion
+from t4g_tracker.motion.settings import MotionConfig
 from t4g_tracker.tracking.flow_alone import track_by_flow
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
@@ -12,7 +13,7 @@ SIZE = (64, 128)
 
 
 def along(queries, flow, frame_count, size=SIZE, working_size=SIZE, **visibility):
-    motion = Motion(flow, step_cost=0.02)
+    motion = Motion(flow, MotionConfig())
     return track_by_flow(queries, motion, frame_count, working_size, size, VisibilityConfig(**visibility))
 
 

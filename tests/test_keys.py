@@ -28,6 +28,8 @@ DEPENDS = {
     "flow": ("flow", "query_flow", "trajectories", "adaptation"),
     "motion.gaps": ("flow", "query_flow", "trajectories", "adaptation"),
     "motion.step_cost": ("trajectories", "adaptation"),
+    "motion.jump_cost": ("trajectories", "adaptation"),
+    "motion.jump_px": ("trajectories", "adaptation"),
     "motion.from_query": (),
     "motion.reach": ("query_flow",),
     "trajectories": ("trajectories", "adaptation"),
@@ -60,7 +62,10 @@ OTHER_NUMBER = {
 }
 OF_CHAINED = {f"trajectories.{name}" for name in ("cycle_threshold_px", "direct_threshold_px", "direct_gaps")}
 OF_GAPS = {f"trajectories.{name}" for name in ("start_every", "reach", "uncertainty_px")}
-RULES = [("gaps", OF_CHAINED), ("chained", OF_GAPS | {"motion.step_cost"})]  # and settings of the other one
+RULES = [
+    ("gaps", OF_CHAINED),
+    ("chained", OF_GAPS | {"motion.step_cost", "motion.jump_cost", "motion.jump_px"}),
+]  # and settings of the other one
 
 
 def leaves(settings, prefix=""):
@@ -148,7 +153,7 @@ def test_a_changed_setting_changes_the_keys_of_all_that_depends_on_it_and_no_oth
 
 
 def test_larger_frames_are_brought_down_by_flow_pixels(slide):
-    large = slide(3, (192, 256))
+    large = slide(6, (192, 256))
     before, after = (
         keys(large, "features.extractor=patch"),
         keys(large, "features.extractor=patch", "flow.pixels=20000"),
@@ -333,4 +338,4 @@ def test_what_is_cached_answers_the_same_settings_and_no_others(clip, tmp_path, 
     assert cached("trajectories.cycle_threshold_px=9.0") == {"features", "adaptation"}
     assert cached("motion.step_cost=0.02") == {"features", "flow"}
     assert cached("visibility.cycle_threshold_px=3.0") == {"features", "adaptation"}
-    assert plain_values(Config())["adaptation"]["steps"] == 2000  # defaults are untouched
+    assert plain_values(Config())["adaptation"]["steps"] == 1000  # defaults are untouched

@@ -13,6 +13,7 @@ from t4g_tracker.datatypes import FeatureGrid, FlowFields, QueryPoints, Video
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.motion.fields import pairs_over_gaps
 from t4g_tracker.motion.following import Motion
+from t4g_tracker.motion.settings import MotionConfig
 from t4g_tracker.tracking.settings import TrackingConfig
 from t4g_tracker.tracking.tracker import track
 from t4g_tracker.tracking.visibility import VisibilityConfig
@@ -43,7 +44,7 @@ def tracking(frames, with_flow):
     grid = FeatureGrid(values.contiguous(memory_format=torch.channels_last), STRIDE_PX, 1.5, size)
     pairs = torch.tensor(pairs_over_gaps(frames, (1, 2)))
     forward = torch.randn(len(pairs), 2, *size, generator=generator).half()
-    motion = Motion(FlowFields(pairs, forward, -forward), step_cost=0.02) if with_flow else None
+    motion = Motion(FlowFields(pairs, forward, -forward), MotionConfig()) if with_flow else None
     video = Video(torch.zeros(frames, *size, 3, dtype=torch.uint8).numpy(), 24.0, "clip", "clip.mp4")
     xy = torch.rand(POINTS, 2, generator=generator) * torch.tensor([WIDTH, HEIGHT]) * STRIDE_PX
     queries = QueryPoints(torch.arange(POINTS) % frames, xy, tuple("abcdef"))

@@ -11,12 +11,14 @@ from t4g_tracker.features.patch import extract_patch
 from t4g_tracker.features.settings import PatchConfig
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.motion.following import Motion
+from t4g_tracker.motion.settings import MotionConfig
 from t4g_tracker.tracking.settings import TrackingConfig
 from t4g_tracker.tracking.tracker import track
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
 UNREFINED = TrackingConfig(subpixel=False)
 STEP_COST = 0.02
+MOTION = MotionConfig(step_cost=STEP_COST)
 
 
 def tracked(clip, queries, features=None, config=TrackingConfig(), **kwargs):  # noqa: B008 frozen settings
@@ -120,7 +122,7 @@ def test_with_flow_a_point_does_not_jump_to_a_better_looking_copy(slide, ask, qu
     queries = ask((query_frame, (6 + query_frame) * 4 + 1.5, 8 * 4 + 1.5))
     true_x = 25.5 + 4 * torch.arange(7.0)
     alone = track(queries, grid, clip.video, MatchingConfig(), UNREFINED, VisibilityConfig())
-    motion = Motion(clip.flow, STEP_COST)
+    motion = Motion(clip.flow, MOTION)
     followed = track(queries, grid, clip.video, MatchingConfig(), UNREFINED, VisibilityConfig(), motion)
     assert abs(alone.xy[0, 3, 0] - true_x[3]) > 50
     assert (followed.xy[0, :, 0] - true_x).abs().max() < 4
@@ -140,7 +142,8 @@ def drifting_flow(frames: int, drift: float) -> Motion:
     """2 px to the right, ``drift`` too much forward and exact backward."""
     forward = torch.tensor([2.0 + drift, 0.0]).view(1, 2, 1, 1).expand(frames - 1, 2, 64, 128)
     backward = torch.tensor([-2.0, 0.0]).view(1, 2, 1, 1).expand(frames - 1, 2, 64, 128)
-    return Motion(FlowFields.of_neighbours(forward, backward), STEP_COST)
+    config = MotionConfig(step_cost=STEP_COST, jump_cost=0)
+    return Motion(FlowFields.of_neighbours(forward, backward), config)
 
 
 def test_flow_that_drifts_is_left_for_a_match_once_it_is_less_certain(slide, ask):
@@ -180,7 +183,7 @@ def test_with_flow_a_point_is_found_again_behind_what_hid_it(slide, ask, gaps):
     """By a match, where flow between neighbouring frames takes it along with the bar, else by flow too."""
     clip = slide(20, velocity=(0.5, 0.0), bar_px=28.0, bar_left_px=-30.0, bar_speed_px=7.0)
     queries = ask((0, 50, 30), (19, 60, 20))
-    tracks = tracked(clip, queries, motion=Motion(clip.flow_over(*gaps), STEP_COST))
+    tracks = tracked(clip, queries, motion=Motion(clip.flow_over(*gaps), MOTION))
     xy, _ = clip.follow(queries)
     ends = torch.tensor([0, 1, 18, 19])
     assert (tracks.xy[:, ends] - xy[:, ends]).norm(dim=-1).max() < 0.5
@@ -195,7 +198,7 @@ def test_a_second_best_match_joins_where_the_best_does_not_lead_back(slide, ask)
         32, generator=torch.Generator().manual_seed(1)
     )
     queries, xy = ask((0, 25.5, 33.5)), torch.tensor([37.5, 33.5])
-    nowhere = Motion(FlowFields.of_neighbours(clip.flow.forward * 0, clip.flow.backward * 0 + 50), STEP_COST)
+    nowhere = Motion(FlowFields.of_neighbours(clip.flow.forward * 0, clip.flow.backward * 0 + 50), MOTION)
     found = {}
     for candidates in (1, 2):
         config = dataclasses.replace(UNREFINED, candidates=candidates)
@@ -220,7 +223,7 @@ def test_the_less_a_match_looks_alike_the_more_uncertain_flow_is_followed(slide,
 
     def found(appearance_cost, trust=1.0):
         config = dataclasses.replace(UNREFINED, appearance_cost=appearance_cost)
-        args = (grid, video, MatchingConfig(), config, VisibilityConfig(), Motion(flow, STEP_COST))
+        args = (grid, video, MatchingConfig(), config, VisibilityConfig(), Motion(flow, MOTION))
         return track(ask((0, 25.5, 33.5)), *args, trust=trust).xy[0, 1]
 
     torch.testing.assert_close(found(0.0), wanted, atol=1.0, rtol=0)
@@ -240,17 +243,71 @@ def test_tracks_are_in_pixels_of_the_original_video(slide, ask):
     assert (tracks.xy - (2 * xy + 0.5)).norm(dim=-1).max() < 3.2  # twice the 1.6 px of the smaller video
 
 
-def test_points_do_not_influence_each_other(slide, points):
-    clip = slide()
-    together = tracked(clip, points)
-    few_at_once = tracked(clip, points, config=TrackingConfig(points_at_once=2))
+@pytest.mark.parametrize("joined", [False, True])
+def test_points_do_not_influence_each_other(slide, points, joined):
+    clip = slide(8, bar_px=10.0, bar_left_px=20.0, bar_speed_px=5.0)  # flow alone would not do
+    motion = Motion(clip.flow_over(1, 2), MOTION) if joined else None
+    together = tracked(clip, points, motion=motion)
+    few_at_once = tracked(clip, points, config=TrackingConfig(points_at_once=2), motion=motion)
     torch.testing.assert_close(few_at_once.xy, together.xy, atol=1e-3, rtol=0)
     assert torch.equal(few_at_once.visibility, together.visibility)
     for n in range(len(points)):
-        alone = dataclasses.replace(
-            points, frame=points.frame[n : n + 1], xy=points.xy[n : n + 1], names=points.names[n : n + 1]
-        )
-        torch.testing.assert_close(tracked(clip, alone).xy[0], together.xy[n], atol=1e-3, rtol=0)
+        alone = tracked(clip, points.subset(torch.tensor([n])), motion=motion)
+        torch.testing.assert_close(alone.xy[0], together.xy[n], atol=1e-3, rtol=0)
+
+
+def test_the_second_round_knows_a_point_by_what_sure_frames_show_of_it(slide, ask):
+    """In its query frame a point looks half like something else, which in the last frame is elsewhere."""
+    generator = torch.Generator().manual_seed(0)
+    point, other = torch.linalg.qr(torch.randn(256, 2, generator=generator)).Q.T
+    values = 0.02 * torch.randn(6, 256, 16, 32, generator=generator)
+    values[0, :, 8, 6] = point + other
+    for t in range(1, 6):
+        values[t, :, 8, 6 + t] = point
+    values[5, :, 2, 27] = 0.3 * point + other
+    flow = FlowFields.of_neighbours(*(torch.zeros(5, 2, 64, 128) for _ in range(2)))
+    flow.forward[:, 0], flow.backward[:, 0] = 4.0, -4.0
+    flow.backward[4] = 50.0  # flow is lost before the last frame
+    grid, video = FeatureGrid(values, 4, 1.5, (64, 128)), slide(6).video
+
+    def last(memory):
+        config = dataclasses.replace(UNREFINED, memory=memory)
+        args = (grid, video, MatchingConfig(), config, VisibilityConfig(), Motion(flow, MOTION))
+        return track(ask((0, 25.5, 33.5)), *args).xy[0, 5]
+
+    torch.testing.assert_close(last(0.0), torch.tensor([109.5, 9.5]), atol=1.5, rtol=0)
+    torch.testing.assert_close(last(3.0), torch.tensor([45.5, 33.5]), atol=1.5, rtol=0)
+
+
+def test_a_point_that_leaves_the_frame_is_not_drawn_back_to_a_match_inside(slide, ask):
+    clip = slide(8, velocity=(12.0, 0.0))
+    tracks = tracked(clip, ask((0, 90, 30)), motion=Motion(clip.flow_over(1, 2, 4), MOTION))
+    assert tracks.visibility[0].tolist() == [True] * 4 + [False] * 4
+    assert (tracks.xy[0, 4:, 0] > 127).all()
+
+
+@pytest.mark.parametrize(
+    ("found", "trust"), [(None, 0.5), (0.2, 0), (0.4, 0), (0.575, 0.5), (0.75, 1), (1.0, 1)]
+)
+def test_matches_are_trusted_as_far_as_held_out_points_are_found(found, trust):
+    assert TrackingConfig().trust(found) == pytest.approx(trust)
+
+
+def test_trust_must_rise():
+    with pytest.raises(ConfigError, match=r"tracking.trust_from must be below tracking.trust_full, 0.75"):
+        TrackingConfig(trust_from=0.8)
+
+
+def test_without_trust_progress_still_comes_to_its_end(slide, points):
+    clip, seen = slide(), []
+    tracked(
+        clip,
+        points,
+        motion=Motion(clip.flow, MOTION),
+        trust=0.0,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1] == (8, 8)
 
 
 def test_the_same_input_gives_the_same_tracks(slide, points):

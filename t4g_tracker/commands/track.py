@@ -78,8 +78,9 @@ def track_states(fitted: Fitted, queries: QueryPoints) -> list[Result]:
     from t4g_tracker.results import Result
 
     config, run = fitted.config, fitted.run
-    last = fitted.stages.adaptation.value.last_step
-    steps = sorted(fitted.stages.adaptation.value.snapshots) if config.outputs.progress else []
+    adaptation = fitted.adaptation
+    last = adaptation.last_step if adaptation else 0
+    steps = (sorted(adaptation.snapshots) if adaptation else [0]) if config.outputs.progress else []
     if not config.tracking.motion and not steps:
         steps = [last]
     if config.tracking.motion:
@@ -129,7 +130,7 @@ def write_everything(
 
     video, queries, truth = inputs.video, inputs.queries, inputs.truth
     config, run, folder = fitted.config, fitted.run, destination.folder
-    adaptation = fitted.stages.adaptation.value
+    adaptation = fitted.adaptation
     if truth is not None:
         results = score_results(results, truth, queries, video, mode)
 
@@ -141,12 +142,16 @@ def write_everything(
             "settings": plain_values(config),
             **machine_facts(run.seed, run.device),
             "stages": run.log.stages,
-            "median_seconds_per_step": round(adaptation.seconds_per_step, 4),
+            "median_seconds_per_step": round(adaptation.seconds_per_step, 4) if adaptation else 0.0,
+            "held_out_2px": adaptation.found if adaptation else None,
+            "trust": fitted.trust,
             "scores": {result.name: result.measures for result in results if result.measures},
         }
 
     tracks = track_writers(video, queries, results[-1].own_tracks)
-    pictures = picture_writers(video, queries, results, adaptation.history, truth, config.outputs)
+    pictures = picture_writers(
+        video, queries, results, adaptation.history if adaptation else [], truth, config.outputs
+    )
     with run.log.stage("outputs"), run.bar("outputs", "file") as report:
         files = write_results(folder, RUN, record(), tracks, pictures, report)
     finish_record(folder, RUN, files, record())

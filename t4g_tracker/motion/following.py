@@ -32,17 +32,6 @@ class Matches:
     # and positions (P, 2) there, and returns (P,) squared pixels.
     unlikeness: Callable[[Tensor, int, Tensor], Tensor] | None = None
 
-    def of(self, points: Tensor) -> Matches:
-        """Those of the points with the indices ``points`` (P,)."""
-        unlikeness = self.unlikeness
-        if unlikeness is None:
-            return Matches(self.xy[points], self.cost[points])
-        return Matches(
-            self.xy[points],
-            self.cost[points],
-            lambda some, frame, xy: unlikeness(points[some], frame, xy),
-        )
-
 
 @dataclass(frozen=True)
 class Followed:
@@ -89,7 +78,7 @@ def follow(
     positions[:, frame], cost[:, frame] = xy.float(), 0
     for target in _outwards(frame, frame_count, frame_count if reach is None else reach):
         # Gather the hypotheses, with the cost of each.
-        there, total = [], []
+        there, total, neighbour = [], [], None
         for flow, begin in leading_to(target, frame, fields):
             carried, cycle_error = carry(flow, begin, target, positions[:, begin], size)
             there.append(carried)
@@ -114,8 +103,10 @@ def follow(
     return Followed(positions, cost)
 
 
-def _jump_cost(xy: Tensor, neighbour: Tensor, config: MotionConfig) -> Tensor:
+def _jump_cost(xy: Tensor, neighbour: Tensor | None, config: MotionConfig) -> Tensor | float:
     """What positions (N, 2) cost for leaving those that the neighbouring frame's flow leads to."""
+    if neighbour is None:
+        return 0.0
     apart = (xy - neighbour).norm(dim=-1) / config.jump_px
     return config.jump_cost * apart.clamp_max(1).square()
 
@@ -146,9 +137,7 @@ class Motion:
         """All flow that points starting in ``frame`` are carried along: over gaps, then straight from it."""
         return [self.flow] if self.from_query is None else [self.flow, self.from_query(frame)]
 
-    def follow(
-        self, frame: Tensor, xy: Tensor, frame_count: int, size: Size, matches: Matches | None = None
-    ) -> Followed:
+    def follow(self, frame: Tensor, xy: Tensor, frame_count: int, size: Size) -> Followed:
         """Follow points that start in frames of their own.
 
         Args:
@@ -156,17 +145,13 @@ class Motion:
             xy: (N, 2) working pixels.
             frame_count: T.
             size: (H, W) of the working pixels.
-            matches: Further hypotheses.
 
         Returns:
             N points in T frames, working pixels.
         """
-        shape = (len(xy), frame_count)
-        result = Followed(torch.zeros(*shape, 2), torch.zeros(shape))
+        result = Followed(torch.zeros(len(xy), frame_count, 2), torch.zeros(len(xy), frame_count))
         for home in frame.unique().tolist():
             rows = (frame == home).nonzero().squeeze(1)
-            fields = self.fields(home)
-            mine = None if matches is None else matches.of(rows)
-            found = follow(home, xy[rows], frame_count, fields, size, self.config, mine)
+            found = follow(home, xy[rows], frame_count, self.fields(home), size, self.config)
             result.xy[rows], result.cost[rows] = found.xy, found.cost
         return result

@@ -9,7 +9,7 @@ from t4g_tracker.coordinates import inside
 from t4g_tracker.datatypes import FlowFields
 from t4g_tracker.errors import ConfigError, TrackerError
 from t4g_tracker.motion.fields import pairs_over_gaps
-from t4g_tracker.motion.settings import TrajectoriesConfig
+from t4g_tracker.motion.settings import MotionConfig, TrajectoriesConfig
 from t4g_tracker.motion.trajectories import make_trajectories
 
 SIZE = (320, 576)  # where thresholds mean what they say
@@ -35,7 +35,7 @@ def flow_of(frame_count, gaps, displacement, size=SIZE):
 
 def chain(flow, config=PLAIN, size=SIZE):
     """Trajectories by the published rule, of flow whose first pairs are those of neighbouring frames."""
-    return make_trajectories(flow, int(flow.pairs.max()) + 1, config, size, step_cost=0)
+    return make_trajectories(flow, int(flow.pairs.max()) + 1, config, size, MotionConfig())
 
 
 def last(trajectories):

@@ -10,8 +10,10 @@ import torch
 from t4g_tracker.datatypes import FlowFields
 from t4g_tracker.motion.fields import pairs_over_gaps
 from t4g_tracker.motion.following import Matches, Motion, follow
+from t4g_tracker.motion.settings import MotionConfig
 
 STEP_COST = 0.02
+MOTION = MotionConfig(step_cost=STEP_COST, jump_cost=0)
 BAR = {"bar_px": 28.0, "bar_left_px": -30.0, "bar_speed_px": 7.0}  # passes a point at x=50 in frames 8 to 11
 
 
@@ -44,7 +46,7 @@ def test_no_chain_of_gaps_costs_less_than_the_one_kept(frame, seed):
     frame_count, gaps, size = 8, (1, 2, 5), (16, 24)
     fields = random_fields(frame_count, gaps, seed, size, constant=True)
     begin = torch.tensor([10.0, 7.0])
-    found = follow(frame, begin[None], frame_count, [fields], size, STEP_COST)
+    found = follow(frame, begin[None], frame_count, [fields], size, MOTION)
     for target in range(frame_count):
         every = []
         for chain in chains(frame, target, gaps):
@@ -106,7 +108,7 @@ def test_of_flows_and_matches_the_cheapest_is_kept_whatever_size_flow_has(frame,
     cost[cost > 12] = torch.inf
     matches = Matches(torch.rand(points, frame_count, options, 2, generator=generator) * extent, cost)
     fields = [over_gaps, direct]
-    found = follow(frame, xy, frame_count, fields, size, STEP_COST, matches)
+    found = follow(frame, xy, frame_count, fields, size, MOTION, matches)
     for n in range(points):
         mine = Matches(matches.xy[n], matches.cost[n])
         place, costs = followed_plainly(frame, xy[n].tolist(), frame_count, fields, size, mine)
@@ -125,7 +127,7 @@ def test_a_point_is_found_again_behind_a_bar_by_larger_gaps_and_carried_away_by_
     end = 19 - frame
 
     def followed(*gaps):
-        return follow(frame, begin, 20, [clip.flow_over(*gaps)], clip.size, STEP_COST)
+        return follow(frame, begin, 20, [clip.flow_over(*gaps)], clip.size, MOTION)
 
     near, far = followed(1), followed(1, 2, 4, 8)
     assert (near.xy[0, end, 0] - true_x[end]).abs() > 20
@@ -153,7 +155,7 @@ def test_a_match_that_is_cheaper_than_flow_is_taken_and_flow_goes_on_from_it():
     along = 10 + torch.arange(8.0)
     for cost, taken in ((0.059, True), (0.061, False)):  # three flows cost 0.06
         matches = one_match(8, 3, [40.0, 20.0], cost)
-        found = follow(0, begin, 8, [flow], (32, 64), STEP_COST, matches)
+        found = follow(0, begin, 8, [flow], (32, 64), MOTION, matches)
         from_match = torch.arange(8) >= 3 if taken else torch.zeros(8, dtype=torch.bool)
         wanted = torch.where(from_match, 40 + torch.arange(8.0) - 3, along)
         torch.testing.assert_close(found.xy[0, :, 0], wanted, atol=1e-4, rtol=0)
@@ -163,13 +165,13 @@ def test_a_match_that_is_cheaper_than_flow_is_taken_and_flow_goes_on_from_it():
 
 def test_the_query_point_itself_is_never_replaced_by_a_match():
     xy, matches = torch.tensor([[10.0, 8.0]]), one_match(5, 2, [3.0, 3.0], 0.0)
-    found = follow(2, xy, 5, [constant_motion(5)], (32, 64), STEP_COST, matches)
+    found = follow(2, xy, 5, [constant_motion(5)], (32, 64), MOTION, matches)
     assert found.xy[0, 2].tolist() == [10.0, 8.0]
     assert found.cost[0, 2] == 0
 
 
 def test_nothing_is_followed_beyond_its_reach():
-    found = follow(4, torch.tensor([[20.0, 8.0]]), 12, [constant_motion(12)], (32, 64), STEP_COST, reach=3)
+    found = follow(4, torch.tensor([[20.0, 8.0]]), 12, [constant_motion(12)], (32, 64), MOTION, reach=3)
     assert torch.isfinite(found.cost[0]).nonzero().flatten().tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -177,18 +179,15 @@ def test_points_with_different_query_frames_are_followed_together_as_alone():
     frame_count, size = 7, (24, 40)
     motion = Motion(
         random_fields(frame_count, (1, 3), 0, (12, 30), constant=False),
-        STEP_COST,
+        MOTION,
         lambda frame: random_fields(frame_count, (5,), frame, (12, 30), constant=False),
     )
     generator = torch.Generator().manual_seed(0)
     frame = torch.tensor([3, 0, 6, 3, 5, 0])
     xy = torch.rand(6, 2, generator=generator) * torch.tensor([40.0, 24.0])
-    cost = torch.rand(6, frame_count, 2, generator=generator) * 10
-    matches = Matches(torch.rand(6, frame_count, 2, 2, generator=generator) * 30, cost)
-    together = motion.follow(frame, xy, frame_count, size, matches)
+    together = motion.follow(frame, xy, frame_count, size)
     for n in range(6):
-        mine = Matches(matches.xy[n : n + 1], matches.cost[n : n + 1])
-        alone = motion.follow(frame[n : n + 1], xy[n : n + 1], frame_count, size, mine)
+        alone = motion.follow(frame[n : n + 1], xy[n : n + 1], frame_count, size)
         for part in ("xy", "cost"):
             torch.testing.assert_close(getattr(together, part)[n], getattr(alone, part)[0])
 
@@ -206,7 +205,7 @@ def test_flow_straight_from_the_query_frame_is_asked_for_once_a_frame_and_used()
         there = torch.tensor([4.5, 0.0]).view(1, 2, 1, 1).expand(len(pairs), 2, 32, 64)
         return FlowFields(pairs, there, -there)
 
-    motion = Motion(dataclasses.replace(flow, backward=back), STEP_COST, from_query)
+    motion = Motion(dataclasses.replace(flow, backward=back), MOTION, from_query)
     frame, xy = torch.tensor([1, 1, 0]), torch.tensor([[10.0, 8.0], [20.0, 9.0], [30.0, 8.0]])
     found = motion.follow(frame, xy, 6, (32, 64))
     assert sorted(asked) == [0, 1]
@@ -215,3 +214,31 @@ def test_flow_straight_from_the_query_frame_is_asked_for_once_a_frame_and_used()
     without = dataclasses.replace(motion, from_query=None).follow(frame, xy, 6, (32, 64))
     assert without.xy[:, 5, 0].tolist() == pytest.approx([14.0, 24.0, 35.0])
     assert without.cost[:, 5].min() > 25
+
+
+def test_looks_and_jumps_count_in_choosing_and_are_not_carried_on():
+    begin, nowhere = torch.tensor([[10.0, 8.0]]), one_match(6, 3, [40.0, 20.0], 1e6)
+    matches = dataclasses.replace(
+        nowhere, unlikeness=lambda points, frame, xy: torch.full((len(points),), 5.0)
+    )
+    config = MotionConfig(step_cost=STEP_COST, jump_cost=3.0)
+    found = follow(0, begin, 6, [constant_motion(6)], (32, 64), config, matches)
+    torch.testing.assert_close(found.cost[0], STEP_COST * torch.arange(6.0))
+
+
+@pytest.mark.parametrize(("jump_cost", "jumps"), [(0.0, True), (1.0, False)])
+def test_a_point_does_not_jump_between_two_chains_of_larger_gaps(jump_cost, jumps):
+    """Neighbouring flow is right and misses by 0.3 px; flow over two frames is 10 px off and sure of itself."""
+    first = torch.arange(7)
+    pairs = torch.cat([torch.stack([first, first + 1], 1), torch.stack([first[:6], first[:6] + 2], 1)])
+    gap = (pairs[:, 1] - pairs[:, 0]).view(-1, 1, 1, 1)
+    right = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(len(pairs), 2, 32, 96)
+    forward = torch.where(gap == 1, right, 6 * right)
+    backward = torch.where(gap == 1, -1.3 * right, -6 * right)
+    config = MotionConfig(step_cost=STEP_COST, jump_cost=jump_cost)
+    fields = [FlowFields(pairs, forward, backward)]
+    found = follow(0, torch.tensor([[10.0, 8.0]]), 8, fields, (32, 96), config)
+    steps = found.xy[0].diff(dim=0)[:, 0]
+    assert bool((steps.abs() > 3).any()) == jumps
+    if not jumps:
+        torch.testing.assert_close(found.xy[0, :, 0], 10 + torch.arange(8.0))

@@ -9,11 +9,12 @@ from t4g_tracker.coordinates import inside
 from t4g_tracker.datatypes import FlowFields
 from t4g_tracker.errors import TrackerError
 from t4g_tracker.motion import trajectories as module
-from t4g_tracker.motion.settings import TrajectoriesConfig, effective_trajectories
+from t4g_tracker.motion.settings import MotionConfig, TrajectoriesConfig, effective_trajectories
 from t4g_tracker.motion.trajectories import gap_trajectories, make_trajectories
 
 GAPS = (1, 2, 4, 8)
-FRAMES, SIZE, STEP_COST = 20, (64, 128), 0.02
+FRAMES, SIZE = 20, (64, 128)
+MOTION = MotionConfig(step_cost=0.02)
 SPARSE = TrajectoriesConfig(spacing_px=20)  # every 4 px at this size
 
 
@@ -23,7 +24,7 @@ def behind_a_bar(slide):
 
 
 def made(clip, config=SPARSE, gaps=GAPS):
-    return make_trajectories(clip.flow_over(*gaps), clip.frame_count, config, clip.size, STEP_COST)
+    return make_trajectories(clip.flow_over(*gaps), clip.frame_count, config, clip.size, MOTION)
 
 
 def begun_on_the_bar(clip, found):
@@ -84,9 +85,9 @@ def test_positions_of_greater_uncertainty_than_allowed_are_left_out():
     there = torch.zeros(FRAMES - 1, 2, *size)
     flow = FlowFields.of_neighbours(there, there + torch.tensor([0.1, 0.0]).view(1, 2, 1, 1))
     config = TrajectoriesConfig(spacing_px=32, start_every=100, uncertainty_px=0.5)
-    found = gap_trajectories(flow, FRAMES, config, size, STEP_COST)
+    found = gap_trajectories(flow, FRAMES, config, size, MOTION)
     assert (found.length == 1 + 8).all()  # eight steps cost 0.24, nine 0.27, and 0.25 is allowed
-    wider = gap_trajectories(flow, FRAMES, dataclasses.replace(config, uncertainty_px=0.59), size, STEP_COST)
+    wider = gap_trajectories(flow, FRAMES, dataclasses.replace(config, uncertainty_px=0.59), size, MOTION)
     assert (wider.length == 1 + 11).all()  # 0.33, where 0.35 is allowed
 
 
@@ -94,13 +95,13 @@ def test_uncertainty_shrinks_with_the_frame(slide):
     """Half a pixel means a quarter at half the size, its square a quarter of that."""
     flow = slide(FRAMES, (160, 288), (0.0, 0.0)).flow
     config = TrajectoriesConfig(spacing_px=32, start_every=100, uncertainty_px=0.5)
-    found = gap_trajectories(flow, FRAMES, config, (160, 288), STEP_COST)
+    found = gap_trajectories(flow, FRAMES, config, (160, 288), MOTION)
     assert (found.length == 1 + 3).all()  # three steps cost 0.06, and 0.0625 is allowed
 
 
 def test_positions_are_in_pixels_of_the_working_size(slide):
     clip = slide(8, (64, 128), (2.0, -1.0))
-    found = gap_trajectories(clip.flow_over(1, 2), 8, SPARSE, (32, 256), STEP_COST)
+    found = gap_trajectories(clip.flow_over(1, 2), 8, SPARSE, (32, 256), MOTION)
     step = (found.xy[1:] - found.xy[:-1])[found.owner[1:] == found.owner[:-1]]
     torch.testing.assert_close(step, torch.tensor([4.0, -0.5]).expand_as(step), atol=0.02, rtol=0)
     assert inside(found.xy, (32, 256)).all()
@@ -122,7 +123,7 @@ def test_when_nothing_survives_the_message_names_the_setting_of_this_rule(slide)
     flow = slide(6, SIZE, (0.0, 0.0)).flow
     flow.backward.fill_(9.0)
     with pytest.raises(TrackerError, match=r"no point .* survives .* raise trajectories.uncertainty_px"):
-        make_trajectories(flow, 6, SPARSE, SIZE, STEP_COST)
+        make_trajectories(flow, 6, SPARSE, SIZE, MOTION)
 
 
 def test_too_short_trajectories_are_dropped(slide):
@@ -134,9 +135,7 @@ def test_too_short_trajectories_are_dropped(slide):
 
 def test_progress_counts_the_frames_in_which_points_start(slide):
     clip, seen = slide(FRAMES, SIZE), []
-    make_trajectories(
-        clip.flow, FRAMES, SPARSE, SIZE, STEP_COST, lambda done, total: seen.append((done, total))
-    )
+    make_trajectories(clip.flow, FRAMES, SPARSE, SIZE, MOTION, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
