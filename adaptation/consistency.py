@@ -57,7 +57,7 @@ class StepFrames:
 
 
 @dataclass(frozen=True)
-class _Matches:
+class _Pairs:
     """Positions of two frames of the step that should be alike."""
 
     first: Tensor  # (B,) int64 index of the frame
@@ -101,7 +101,7 @@ def frozen_buddy_loss(step: StepFrames, buddies: BestBuddies, generator: torch.G
     for first, second in step.sample_frame_pairs(generator, distinct=True):
         first_xy, second_xy, weight = buddies.between(int(step.frames[first]), int(step.frames[second]))
         chosen = step.choose(first, first_xy, generator)
-        found.append(_matches(first, first_xy[chosen], second, second_xy[chosen], weight[chosen]))
+        found.append(_pairs(first, first_xy[chosen], second, second_xy[chosen], weight[chosen]))
     return _contrast(step, found) / (2 * MINED_PER_STEP)
 
 
@@ -118,7 +118,7 @@ def refined_buddy_loss(step: StepFrames, generator: torch.Generator) -> Tensor:
         weight = likeness_weight(similarity[here, there]).cpu()
         first_xy, second_xy = (cell_centres(cells.cpu(), across, stride_px) for cells in (here, there))
         chosen = step.choose(first, first_xy, generator)
-        found.append(_matches(first, first_xy[chosen], second, second_xy[chosen], weight[chosen]))
+        found.append(_pairs(first, first_xy[chosen], second, second_xy[chosen], weight[chosen]))
     return _contrast(step, found) / (2 * REFINED_PER_STEP)
 
 
@@ -161,12 +161,12 @@ def cycle_loss(
     return 0.5 * (weight * huber(cells, wanted, size)).sum() / (weight > 0).sum().clamp_min(1)
 
 
-def _matches(first: int, first_xy: Tensor, second: int, second_xy: Tensor, weight: Tensor) -> _Matches:
+def _pairs(first: int, first_xy: Tensor, second: int, second_xy: Tensor, weight: Tensor) -> _Pairs:
     rows = torch.ones(len(weight), dtype=torch.int64)
-    return _Matches(first * rows, first_xy, second * rows, second_xy, weight)
+    return _Pairs(first * rows, first_xy, second * rows, second_xy, weight)
 
 
-def _contrast(step: StepFrames, parts: list[_Matches]) -> Tensor:
+def _contrast(step: StepFrames, parts: list[_Pairs]) -> Tensor:
     """Sum of both ways' weighted cross-entropy of each match against all cells of its frame."""
     names = ("first", "first_xy", "second", "second_xy", "weight")
     first, first_xy, second, second_xy, weight = (

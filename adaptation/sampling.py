@@ -136,7 +136,7 @@ def sample_pairs(
             source_xy=torch.cat(source_xy),
             target_xy=torch.cat(target_xy),
         )
-    raise _too_short()
+    raise _too_short(frames_per_step)
 
 
 def sample_pairs_uniformly(
@@ -179,7 +179,7 @@ def sample_pairs_uniformly(
         if (half := _sample_half(present, mask, count, frames_per_step, generator, attempts)) is not None
     ]
     if not halves:
-        raise _too_short()
+        raise _too_short(frames_per_step)
     frames = torch.cat([chosen for chosen, _, _, _ in halves]).unique()
     which, source, target = (torch.cat(parts) for parts in list(zip(*halves, strict=True))[1:])
     order = target.argsort(stable=True)
@@ -216,10 +216,11 @@ def _sample_half(
     return None
 
 
-def _too_short() -> TrackerError:
+def _too_short(frames_per_step: int) -> TrackerError:
+    fewer = "lower adaptation.frames_per_step, or " if frames_per_step > 2 else ""
     return TrackerError(
-        "the trajectories are too short to pair frames; lower adaptation.frames_per_step, or raise "
-        "trajectories.uncertainty_px for longer ones"
+        f"the trajectories are too short to pair frames; {fewer}for longer ones raise "
+        "trajectories.uncertainty_px (rule=gaps) or trajectories.cycle_threshold_px (rule=chained)"
     )
 
 

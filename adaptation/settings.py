@@ -77,7 +77,7 @@ class AdaptationConfig:
         "held_out": (0, 0.5),
         "snapshots": (1, HUGE),
         "evaluate_every": (1, HUGE),
-        "late_start": (0, 1),
+        "late_start": (0, 0.999),
     }
 
     def __post_init__(self) -> None:

@@ -30,6 +30,13 @@ MOVED = {  # settings of version 0.1 that have been renamed
     "tracking.polish_reach_px": "tracking.subpixel_reach_px",
     "tracking.polish_window_px": "tracking.subpixel_window_px",
 }
+GONE = {  # settings of version 0.1 that have no successor of the same meaning, and what took their place
+    "tracking.jump_cost": "matches join flow by their uncertainty, tracking.match_cost",
+    "tracking.jump_px": "matches join flow by their uncertainty, tracking.match_cost",
+    "tracking.drift_cost": "flow grows uncertain by its cycle error and motion.step_cost",
+    "tracking.drift_px": "flow grows uncertain by its cycle error and motion.step_cost",
+    "trajectories.direct_pairs": "all pairs of frames over trajectories.direct_gaps get direct flow",
+}
 UNUSABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, bytes that are not UTF-8
 LONGEST_NAME = 255  # bytes of a file's or folder's name on common file systems
 
@@ -121,6 +128,8 @@ def _applied(base: Any, changes: Mapping[str, Any], where: str, prefix: str, nam
         dotted = f"{prefix}{key}"
         if dotted in MOVED:
             raise ConfigError(f"{where}: {dotted} is now called {MOVED[dotted]}; write that")
+        if dotted in GONE:
+            raise ConfigError(f"{where}: {dotted} is gone; leave it out: {GONE[dotted]}")
         if key not in known:
             raise ConfigError(f"{where}: {_unknown(dotted, value, names)}")
         current = getattr(base, key)

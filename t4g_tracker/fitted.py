@@ -150,7 +150,7 @@ class Fitted:
         )
 
     def track(self, points: QueryPoints | ArrayLike, progress: Progress | None = None) -> Tracks:
-        """Follow query points through all frames: matching, and paths along the flow.
+        """Follow query points through all frames: matches joined with flow.
 
         Args:
             points: Query points; or (N, 3) frame, x, y; or (N, 2) x, y in frame 0; original pixels.

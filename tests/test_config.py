@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from t4g_tracker.config import apply_settings, read_assignments, read_settings
+from t4g_tracker.config import GONE, MOVED, apply_settings, read_assignments, read_settings
 from t4g_tracker.coordinates import working_size
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.pipeline import Config
@@ -102,6 +102,23 @@ def names_in(settings, prefix="") -> set[str]:
 )
 def test_a_wrong_setting_is_named_with_its_file_and_the_remedy(text, said):
     assert message_of(text) == f"configs/davis.yaml: {said}"
+
+
+def test_a_setting_that_is_gone_is_told_so_with_what_took_its_place():
+    assert message_of("tracking: {jump_px: 12}") == (
+        "configs/davis.yaml: tracking.jump_px is gone; leave it out: matches join flow by their uncertainty, "
+        "tracking.match_cost"
+    )
+    assert "trajectories.direct_gaps" in message_of("trajectories: {direct_pairs: 24}")
+
+
+def test_settings_that_take_the_place_of_old_ones_exist_and_the_old_ones_do_not():
+    names = names_in(plain_values(Config()))
+    for instead in [*MOVED.values(), *GONE.values()]:
+        found = re.findall(r"[a-z]+\.[a-z_]+", instead)
+        assert found
+        assert set(found) <= names
+    assert not names & {*MOVED, *GONE}
 
 
 def test_an_unknown_name_without_a_likeness_lists_what_there_is():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from adaptation.adapter import build_head
 from t4g_tracker.coordinates import rescale
 from t4g_tracker.datatypes import FlowFields, QueryPoints, Tracks
 from t4g_tracker.diagnosis.candidates import (
@@ -31,6 +32,9 @@ from t4g_tracker.diagnosis.tables import diagnosis_tables, mean_diagnosis
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import EVALUATION_SIZE, score
 from t4g_tracker.motion.following import Motion
+from t4g_tracker.tracking.settings import TrackingConfig
+from t4g_tracker.tracking.tracker import track
+from t4g_tracker.tracking.visibility import VisibilityConfig
 
 SIZE = (40, 60)
 
@@ -203,6 +207,20 @@ def test_a_grid_without_a_second_peak_has_no_second_match(sliding):
     clip, queries, _ = sliding
     wide = MatchingConfig(window_radius_px=128.0)
     assert match_peaks(clip.features(), queries, clip.size, wide, 2)[:, :, 1].isinf().all()
+
+
+def test_matches_are_those_of_tracking_without_flow_and_read_by_the_head_that_was_fitted(sliding):
+    clip, queries, _ = sliding
+    head = build_head("cnn", seed=0)
+    config = TrackingConfig(motion=False, subpixel=False)
+    others = torch.arange(8) != queries.frame[:, None]
+    found = {}
+    for name, given in (("plain", None), ("head", head)):
+        found[name] = match_peaks(clip.features(), queries, clip.size, MatchingConfig(), 1, given)[:, :, 0]
+        args = (clip.video, MatchingConfig(), config, VisibilityConfig())
+        tracks = track(queries, clip.features(), *args, head=given)
+        torch.testing.assert_close(found[name][others], tracks.xy[others])
+    assert (found["head"] - found["plain"]).norm(dim=-1).max() > 0.1
 
 
 def noisy(truth, spread, seed=0):

@@ -14,7 +14,7 @@ import pytest
 
 from t4g_tracker.__main__ import COMMANDS
 from t4g_tracker.commands.weights import models
-from t4g_tracker.config import MOVED, read_settings
+from t4g_tracker.config import GONE, MOVED, read_settings
 from t4g_tracker.pipeline import Config
 from t4g_tracker.training.flow.settings import FlowTraining
 from t4g_tracker.training.track4gen.settings import AutoencoderTraining, Track4GenTraining
@@ -135,7 +135,7 @@ def leaves(settings: object, prefix: str = "") -> set[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_that_a_page_names_exist(page):
     known = set().union(*(leaves(settings()) for settings in RUNS.values() if settings))
-    known |= set(MOVED) if page == "CHANGELOG.md" else set()
+    known |= {*MOVED, *GONE} if page == "CHANGELOG.md" else set()
     groups = {name.partition(".")[0] for name in known if "." in name}
     spans = re.findall(r"`([^`\n]+)`", PAGES[page])
     for span in spans:

@@ -19,22 +19,24 @@ from t4g_tracker.stage_log import StageLog
 from t4g_tracker.storage.files import plain_values
 
 CPU = torch.device("cpu")
-STAGES = ("features", "flow", "query_flow", "trajectories", "adaptation")
+STAGES = ("features", "flow", "query_flow", "trajectories", "buddies", "adaptation")
 
 # The stages whose values depend on a setting, by its longest prefix here; () are read after the last stage.
 DEPENDS = {
-    "working_size": ("features", "trajectories", "adaptation"),
-    "features": ("features", "adaptation"),
-    "flow": ("flow", "query_flow", "trajectories", "adaptation"),
-    "motion.gaps": ("flow", "query_flow", "trajectories", "adaptation"),
-    "motion.step_cost": ("trajectories", "adaptation"),
-    "motion.jump_cost": ("trajectories", "adaptation"),
-    "motion.jump_px": ("trajectories", "adaptation"),
+    "working_size": ("features", "trajectories", "buddies", "adaptation"),
+    "features": ("features", "buddies", "adaptation"),
+    "flow": ("flow", "query_flow", "trajectories", "buddies", "adaptation"),
+    "motion.gaps": ("flow", "query_flow", "trajectories", "buddies", "adaptation"),
+    "motion.step_cost": ("trajectories", "buddies", "adaptation"),
+    "motion.jump_cost": ("trajectories", "buddies", "adaptation"),
+    "motion.jump_px": ("trajectories", "buddies", "adaptation"),
     "motion.from_query": (),
     "motion.reach": ("query_flow",),
-    "trajectories": ("trajectories", "adaptation"),
+    "trajectories": ("trajectories", "buddies", "adaptation"),
     "matching": ("adaptation",),
     "adaptation": ("adaptation",),
+    "adaptation.centre": ("buddies", "adaptation"),
+    "adaptation.unit_length": ("buddies", "adaptation"),
     "tracking": (),
     "visibility": (),
     "outputs": (),
@@ -52,6 +54,7 @@ OTHER_NUMBER = {
     "adaptation.width": 32,
     "adaptation.frames_per_step": 3,
     "adaptation.held_out": 0.1,
+    "adaptation.late_start": 0.2,
     "trajectories.direct_gaps": [4],
     "tracking.alike": 0.5,
     "tracking.trust_from": 0.3,
@@ -158,7 +161,7 @@ def test_larger_frames_are_brought_down_by_flow_pixels(slide):
         keys(large, "features.extractor=patch"),
         keys(large, "features.extractor=patch", "flow.pixels=20000"),
     )
-    assert changed(before, after) == {"flow", "query_flow", "trajectories", "adaptation"}
+    assert changed(before, after) == {"flow", "query_flow", "trajectories", "buddies", "adaptation"}
 
 
 @pytest.mark.parametrize("extractor", get_args(Extractor))
@@ -194,10 +197,10 @@ def test_a_setting_that_another_one_switches_off_does_not_matter(clip, base, cha
 def test_without_steps_flow_and_trajectories_matter_only_where_matches_join_flow(clip):
     joined = ["features.extractor=patch", "adaptation.steps=0"]
     after = keys(clip, *joined, "trajectories.spacing_px=8")  # they tell how far matches can be trusted
-    assert changed(keys(clip, *joined), after) == {"trajectories", "adaptation"}
+    assert changed(keys(clip, *joined), after) == {"trajectories", "buddies", "adaptation"}
     base = [*joined, "tracking.motion=false"]
     after = keys(clip, *base, "flow.finest_scale=1", "trajectories.spacing_px=8")
-    assert changed(keys(clip, *base), after) == {"flow", "query_flow", "trajectories"}
+    assert changed(keys(clip, *base), after) == {"flow", "query_flow", "trajectories", "buddies"}
 
 
 @pytest.mark.parametrize(("rule", "others"), RULES)
@@ -238,7 +241,7 @@ def test_mined_buddies_depend_on_features_and_trajectories_and_matter_to_their_l
 def test_seed_masks_and_device_change_what_depends_on_them(clip):
     base = ["features.extractor=patch", "flow.method=dis", "adaptation.precision=float32"]
     before = keys(clip, *base)
-    assert changed(before, keys(clip, *base, seed=1)) == {"features", "adaptation"}
+    assert changed(before, keys(clip, *base, seed=1)) == {"features", "buddies", "adaptation"}
     config = read_settings(Config(), None, base)
     size = open_clip(clip.video, config).size
     left, right = torch.zeros(6, *size, dtype=torch.bool), torch.zeros(6, *size, dtype=torch.bool)
@@ -265,7 +268,7 @@ def test_number_formats_are_told_apart(clip, monkeypatch):
     for fast in (False, True):
         monkeypatch.setattr(hardware, "_cpu_has_bf16", lambda fast=fast: fast)
         found.append(keys(clip, *base))
-    assert changed(*found) == {"features", "adaptation"}
+    assert changed(*found) == {"features", "buddies", "adaptation"}
     same = keys(clip, *base, "adaptation.precision=bfloat16")
     assert same == found[1]  # what auto stands for, by its name
 
@@ -273,13 +276,19 @@ def test_number_formats_are_told_apart(clip, monkeypatch):
 def test_other_weights_change_the_keys(clip, monkeypatch, tmp_path):
     before = keys(clip)
     monkeypatch.setattr(pipeline, "check_features", lambda config: "others")
-    assert changed(before, keys(clip)) == {"features", "adaptation"}
+    assert changed(before, keys(clip)) == {"features", "buddies", "adaptation"}
     weights = tmp_path / "raft.pth"
     weights.write_bytes(b"one")
     raft = ["flow.method=raft-small", f"flow.weights={weights}"]
     before = keys(clip, *raft)
     weights.write_bytes(b"other")
-    assert changed(before, keys(clip, *raft)) == {"flow", "query_flow", "trajectories", "adaptation"}
+    assert changed(before, keys(clip, *raft)) == {
+        "flow",
+        "query_flow",
+        "trajectories",
+        "buddies",
+        "adaptation",
+    }
 
 
 def test_published_weights_are_told_by_their_file(clip, monkeypatch, tmp_path):
@@ -288,7 +297,13 @@ def test_published_weights_are_told_by_their_file(clip, monkeypatch, tmp_path):
     before = keys(clip, *raft)
     published_file("raft-large").parent.mkdir(parents=True)
     published_file("raft-large").write_bytes(b"fetched")
-    assert changed(before, keys(clip, *raft)) == {"flow", "query_flow", "trajectories", "adaptation"}
+    assert changed(before, keys(clip, *raft)) == {
+        "flow",
+        "query_flow",
+        "trajectories",
+        "buddies",
+        "adaptation",
+    }
 
 
 def test_bundled_weights_are_told_by_content_since_installing_gives_them_any_time(monkeypatch, tmp_path):

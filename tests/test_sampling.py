@@ -136,10 +136,12 @@ def test_a_uniform_half_is_foreground_and_no_trajectory_comes_twice():
 
 def test_trajectories_that_share_no_frames_are_refused_rather_than_tried_for_ever():
     apart = by_hand((0, [(1, 1)]), (5, [(2, 2)]))
-    with pytest.raises(TrackerError, match=r"too short to pair frames; lower adaptation\.frames_per_step"):
-        sample_pairs(apart, 10, 2, 8, generator())
-    with pytest.raises(TrackerError, match="too short to pair frames"):
-        sample_pairs_uniformly(apart, 10, 2, 8, generator())
+    rules = r"trajectories\.uncertainty_px \(rule=gaps\) or trajectories\.cycle_threshold_px \(rule=chained\)"
+    for sample in (sample_pairs, sample_pairs_uniformly):
+        with pytest.raises(TrackerError, match=rf"; lower adaptation\.frames_per_step, or .* {rules}"):
+            sample(apart, 10, 3, 8, generator())
+        with pytest.raises(TrackerError, match=rf"too short .*; for longer ones .* {rules}"):
+            sample(apart, 10, 2, 8, generator())  # fewer frames than 2 make no pair
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])

@@ -101,7 +101,9 @@ def add_settings_arguments(parser: Parser, example: str, settings: Callable[[], 
     """
     parser.settings = settings
     parser.add_argument(
-        "--config", type=path_text, help="YAML file of settings, or default, fast, paper or dino-tracker"
+        "--config",
+        type=path_text,
+        help="YAML file of settings, or default, fast, short, paper or dino-tracker",
     )
     add_assignments(parser, "STAGE.SETTING=VALUE", f"change single settings, e.g. {example}")
     parser.add_argument(

@@ -5,34 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from t4g_tracker.coordinates import Size, cells_to_pixels, pixels_to_cells, rescale
+from t4g_tracker.coordinates import Size, rescale
 from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Tracks
 from t4g_tracker.diagnosis.figures import SPAN_NAMES, SPANS, Figures, flow_errors
-from t4g_tracker.matching.cost_maps import cell_vectors, cost_volume, sample_vectors, soft_argmax, top_peaks
+from t4g_tracker.matching.head import CostMapHead
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.motion.fields import carry
 from t4g_tracker.motion.following import Motion, leading_to
-
-POINTS_AT_ONCE = 512  # cost maps held in memory together
-
-
-def query_vectors(features: FeatureGrid, queries: QueryPoints, size: Size) -> Tensor:
-    """Sample the unit vectors (N, C) of query points in pixels of ``size``."""
-    working = rescale(queries.xy.float(), size, features.working_size)
-    cells = pixels_to_cells(working, features.stride_px, features.offset_px).to(features.values.device)
-    frame = queries.frame.to(features.values.device)
-    return sample_vectors(features.values.permute(0, 2, 3, 1), frame, cells)
-
-
-def cost_maps(features: FeatureGrid, vectors: Tensor, frame: int) -> Tensor:
-    """Compute the similarity (N, h, w) of vectors (N, C) to every cell of a frame."""
-    return cost_volume(vectors, cell_vectors(features.values[frame, None].float())[0])
+from t4g_tracker.tracking.scene import Scene, match_frames
 
 
 def match_peaks(
-    features: FeatureGrid, queries: QueryPoints, size: Size, matching: MatchingConfig, count: int
+    features: FeatureGrid,
+    queries: QueryPoints,
+    size: Size,
+    matching: MatchingConfig,
+    count: int,
+    head: CostMapHead | None = None,
 ) -> Tensor:
-    """Find the best matches of query points in every frame, as tracking does before it refines them.
+    """Find the best matches of query points in every frame: those of tracking's first round, not yet refined.
 
     Args:
         features: The grid of T frames.
@@ -40,22 +31,15 @@ def match_peaks(
         size: (H, W) that positions are in.
         matching: How cost maps are read.
         count: How many matches, K.
+        head: Of cost maps, fitted with the features; None for a plain softmax.
 
     Returns:
         (N, T, K, 2) positions, pixels of ``size``, best first; inf where a small grid has no further one.
     """
-    radius = matching.window_radius_px / features.stride_px
-    found: list[Tensor] = []
-    for vectors in query_vectors(features, queries, size).split(POINTS_AT_ONCE):
-        in_frames = []
-        for frame in range(len(features.values)):
-            cost = cost_maps(features, vectors, frame)
-            peaks, similarity = top_peaks(cost, count, radius)
-            places = [soft_argmax(cost, radius, matching.temperature, peak)[0] for peak in peaks.unbind(1)]
-            in_frames.append(torch.stack(places, 1).masked_fill(similarity[..., None].isinf(), torch.inf))
-        found.append(torch.stack(in_frames, 1))
-    pixels = cells_to_pixels(torch.cat(found).cpu(), features.stride_px, features.offset_px)
-    return rescale(pixels, features.working_size, size)
+    scene = Scene.of(features, queries, size, matching, head)
+    cells, similarity = match_frames(scene, scene.queries(), count)
+    xy = rescale(scene.in_pixels(cells), features.working_size, size)
+    return xy.masked_fill(similarity[..., None].isinf().cpu(), torch.inf)
 
 
 def nearest_flow(

@@ -57,7 +57,7 @@ def diagnose(
         which: (N,) annotated track of each query.
         size: (H, W) of the video, whose pixels all positions are in.
         mode: Which frames count, as in ``score``.
-        matches: (N, T, K, 2) peaks of the cost maps.
+        matches: (N, T, K, 2) from ``match_peaks``.
         motion: The flow of the video.
     """
 

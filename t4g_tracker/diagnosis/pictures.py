@@ -12,8 +12,10 @@ from torch import Tensor
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Tracks, Video
-from t4g_tracker.diagnosis.candidates import cost_maps, query_vectors
+from t4g_tracker.matching.cost_maps import cost_volume
+from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import evaluation_distance
+from t4g_tracker.tracking.scene import Scene
 from t4g_tracker.visualize.painting import (
     INK,
     PAPER,
@@ -47,7 +49,7 @@ class Tracked:
     tracks: Tracks  # N
     truth: Tracks  # N, the true track of each query
     features: FeatureGrid  # that it matches
-    peaks: Tensor  # (N, T, K, 2) of the cost maps
+    peaks: Tensor  # (N, T, K, 2) of the cost maps, from ``match_peaks``
 
 
 def worst_picture(tracked: Tracked, which: Sequence[int]) -> np.ndarray:
@@ -87,7 +89,9 @@ def _strip(tracked: Tracked, index: int, size: Size) -> np.ndarray:
     truth = tracked.truth.subset(only)
     distance, seen = evaluation_distance(tracks.xy, truth.xy, video.size)[0], truth.visibility[0]
     painter, home = Painter.make(video, queries, size, truth, DIM), int(queries.frame)
-    marks, vectors = painter.marks(tracks), query_vectors(tracked.features, queries, video.size)
+    marks = painter.marks(tracks)
+    scene = Scene.of(tracked.features, queries, video.size, MatchingConfig())  # for the similarity alone
+    vectors = scene.queries()
     peaks = positions(tracked.peaks[index], video.size, size)
     strip = _paper(2 * LINE_PX + 2 * (size[0] + GAP_PX), size)
     others = seen & (torch.arange(len(seen)) != home)
@@ -95,7 +99,7 @@ def _strip(tracked: Tracked, index: int, size: Size) -> np.ndarray:
     write_text(strip, title, (GAP_PX, LINE_PX / 2), TEXT_PX, INK, "lm", strip.shape[1])
     for column, frame in enumerate(shown_columns(distance, seen, home, COLUMNS)):
         left, width = column * (size[1] + GAP_PX), size[1]
-        similarity = cost_maps(tracked.features, vectors, frame)[0].cpu()
+        similarity = cost_volume(vectors, scene.image(frame))[0].cpu()
         told = "query" if frame == home else f"{distance[frame]:.1f} px" if seen[frame] else "hidden"
         caption = f"frame {video.start_frame + frame}: {told}, best match {float(similarity.max()):.2f}"
         write_text(strip, caption, (left + width / 2, 1.5 * LINE_PX), TEXT_PX, SOFT_INK, "mm", width)

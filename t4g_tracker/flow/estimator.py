@@ -1,4 +1,4 @@
-"""Optical flow behind one interface: between neighbouring frames, both ways, or for a list of frame pairs."""
+"""Optical flow behind one interface: both ways between the frames of given pairs."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def make_trajectories(
         progress: Called with (frames with starting points done, in all).
 
     Returns:
-        Trajectories of at least ``config.minimum_frames`` positions, in working pixels.
+        Trajectories in working pixels, of at least ``config.minimum_frames`` positions, or T if that is less.
 
     Raises:
         NothingToFollowError: If nothing survives.

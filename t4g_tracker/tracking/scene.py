@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from t4g_tracker.coordinates import Size, cells_to_pixels, pixels_to_cells
+from t4g_tracker.coordinates import Size, cells_to_pixels, pixels_to_cells, rescale
+from t4g_tracker.datatypes import FeatureGrid, QueryPoints
 from t4g_tracker.matching.cost_maps import cell_vectors, cost_volume, sample_vectors, soft_argmax, top_peaks
 from t4g_tracker.matching.head import CostMapHead
 from t4g_tracker.matching.settings import MatchingConfig
@@ -27,6 +28,42 @@ class Scene:
     matching: MatchingConfig
     head: CostMapHead | None
     points_at_once: int
+
+    @classmethod
+    def of(
+        cls,
+        features: FeatureGrid,
+        queries: QueryPoints,
+        size: Size,
+        matching: MatchingConfig,
+        head: CostMapHead | None = None,
+        points_at_once: int = 512,
+        device: torch.device | None = None,
+    ) -> Scene:
+        """Make features and queries ready to match.
+
+        Args:
+            features: The grid of T frames.
+            queries: N points, pixels of ``size``.
+            size: (H, W) that they are in.
+            matching: How cost maps are read.
+            head: Of cost maps, fitted with the features; None for a plain softmax.
+            points_at_once: Cost maps held in memory together.
+            device: Where to match; None takes that of the features.
+        """
+        device = device or features.values.device
+        start = rescale(queries.xy.float(), size, features.working_size)
+        return cls(
+            features.values.to(device).contiguous(memory_format=torch.channels_last),
+            queries.frame.to(device),
+            pixels_to_cells(start, features.stride_px, features.offset_px).to(device),
+            features.stride_px,
+            features.offset_px,
+            features.working_size,
+            matching,
+            None if head is None else head.to(device),
+            points_at_once,
+        )
 
     def subset(self, rows: Tensor) -> Scene:
         """The same features with the queries of the indices ``rows`` alone."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from t4g_tracker.coordinates import pixels_to_cells, rescale
 from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Tracks, Video
 from t4g_tracker.matching.head import CostMapHead
 from t4g_tracker.matching.settings import MatchingConfig
@@ -61,18 +60,7 @@ def track(
     Source: matching as in DINO-Tracker, arXiv:2403.14548; flow as in motion/following.py.
     """
     device = device or torch.device("cpu")
-    start = rescale(queries.xy.float(), video.size, features.working_size)
-    scene = Scene(
-        features.values.to(device).contiguous(memory_format=torch.channels_last),
-        queries.frame.to(device),
-        pixels_to_cells(start, features.stride_px, features.offset_px).to(device),
-        features.stride_px,
-        features.offset_px,
-        features.working_size,
-        matching,
-        None if head is None else head.to(device),
-        config.points_at_once,
-    )
+    scene = Scene.of(features, queries, video.size, matching, head, config.points_at_once, device)
     if motion is not None and config.motion:
         found = join(scene, queries, video, motion, trust, config, progress)
         return tracks_of(found, queries, features.working_size, video.size, visibility)

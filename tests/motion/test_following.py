@@ -228,7 +228,7 @@ def test_looks_and_jumps_count_in_choosing_and_are_not_carried_on():
 
 @pytest.mark.parametrize(("jump_cost", "jumps"), [(0.0, True), (1.0, False)])
 def test_a_point_does_not_jump_between_two_chains_of_larger_gaps(jump_cost, jumps):
-    """Neighbouring flow is right and misses by 0.3 px; flow over two frames is 10 px off and sure of itself."""
+    """Neighbouring flow is right but for a cycle error; flow over two frames is 4 px off and sure."""
     first = torch.arange(7)
     pairs = torch.cat([torch.stack([first, first + 1], 1), torch.stack([first[:6], first[:6] + 2], 1)])
     gap = (pairs[:, 1] - pairs[:, 0]).view(-1, 1, 1, 1)
