@@ -48,7 +48,7 @@ def tracking(frames, with_flow):
     video = Video(torch.zeros(frames, *size, 3, dtype=torch.uint8).numpy(), 24.0, "clip", "clip.mp4")
     xy = torch.rand(POINTS, 2, generator=generator) * torch.tensor([WIDTH, HEIGHT]) * STRIDE_PX
     queries = QueryPoints(torch.arange(POINTS) % frames, xy, tuple("abcdef"))
-    config = TrackingConfig(subpixel=False)
+    config = TrackingConfig(subpixel=False, points_at_once=4)  # cost maps of 4 points at a time
     return lambda: track(queries, grid, video, MatchingConfig(), config, VisibilityConfig(), motion)
 
 

@@ -33,7 +33,7 @@ class MotionConfig:
         if 1 not in self.gaps:
             raise ConfigError(f"motion.gaps must hold 1, neighbouring frames, got {list(self.gaps)}")
         if len(set(self.gaps)) < len(self.gaps):
-            raise ConfigError(f"motion.gaps holds a number twice: {list(self.gaps)}")
+            raise ConfigError(f"motion.gaps must hold each number once, got {list(self.gaps)}")
 
 
 @dataclass(frozen=True, kw_only=True)
