@@ -166,10 +166,7 @@ class Fitted:
         if not self.config.tracking.motion:
             return self._track(self.adapted, queries, None, progress, None)
         if not self.trust:  # features are not needed
-            tracks = self.follow(queries)
-            if progress is not None:
-                progress(self.clip.video.frame_count, self.clip.video.frame_count)
-            return tracks
+            return self.follow(queries, progress)
         return self._track(self.adapted, queries, self.motion, progress, None)
 
     def match(
@@ -186,11 +183,17 @@ class Fitted:
         adapted = self.adapted if step in (None, last) else self.adapted_features(step)
         return self._track(adapted, queries, None, progress, step)
 
-    def follow(self, points: QueryPoints | ArrayLike) -> Tracks:
-        """Track query points by flow alone: the baseline without any features."""
+    def follow(self, points: QueryPoints | ArrayLike, progress: Progress | None = None) -> Tracks:
+        """Track query points by flow alone: the baseline without any features; arguments as in ``track``."""
         queries, video = as_queries(points, self.clip.video), self.clip.video
         return track_by_flow(
-            queries, self.motion, video.frame_count, self.clip.size, video.size, self.config.visibility
+            queries,
+            self.motion,
+            video.frame_count,
+            self.clip.size,
+            video.size,
+            self.config.visibility,
+            progress,
         )
 
     @property
@@ -254,5 +257,5 @@ class Fitted:
             self.run.device,
             progress,
             self.stages.adaptation.value.head(step),
-            self.trust if motion is not None else 0.0,
+            self.trust,
         )

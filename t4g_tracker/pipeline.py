@@ -277,9 +277,8 @@ def _plan_flow(
     frame_count, gaps, reach = clip.video.frame_count, config.motion.gaps, config.motion.reach
     over_gaps = pairs_over_gaps(frame_count, gaps)
 
-    @lru_cache(
-        maxsize=1
-    )  # that of another frame is read from the cache again, or computed where there is none
+    # One is held: that of another frame is read from the cache, or computed where there is none.
+    @lru_cache(maxsize=1)
     def from_query(frame: int) -> Node[FlowFields]:
         others = [t for t in range(frame_count) if 0 < abs(t - frame) <= reach]
         pairs = sorted({(min(frame, t), max(frame, t)) for t in others} - set(over_gaps))

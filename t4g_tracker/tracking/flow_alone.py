@@ -8,6 +8,7 @@ from torch import Tensor
 from t4g_tracker.coordinates import Size, inside, rescale
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.motion.following import Followed, Motion
+from t4g_tracker.stage_log import Progress
 from t4g_tracker.tracking.visibility import VisibilityConfig, certainty
 
 
@@ -18,6 +19,7 @@ def track_by_flow(
     working_size: Size,
     video_size: Size,
     config: VisibilityConfig,
+    progress: Progress | None = None,
 ) -> Tracks:
     """Track query points by the least uncertain flow, without any features.
 
@@ -28,12 +30,15 @@ def track_by_flow(
         working_size: (H, W) of working pixels, which uncertainty is measured in.
         video_size: (H, W) of the original frames.
         config: Up to which uncertainty a point counts as seen.
+        progress: Called once with (T, T), at the end.
 
     Returns:
         N tracks over T frames in original pixels.
     """
     start = rescale(queries.xy.float(), video_size, working_size)
     followed = motion.follow(queries.frame, start, frame_count, working_size)
+    if progress is not None:
+        progress(frame_count, frame_count)
     return tracks_of(followed, queries, working_size, video_size, config)
 
 

@@ -40,7 +40,7 @@ def join(
         queries: N points, original pixels.
         video: The original frames.
         motion: The flow of the video.
-        trust: How far matches count, 0..1; with 0 flow is followed alone.
+        trust: How far matches count, above 0 and up to 1.
         config: What matches cost, and how the second round averages.
         progress: Called with (frames done, frames in all) over both rounds.
 
@@ -57,8 +57,6 @@ def join(
             scene.subset(rows), queries.subset(rows), home, video, motion, trust, config, report
         )
         found.xy[rows], found.cost[rows] = mine.xy, mine.cost
-    if progress is not None:
-        progress(frame_count, frame_count)
     return found
 
 
@@ -74,22 +72,17 @@ def _join_home(
 ) -> Followed:
     """``join`` for points of one query frame."""
     start = rescale(queries.xy.float(), video.size, scene.working_size)
-    fields = motion.fields(home)
+    fields, size = motion.fields(home), scene.working_size
 
-    def followed(matches: Matches | None) -> Followed:
-        return follow(home, start, video.frame_count, fields, scene.working_size, motion.config, matches)
+    def matched(vectors: Tensor, turn: int) -> Followed:
+        report = None if progress is None else _part(progress, turn, rounds)
+        matches = _matches(scene, vectors, queries, video, trust, config, report)
+        return follow(home, start, video.frame_count, fields, size, motion.config, matches)
 
-    if not trust:
-        return followed(None)
     rounds = 2 if config.memory else 1
     vectors = scene.queries()
-    report = None if progress is None else _part(progress, 0, rounds)
-    found = followed(_matches(scene, vectors, queries, video, trust, config, report))
-    if config.memory:
-        vectors = _remembered(scene, vectors, found, config)
-        report = None if progress is None else _part(progress, 1, rounds)
-        found = followed(_matches(scene, vectors, queries, video, trust, config, report))
-    return found
+    found = matched(vectors, 0)
+    return matched(_remembered(scene, vectors, found, config), 1) if config.memory else found
 
 
 def _part(progress: Progress, turn: int, turns: int) -> Progress:
@@ -123,11 +116,12 @@ def refined(
     xy = rescale(scene.in_pixels(peaks), scene.working_size, video.size)
     if not config.subpixel:
         return xy
-    each = [
-        refine_positions(video, queries, xy[:, :, k], config.subpixel_reach_px, config.subpixel_window_px)
-        for k in range(xy.shape[2])
-    ]
-    return torch.stack(each, 2)
+    count, frames, candidates, _ = xy.shape
+    # All candidates in one pass over the frames.
+    each = queries.subset(torch.arange(count).repeat_interleave(candidates))
+    flat = xy.transpose(1, 2).flatten(0, 1)
+    found = refine_positions(video, each, flat, config.subpixel_reach_px, config.subpixel_window_px)
+    return found.view(count, candidates, frames, 2).transpose(1, 2)
 
 
 def _match_costs(scene: Scene, peaks: Tensor, similarity: Tensor, config: TrackingConfig) -> Tensor:

@@ -11,7 +11,7 @@ from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.motion.following import Motion
 from t4g_tracker.stage_log import Progress
 from t4g_tracker.tracking.anchors import anchor_errors
-from t4g_tracker.tracking.flow_alone import complete, tracks_of
+from t4g_tracker.tracking.flow_alone import complete, track_by_flow, tracks_of
 from t4g_tracker.tracking.joining import join, refined
 from t4g_tracker.tracking.scene import Scene, cycle_error, find, match_frames, similarity_at
 from t4g_tracker.tracking.settings import TrackingConfig
@@ -51,7 +51,8 @@ def track(
         device: Where cost maps are computed; None takes the CPU.
         progress: Called with (frames done, frames in all).
         head: Of cost maps, fitted with the features; None for a plain softmax.
-        trust: How far matches count beside flow, 0..1; ``TrackingConfig.trust`` says how to know.
+        trust: How far matches count beside flow, 0..1, with 0 not at all; ``TrackingConfig.trust`` says how
+            to know.
 
     Returns:
         N tracks over T frames in original pixels. In its query frame a point is at its
@@ -59,6 +60,10 @@ def track(
 
     Source: matching as in DINO-Tracker, arXiv:2403.14548; flow as in motion/following.py.
     """
+    if motion is not None and config.motion and not trust:
+        return track_by_flow(
+            queries, motion, video.frame_count, features.working_size, video.size, visibility, progress
+        )
     device = device or torch.device("cpu")
     scene = Scene.of(features, queries, video.size, matching, head, config.points_at_once, device)
     if motion is not None and config.motion:
