@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from adaptation.prepare import PreparedFeatures
-from t4g_tracker.coordinates import Size, cells_to_pixels, centred_offset
+from t4g_tracker.coordinates import Size, cells_to_pixels, centred_offset, length_scale
 from t4g_tracker.datatypes import Trajectories
 
 REFERENCE_PIXELS = 476 * 854  # of the size that published lengths are for
@@ -51,7 +51,7 @@ def cell_centres(cells: Tensor, across: int, stride_px: float) -> Tensor:
 
 def reference_scale(size: Size) -> float:
     """The factor from pixels at 476x854, in which lengths are published, to those of ``size`` (H, W)."""
-    return float((size[0] * size[1] / REFERENCE_PIXELS) ** 0.5)
+    return length_scale(size, REFERENCE_PIXELS)
 
 
 def mine_buddies(

@@ -86,6 +86,11 @@ def working_size(original: Size, config: WorkingSizeConfig) -> Size:
     return int(h[best]), int(w[best])
 
 
+def length_scale(size: Size, reference_pixels: int) -> float:
+    """The factor from lengths in a frame of so many pixels to those in a frame of ``size`` (H, W)."""
+    return float((size[0] * size[1] / reference_pixels) ** 0.5)
+
+
 def rescale(xy: Tensor, source: Size, target: Size) -> Tensor:
     """Carry positions from a frame of one size to the same frame at another size.
 

@@ -63,6 +63,7 @@ OTHER_NUMBER = {
     "visibility.anchor_threshold": 0.4,
     "outputs.dim": 0.3,
 }
+OF_FLOW = {"flow", "query_flow", "trajectories", "buddies", "adaptation"}  # all that depends on flow
 OF_CHAINED = {f"trajectories.{name}" for name in ("cycle_threshold_px", "direct_threshold_px", "direct_gaps")}
 OF_GAPS = {f"trajectories.{name}" for name in ("start_every", "reach", "uncertainty_px")}
 RULES = [
@@ -161,7 +162,7 @@ def test_larger_frames_are_brought_down_by_flow_pixels(slide):
         keys(large, "features.extractor=patch"),
         keys(large, "features.extractor=patch", "flow.pixels=20000"),
     )
-    assert changed(before, after) == {"flow", "query_flow", "trajectories", "buddies", "adaptation"}
+    assert changed(before, after) == OF_FLOW
 
 
 @pytest.mark.parametrize("extractor", get_args(Extractor))
@@ -282,13 +283,7 @@ def test_other_weights_change_the_keys(clip, monkeypatch, tmp_path):
     raft = ["flow.method=raft-small", f"flow.weights={weights}"]
     before = keys(clip, *raft)
     weights.write_bytes(b"other")
-    assert changed(before, keys(clip, *raft)) == {
-        "flow",
-        "query_flow",
-        "trajectories",
-        "buddies",
-        "adaptation",
-    }
+    assert changed(before, keys(clip, *raft)) == OF_FLOW
 
 
 def test_published_weights_are_told_by_their_file(clip, monkeypatch, tmp_path):
@@ -297,13 +292,7 @@ def test_published_weights_are_told_by_their_file(clip, monkeypatch, tmp_path):
     before = keys(clip, *raft)
     published_file("raft-large").parent.mkdir(parents=True)
     published_file("raft-large").write_bytes(b"fetched")
-    assert changed(before, keys(clip, *raft)) == {
-        "flow",
-        "query_flow",
-        "trajectories",
-        "buddies",
-        "adaptation",
-    }
+    assert changed(before, keys(clip, *raft)) == OF_FLOW
 
 
 def test_bundled_weights_are_told_by_content_since_installing_gives_them_any_time(monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from t4g_tracker.coordinates import Size, rescale
+from t4g_tracker.coordinates import Size, length_scale, rescale
 from t4g_tracker.datatypes import FlowFields
 
 REFERENCE_PIXELS = 320 * 576  # the published thresholds are for this size
@@ -15,7 +15,7 @@ REFERENCE_PIXELS = 320 * 576  # the published thresholds are for this size
 
 def threshold_scale(size: Size) -> float:
     """The factor from pixels at 320x576, in which thresholds are given, to those of ``size`` (H, W)."""
-    return float((size[0] * size[1] / REFERENCE_PIXELS) ** 0.5)
+    return length_scale(size, REFERENCE_PIXELS)
 
 
 def pairs_over_gaps(frame_count: int, gaps: Sequence[int]) -> list[tuple[int, int]]:
