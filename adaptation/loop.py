@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,23 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptation.adapter import normalise_frames
 from adaptation.buddies import BestBuddies
-from adaptation.consistency import StepFrames, consistency_losses
-from adaptation.objective import batch_losses, found_positions
 from adaptation.prepare import PreparedFeatures
 from adaptation.result import Adaptation
-from adaptation.sampling import PairBatch, hold_out, sample_pairs, sample_pairs_uniformly
+from adaptation.sampling import PairBatch, hold_out, joined, sample_pairs, sample_pairs_uniformly
 from adaptation.settings import AdaptationConfig
 from adaptation.state import LoopState, start_state
+from adaptation.stepper import Stepper
 from t4g_tracker.datatypes import Trajectories
 from t4g_tracker.errors import Interrupted, TrackerError
-from t4g_tracker.hardware import pick_precision
 from t4g_tracker.matching.settings import MatchingConfig
 
 log = logging.getLogger(__name__)
-
-FOUND_WITHIN_PX = 2.0  # working pixels; what counts as found among held-out pairs
 
 
 Save = Callable[[dict[str, Any]], None]
@@ -66,7 +60,7 @@ def adapt(
         save: Called with a resumable state every ``save_every_s`` seconds, and when
             ``stop`` ends the loop.
         save_every_s: Seconds between calls of ``save``.
-        report: Called after each step with (step, newest history row).
+        report: Called with (step, newest history row) after each step; on a GPU after each that is read back.
         stop: Called between steps; True ends the loop there.
         foreground: (T, H, W) bool; half of the pairs then come from inside.
         buddies: Of the frozen features, for the loss ``frozen_buddies``.
@@ -91,35 +85,41 @@ def adapt(
 
     # Hold some trajectories out to measure progress on, and find those that begin in the foreground.
     training, held_out = hold_out(trajectories, features.working_size, config.held_out, generator)
-    probe = _probe_batches(held_out, len(frames), generator)
+    probe = _probe(held_out, len(frames), generator)
     favoured = None if foreground is None else _begins_inside(training, foreground)
 
     # Start, or resume from a saved state; step 0 measures the frozen features.
     state = start_state(features.channels, config, seed, device, generator)
     if resume is not None:
         state.load_state_dict(resume)
-    stepper = _Stepper(state, features.values, frames, config, matching, device, foreground, buddies)
+    stepper = Stepper(state, features.values, frames, config, matching, device, foreground, buddies)
     if not state.step:
-        state.record({"step": 0, **stepper.measure(probe)}, snapshot=True)
+        state.record([{"step": 0, **stepper.measure(probe)}], snapshot=True)
 
     sample = sample_pairs if config.sampling == "stretch" else sample_pairs_uniformly
-    last_saved = time.monotonic()
+    last_saved, begin = time.monotonic(), time.perf_counter()
     while state.step < config.steps:
         # Sample pairs and take one step.
-        begin = time.perf_counter()
         batch = sample(
             training, len(frames), config.frames_per_step, config.pairs_per_frame, generator, favoured
         )
-        row = stepper.step(batch)
-        state.step_seconds.append(time.perf_counter() - begin)
+        stepper.step(batch)
 
-        # Measure and record progress.
+        # Go on at once unless there is something to do that has to wait for the device.
         last = state.step == config.steps
-        if last or state.step % config.evaluate_every == 0:
-            row |= stepper.measure(probe)
-        state.record(row, snapshot=last or state.step in config.snapshots)
+        snapshot = last or state.step in config.snapshots
+        evaluate = last or state.step % config.evaluate_every == 0
+        if not (snapshot or evaluate or stepper.full):
+            continue
+
+        # Read the losses; measure and record progress.
+        rows = stepper.read()
+        state.step_seconds += [(time.perf_counter() - begin) / len(rows)] * len(rows)
+        if evaluate:
+            rows[-1] |= stepper.measure(probe)
+        state.record(rows, snapshot)
         if report is not None:
-            report(state.step, row)
+            report(state.step, rows[-1])
 
         # Save once in a while, and before stopping.
         stopping = stop is not None and not last and stop()
@@ -128,93 +128,8 @@ def adapt(
             last_saved = time.monotonic()
         if stopping:
             raise Interrupted(f"stopped after step {state.step} of {config.steps}")
+        begin = time.perf_counter()
     return _result(state, features, config)
-
-
-class _Stepper:
-    """Takes optimisation steps on one video, and measures the adapter between them."""
-
-    def __init__(
-        self,
-        state: LoopState,
-        frozen: Tensor,
-        frames: Tensor,
-        config: AdaptationConfig,
-        matching: MatchingConfig,
-        device: torch.device,
-        foreground: Tensor | None,
-        buddies: BestBuddies | None,
-    ) -> None:
-        self.state, self.adapter = state, state.adapter
-        self.frozen, self.frames = frozen, frames
-        self.config, self.matching, self.device = config, matching, device
-        self.foreground, self.buddies = foreground, buddies
-        self.precision = pick_precision(config.precision, device)
-        self.stride_px = state.adapter.stride_px
-
-    def adapted(self, which: Tensor) -> tuple[Tensor, Tensor]:
-        """Adapted and frozen features of the frames ``which`` (F,)."""
-        # both channels-last: the sum of two layouts would get the slower one
-        frozen = self.frozen[which].to(self.device, self.precision, memory_format=torch.channels_last)
-        frames = normalise_frames(self.frames[which].to(self.device))
-        frames = frames.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            adapted = self.adapter(frames, frozen)
-        return adapted, frozen
-
-    @torch.enable_grad()
-    def step(self, batch: PairBatch) -> dict[str, Any]:
-        """Take one optimisation step and return its row: step, loss and the unweighted parts of the loss.
-
-        Raises:
-            TrackerError: If the loss is not finite.
-        """
-        state = self.state
-        adapted, frozen = self.adapted(batch.frames)
-        foreground = None if self.foreground is None else self.foreground[batch.frames]
-        size = (int(self.frames.shape[2]), int(self.frames.shape[3]))
-        frames = StepFrames(adapted, batch.frames, self.stride_px, size, foreground)
-        batch = batch.to(self.device)
-        weights = self.config.losses_at(state.step)
-        losses = batch_losses(adapted, frozen, batch, self.stride_px, weights, self.matching, state.head)
-        losses |= consistency_losses(
-            frames, weights, self.matching, state.head, self.buddies, state.generator
-        )
-        total = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
-        state.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        if self.config.clip_norm:
-            torch.nn.utils.clip_grad_norm_(state.parameters, self.config.clip_norm)
-        state.optimiser.step()
-        state.scheduler.step()
-        state.step += 1
-        loss = total.item()
-        if not math.isfinite(loss):
-            raise TrackerError(
-                f"the adaptation diverged at step {state.step}; lower adaptation.learning_rate "
-                f"(now {self.config.learning_rate})"
-            )
-        parts = {name: value.item() for name, value in losses.items()}
-        return {"step": state.step, "loss": loss, "losses": parts}
-
-    @torch.no_grad()
-    def measure(self, probe: list[PairBatch]) -> dict[str, float]:
-        """Measure which share of the probe's pairs matching finds within 2 working pixels.
-
-        Returns:
-            The share as "held_out_2px"; nothing if the probe is empty.
-        """
-        if not probe:
-            return {}
-        self.adapter.eval()
-        hits = []
-        for batch in probe:
-            adapted, _ = self.adapted(batch.frames)
-            search = batch.to(self.device)
-            found = found_positions(adapted, search, self.stride_px, self.matching, self.state.head)
-            hits.append((found.cpu() - batch.target_xy).norm(dim=-1) <= FOUND_WITHIN_PX)
-        self.adapter.train()
-        return {"held_out_2px": torch.cat(hits).float().mean().item()}
 
 
 def _result(state: LoopState, features: PreparedFeatures, config: AdaptationConfig) -> Adaptation:
@@ -235,17 +150,17 @@ def _result(state: LoopState, features: PreparedFeatures, config: AdaptationConf
     )
 
 
-def _probe_batches(held_out: Trajectories, frame_count: int, generator: torch.Generator) -> list[PairBatch]:
-    """Sample the held-out pairs that every measurement uses; none if nothing is held out."""
+def _probe(held_out: Trajectories, frame_count: int, generator: torch.Generator) -> PairBatch | None:
+    """Sample the held-out pairs that every measurement uses; None if nothing is held out."""
     if not len(held_out):
-        return []
+        return None
     try:
-        return [sample_pairs(held_out, frame_count, 2, 64, generator) for _ in range(8)]
+        return joined([sample_pairs(held_out, frame_count, 2, 64, generator) for _ in range(8)])
     except TrackerError:
         log.warning(
             "adaptation: too few trajectories are held out to measure progress; continuing without measuring"
         )
-        return []
+        return None
 
 
 def _begins_inside(trajectories: Trajectories, foreground: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ def huber(found: Tensor, target: Tensor, size: tuple[int, int], delta: float = 1
     Returns:
         (P,) loss, x and y added.
     """
-    extent = found.new_tensor([size[1] / 2, size[0] / 2])
-    distance = ((found - target) / extent).abs()
+    x, y = (found - target).unbind(-1)
+    distance = torch.stack([x / (size[1] / 2), y / (size[0] / 2)], -1).abs()
     square = 0.5 * distance.square()
     linear = delta * (distance - 0.5 * delta)
     return torch.where(distance <= delta, square, linear).sum(-1)

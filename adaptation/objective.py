@@ -46,15 +46,15 @@ def cost_maps(adapted: Tensor, search: Search, stride_px: int) -> CostMaps:
     queries = sample_vectors(adapted.permute(0, 2, 3, 1), search.source, source)
     pool = max(1, 8 // stride_px)
     coarse = avg_pool2d(adapted, pool).float().permute(0, 2, 3, 1)  # channels last, as it is stored
-    similarity = frame_similarities(coarse.flatten(1, 2), queries, search.target)
+    similarity = frame_similarities(coarse.flatten(1, 2), queries, search)
     return CostMaps(queries, similarity, (coarse.shape[1], coarse.shape[2]), stride_px * pool)
 
 
-def frame_similarities(cells: Tensor, queries: Tensor, target: Tensor) -> Tensor:
-    """Similarity (P, N) of points (P, C) to the cells (F, N, C) of their target frames (P,), ascending."""
-    counts = target.bincount(minlength=len(cells)).tolist()
-    if len(set(counts)) == 1:  # as many points in each frame: one product for all
-        return frame_similarity(cells, queries.view(len(cells), -1, queries.shape[1])).flatten(0, 1)
+def frame_similarities(cells: Tensor, queries: Tensor, search: Search) -> Tensor:
+    """Similarity (P, N) of points (P, C) to all cells of their target frames; cells are (F, N, C)."""
+    if search.per_frame:  # one product for all
+        return frame_similarity(cells, queries.view(-1, search.per_frame, queries.shape[1])).flatten(0, 1)
+    counts = search.target.bincount(minlength=len(cells)).tolist()
     parts = zip(cells.split(1), queries.split(counts), strict=True)
     return torch.cat([frame_similarity(frame, points[None])[0] for frame, points in parts])
 
@@ -62,7 +62,7 @@ def frame_similarities(cells: Tensor, queries: Tensor, target: Tensor) -> Tensor
 def window_logits(
     adapted: Tensor,
     maps: CostMaps,
-    target: Tensor,
+    search: Search,
     centre: Tensor,
     stride_px: int,
     matching: MatchingConfig,
@@ -75,7 +75,7 @@ def window_logits(
     Args:
         adapted: (F, C, h, w).
         maps: Of the same points.
-        target: (P,) int64 index of the target frames.
+        search: The points.
         centre: (P, 2) int64 cells.
         stride_px: Of ``adapted``.
         matching: Temperature and window.
@@ -91,12 +91,12 @@ def window_logits(
     row = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
     grid = adapted.permute(0, 2, 3, 1)
     if head is None:
-        rows = target[:, None] * (height * width) + row
+        rows = search.target[:, None] * (height * width) + row
         logits = window_similarity(grid.reshape(-1, channels), maps.queries, rows) / matching.temperature
     else:
         cost = maps.similarity
         if maps.stride_px != stride_px:
-            cost = frame_similarities(grid.float().flatten(1, 2), maps.queries, target)
+            cost = frame_similarities(grid.float().flatten(1, 2), maps.queries, search)
         logits = head(cost.view(-1, height, width)).flatten(1).gather(1, row)
     return logits.masked_fill(~valid, float("-inf")), cells
 
@@ -141,7 +141,7 @@ def batch_losses(
         radius = matching.window_radius_px / stride_px
         near = (best - target).norm(dim=-1, keepdim=True) <= max(radius - 1, 1)
         centre = torch.where(near, best, target).round().long()
-        logits, cells = window_logits(adapted, maps, batch.target, centre, stride_px, matching, head)
+        logits, cells = window_logits(adapted, maps, batch, centre, stride_px, matching, head)
         if config.window_cross_entropy:
             losses["window_cross_entropy"] = window_cross_entropy(logits, cells, target, 1.0).mean()
         if config.huber:
@@ -163,5 +163,5 @@ def found_positions(
     maps = cost_maps(adapted, search, stride_px)
     offset_px = centred_offset(stride_px)
     centre = pixels_to_cells(maps.best_px(), stride_px, offset_px).round().long()
-    logits, cells = window_logits(adapted, maps, search.target, centre, stride_px, matching, head)
+    logits, cells = window_logits(adapted, maps, search, centre, stride_px, matching, head)
     return cells_to_pixels(vote(logits, cells, 1.0), stride_px, offset_px)

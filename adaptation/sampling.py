@@ -22,6 +22,7 @@ class Search:
     source: Tensor  # (P,) int64 frame of the batch that a point comes from
     target: Tensor  # (P,) int64 frame of the batch that it is to be found in, ascending
     source_xy: Tensor  # (P, 2) working pixels
+    per_frame: int | None = None  # points to be found in each frame; None where numbers differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,21 @@ class PairBatch(Search):
 
     def to(self, device: torch.device) -> PairBatch:
         """The same batch with its tensors on ``device``."""
-        return PairBatch(**{name: value.to(device) for name, value in vars(self).items()})
+        tensors = {name: value.to(device) for name, value in vars(self).items() if name != "per_frame"}
+        return PairBatch(**tensors, per_frame=self.per_frame)
+
+
+def joined(batches: list[PairBatch]) -> PairBatch:
+    """Join batches with as many frames, and pairs in each frame, into one, each with its own frames."""
+    before = [index * len(batch.frames) for index, batch in enumerate(batches)]
+    return PairBatch(
+        frames=torch.cat([batch.frames for batch in batches]),
+        source=torch.cat([batch.source + offset for batch, offset in zip(batches, before, strict=True)]),
+        target=torch.cat([batch.target + offset for batch, offset in zip(batches, before, strict=True)]),
+        source_xy=torch.cat([batch.source_xy for batch in batches]),
+        target_xy=torch.cat([batch.target_xy for batch in batches]),
+        per_frame=batches[0].per_frame,
+    )
 
 
 def hold_out(
@@ -131,6 +146,7 @@ def sample_pairs(
         target = torch.arange(len(frames)).repeat_interleave(pairs_per_frame)
         return PairBatch(
             frames=frames,
+            per_frame=pairs_per_frame,
             source=torch.cat(source),
             target=target,
             source_xy=torch.cat(source_xy),

@@ -40,9 +40,9 @@ class LoopState:
             named |= self.head.state_dict(prefix=HEAD)
         return {name: value.detach().cpu().clone() for name, value in named.items()}
 
-    def record(self, row: dict[str, Any], snapshot: bool) -> None:
-        """Add a row to the history, and the current weights to the snapshots if ``snapshot``."""
-        self.history.append(row)
+    def record(self, rows: list[dict[str, Any]], snapshot: bool) -> None:
+        """Add rows to the history, and the current weights to the snapshots if ``snapshot``."""
+        self.history += rows
         if snapshot:
             self.snapshots[self.step] = self.weights()
 

@@ -1,11 +1,16 @@
 """On a CUDA GPU the same code gives what the CPU gives, and leaves the program's own device alone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from adaptation.loop import adapt
 from adaptation.prepare import prepare_features
+from adaptation.sampling import sample_pairs
+from adaptation.state import start_state
+from adaptation.stepper import Stepper
 from t4g_tracker import Config, fit, read_settings, track_points
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.stage_log import StageLog
@@ -43,6 +48,25 @@ def test_the_first_steps_of_the_optimisation_are_those_of_the_cpu(clip, config):
         losses[device] = [row["loss"] for row in fitted.history[1:]]
     assert losses["cuda"][:5] == pytest.approx(losses["cpu"][:5], rel=2e-3)
     assert losses["cuda"][-1] == pytest.approx(losses["cpu"][-1], rel=0.1)
+
+
+@pytest.mark.parametrize("adapter", ["lite", "delta-cnn"])
+def test_steps_replayed_from_a_graph_are_plain_steps(clip, config, adapter):
+    cuda, settings = torch.device("cuda"), dataclasses.replace(config.adaptation, adapter=adapter, steps=50)
+    features = prepare_features(clip.features(stride_px=8), centre=True)
+    curves = []
+    for capture in (False, True):
+        generator = torch.Generator().manual_seed(0)
+        state = start_state(features.channels, settings, 0, cuda, generator)
+        stepper = Stepper(
+            state, features.values, clip.frames, settings, MatchingConfig(), cuda, capture=capture
+        )
+        for _ in range(50):
+            stepper.step(sample_pairs(clip.trajectories, 8, 2, 32, generator))
+        curves.append([row["loss"] for row in stepper.read()])
+        assert (stepper._captured is not None) == capture
+    assert curves[1] == pytest.approx(curves[0], rel=1e-2)
+    assert curves[1][:10] == pytest.approx(curves[0][:10], rel=1e-3)
 
 
 def test_the_published_recipe_begins_as_on_the_cpu(clip, tiny_settings):

@@ -6,6 +6,8 @@ differentiable, and none loops over points.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -91,11 +93,12 @@ def top_peaks(cost: Tensor, count: int, radius: float) -> tuple[Tensor, Tensor]:
     return torch.stack(peaks, 1), torch.stack(similarities, 1)
 
 
+@lru_cache(maxsize=64)
 def window_offsets(radius: float, device: torch.device | None = None) -> Tensor:
-    """List all whole-cell offsets (K, 2) within ``radius`` cells of (0, 0)."""
-    reach = torch.arange(-int(radius), int(radius) + 1, device=device)
+    """List all whole-cell offsets (K, 2) within ``radius`` cells of (0, 0). Not to be changed: it is kept."""
+    reach = torch.arange(-int(radius), int(radius) + 1)
     offsets = torch.stack(torch.meshgrid(reach, reach, indexing="xy"), -1).reshape(-1, 2)
-    return offsets[offsets.square().sum(-1) <= radius**2 + 1e-6]
+    return offsets[offsets.square().sum(-1) <= radius**2 + 1e-6].to(device)
 
 
 def soft_argmax(

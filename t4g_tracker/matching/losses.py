@@ -31,13 +31,12 @@ def cell_cross_entropy(
         (P,) loss in nats.
     """
     height, width = size
-    limits = target.new_tensor([width - 1, height - 1])
-    target = torch.minimum(target.clamp_min(0), limits)
-    corner = torch.minimum(target.floor(), limits - 1).long()
-    steps = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], device=target.device)
-    cells = corner[:, None] + steps
-    share = (1 - (cells - target[:, None]).abs()).clamp_min(0).prod(-1)
-    index = cells[..., 1] * width + cells[..., 0]
+    corner = torch.arange(4, device=target.device)  # left and right above, left and right below
+    x, y = target[:, 0].clamp(0, width - 1)[:, None], target[:, 1].clamp(0, height - 1)[:, None]
+    column = x.long().clamp_max(width - 2) + corner % 2
+    row = y.long().clamp_max(height - 2) + corner // 2
+    share = (1 - (column - x).abs()).clamp_min(0) * (1 - (row - y).abs()).clamp_min(0)
+    index = row * width + column
     loss: Tensor = _SparseCrossEntropy.apply(similarity, index, share, temperature)
     return loss
 

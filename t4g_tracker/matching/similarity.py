@@ -67,17 +67,19 @@ class _WindowSimilarity(torch.autograd.Function):
         around = cells.index_select(0, rows.flatten()).to(queries.dtype).view(*rows.shape, -1)
         length = torch.linalg.vector_norm(around, dim=-1).clamp_min(SHORTEST)
         similarity = torch.bmm(around, queries[:, :, None]).squeeze(2) / length
-        ctx.save_for_backward(around, queries, rows, length, similarity)
-        ctx.cells, ctx.dtype = cells.shape, cells.dtype
+        ctx.save_for_backward(cells, around, queries, rows, length, similarity)
         return similarity
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        around, queries, rows, length, similarity = ctx.saved_tensors
+        cells, around, queries, rows, length, similarity = ctx.saved_tensors
         gradient = gradient / length
-        pull = gradient * similarity / length
-        to_around = (around * -pull[:, :, None]).baddbmm_(gradient[:, :, None], queries[:, None])
-        to_cells = queries.new_zeros(ctx.cells).index_add_(0, rows.flatten(), to_around.flatten(0, 1))
+        index = rows.flatten()
+        # towards the queries; then away from the cell itself, of which all its visitors need one sum
+        towards = torch.bmm(gradient[:, :, None], queries[:, None]).flatten(0, 1)
+        to_cells = queries.new_zeros(cells.shape).index_add_(0, index, towards)
+        pull = queries.new_zeros(len(cells)).index_add_(0, index, (gradient * similarity / length).flatten())
+        to_cells.addcmul_(cells, pull[:, None], value=-1)
         to_queries = torch.bmm(gradient[:, None], around).squeeze(1)
-        return to_cells.to(ctx.dtype), to_queries, None
+        return to_cells.to(cells.dtype), to_queries, None
