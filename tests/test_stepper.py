@@ -107,7 +107,7 @@ def test_a_loss_that_is_no_number_names_its_step(clip):
         stepper.adapter.last8.bias.fill_(float("nan"))
     stepper.step(sample())
     stepper.step(sample())
-    with pytest.raises(TrackerError, match="diverged at step 2; lower adaptation.learning_rate"):
+    with pytest.raises(TrackerError, match=r"diverged at step 2; lower adaptation\.learning_rate"):
         stepper.read()
 
 
