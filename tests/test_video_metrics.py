@@ -292,7 +292,7 @@ def generated(slide, tmp_path_factory):
     return folder
 
 
-def test_a_generated_folder_is_listed_by_model_image_and_seed(generated):
+def test_a_generated_folder_is_listed_by_model_image_and_seed(generated, tmp_path):
     videos = list_videos([generated])
     assert [(video.model, video.image, video.seed) for video in videos] == [
         (model, image, seed)
@@ -301,6 +301,9 @@ def test_a_generated_folder_is_listed_by_model_image_and_seed(generated):
     ]
     assert videos[1].path == generated / "cow" / "moving" / "seed-12.mp4"
     assert pick_baseline(videos, "") == "moving"
+    other = shutil.copytree(generated, tmp_path / "other")
+    (other / "generation.json").write_text('{"models": {"resting": {}, "unseen": {}, "moving": {}}}')
+    assert [video.model for video in list_videos([other])] == ["resting"] * 3 + ["moving"] * 3
     with pytest.raises(ConfigError, match=r"--baseline restin: .* did you mean resting\?"):
         pick_baseline(videos, "restin")
 
@@ -347,6 +350,8 @@ def test_the_command_writes_the_table_of_models_in_all_its_forms(generated, plac
             assert float(models[model, "mean"][name]) == pytest.approx(np.mean(values), abs=1e-6)
         wanted = np.mean(own["moving"]) - np.mean(own["resting"])
         assert float(models["moving", "difference from resting"][name]) == pytest.approx(wanted, abs=2e-6)
+    assert "zoom [%]" in videos[0]  # in the files alone
+    assert "zoom" not in markdown
     difference = models["moving", "difference from resting"]
     assert float(difference["LPIPS (alex)"]) > 0 > float(difference["CLIPSIM (tiny-clip)"])
     assert float(difference["camera [%]"]) == pytest.approx(100 * 3 / math.hypot(64, 96), rel=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def _videos_of(path: Path) -> list[ListedVideo]:
 
 
 def _generated(folder: Path) -> list[ListedVideo]:
-    """The videos that ``t4g generate`` wrote to a folder, model by model."""
+    """The videos that ``t4g generate`` wrote to a folder, model by model, in the order of its command."""
     videos = []
     for file in folder.glob("*/*/seed-*.mp4"):
         number = re.fullmatch(r"seed-([0-9]{1,19})", file.stem)
@@ -99,4 +100,15 @@ def _generated(folder: Path) -> list[ListedVideo]:
             videos.append(ListedVideo(file, file.parent.name, file.parents[1].name, int(number[1])))
     if not videos:
         raise VideoError(f"{folder}: holds no <image>/<model>/seed-<n>.mp4; run t4g generate to its end")
-    return sorted(videos, key=lambda video: (video.model, *video.origin))
+    order = _models_in_order(folder / GENERATION)
+    known = {model: index for index, model in enumerate(order)}
+    return sorted(videos, key=lambda video: (known.get(video.model, len(known)), video.model, *video.origin))
+
+
+def _models_in_order(record: Path) -> list[str]:
+    """The models in the order of the command that generated, as far as its record tells."""
+    try:
+        models = json.loads(record.read_bytes())["models"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return []
+    return list(models) if isinstance(models, dict) else []

@@ -17,6 +17,7 @@ from t4g_tracker.video_metrics.measuring import Measures, VideoScores
 
 PLACES = {"CLIPSIM": 4, "CLIP to first": 4, "LPIPS": 4, "static": 1}
 OTHER_PLACES = 2
+FILES_ONLY = ("zoom", "turn")  # not in the tables that are shown
 UNITS = {"motion": "%", "camera": "%", "own motion": "%", "static": "% of pixels", "zoom": "%", "turn": "deg"}
 NOTES = {
     "both": "CLIPSIM (higher is smoother) and LPIPS (lower is smoother) both reward standing still: a video "
@@ -26,12 +27,11 @@ NOTES = {
     "lpips": "LPIPS is the mean distance of neighbouring frames, at the size of the video.",
     "motion": "Motion, camera and own motion are mean lengths from one frame to the next, in percent of the "
     "frame's diagonal: of the flow, of the affine motion that most of it follows, and of the flow without "
-    "that. Static is the share of pixels that do not move; zoom and turn are sizes of the camera's change of "
-    "scale and angle.",
+    "that. Static is the share of pixels that do not move.",
 }
 PAIRED = (
-    "Means over the images and seeds of which every model has a video, with standard errors. Videos of one "
-    "image are not independent: with several images, errors are those of a sample of images."
+    "Means over the images and seeds of which every model has a video, ± the standard error. Videos of one "
+    "image are alike, so with several images the error is that of a sample of images, not of videos."
 )
 
 
@@ -127,7 +127,7 @@ def compare_models(scores: Sequence[VideoScores], names: Sequence[str], baseline
 
 def videos_table(scores: Sequence[VideoScores], measures: Measures) -> Table:
     """Make a table with a row for each video, and their mean if there are several."""
-    names = measures.names
+    names = _shown(measures)
     rows = [
         [str(score.video.path), str(score.frames), *(_cell(score.figures[name], name) for name in names)]
         for score in scores
@@ -135,12 +135,13 @@ def videos_table(scores: Sequence[VideoScores], measures: Measures) -> Table:
     if len(scores) > 1:
         means = [mean_of([score.figures[name] for score in scores], ["all"] * len(scores)) for name in names]
         rows.append([f"mean of {len(scores)}", "", *map(_with_error, means, names)])
-    return Table(["video", "frames", *_header(measures)], rows)
+    return Table(["video", "frames", *_header(measures, names)], rows)
 
 
 def models_tables(models: ModelMeans, measures: Measures) -> dict[str, Table]:
     """Make the table of models and that of their differences from the baseline, by title."""
-    header, names = _header(measures), measures.names
+    names = _shown(measures)
+    header = _header(measures, names)
     rows = [
         [model, str(models.videos), *(_with_error(means[name], name) for name in names)]
         for model, means in models.means.items()
@@ -212,7 +213,7 @@ def _csv_of_videos(scores: Sequence[VideoScores], measures: Measures) -> Table:
         for score in scores
     ]
     facts = ["video", "model", "image", "seed", "frames", "height", "width"]
-    return Table([*facts, *_header(measures)], rows)
+    return Table([*facts, *_header(measures, measures.names)], rows)
 
 
 def _csv_of_models(models: ModelMeans, measures: Measures) -> Table:
@@ -224,16 +225,25 @@ def _csv_of_models(models: ModelMeans, measures: Measures) -> Table:
         for kind, of_models in kinds.items()
         for model, means in of_models.items()
     ]
-    header = [title for column in _header(measures) for title in (column, f"{column}, standard error")]
+    header = [
+        title
+        for column in _header(measures, measures.names)
+        for title in (column, f"{column}, standard error")
+    ]
     return Table(["model", "kind", "videos", *header], rows)
 
 
-def _header(measures: Measures) -> list[str]:
-    """Titles of the figures, with the models and units that they depend on."""
+def _shown(measures: Measures) -> list[str]:
+    """The figures in tables that are shown."""
+    return [name for name in measures.names if name not in FILES_ONLY]
+
+
+def _header(measures: Measures, names: Sequence[str]) -> list[str]:
+    """Titles of figures, with the models and units that they depend on."""
     clip = Path(measures.clip).name or measures.clip
     known = {name: f"{name} [{unit}]" for name, unit in UNITS.items()}
     known |= {"CLIPSIM": f"CLIPSIM ({clip})", "LPIPS": f"LPIPS ({measures.lpips})"}
-    return [known.get(name, name) for name in measures.names]
+    return [known.get(name, name) for name in names]
 
 
 def _cell(value: float, name: str, sign: str = "") -> str:
