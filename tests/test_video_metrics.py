@@ -15,7 +15,9 @@ from conftest import positions, waves
 from safetensors.torch import load_file, save_file
 from tiny_published import save_tiny_clip, save_tiny_dinov2
 from tiny_videos import write_video
+from torch.nn.functional import normalize
 from torchvision.models import alexnet
+from transformers import CLIPImageProcessor, CLIPModel
 
 from t4g_tracker.__main__ import main
 from t4g_tracker.datatypes import Video
@@ -93,6 +95,17 @@ def test_every_pair_of_neighbours_counts_once(meter, video):
         assert pair["LPIPS"] == pytest.approx([both.pairs["LPIPS"][index]], abs=1e-6)
         assert pair["CLIPSIM"] == pytest.approx([both.pairs["CLIPSIM"][index]], abs=1e-6)
     assert both.pairs["CLIP to first"][0] == pytest.approx(both.pairs["CLIPSIM"][0])
+
+
+def test_clipsim_is_of_the_projected_embeddings_of_the_whole_clip(meter, places, video):
+    whole = CLIPModel.from_pretrained(places / "tiny-clip")
+    pixels = CLIPImageProcessor.from_pretrained(places / "tiny-clip")(list(video.frames), return_tensors="pt")
+    with torch.no_grad():
+        pooled = whole.vision_model(pixels["pixel_values"]).pooler_output
+        vectors = normalize(whole.visual_projection(pooled), dim=-1)
+    wanted = (vectors[1:] * vectors[:-1]).sum(-1)
+    found = meter.measure(video, ListedVideo(video.source)).pairs["CLIPSIM"]
+    assert found == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
 def test_lpips_grows_with_noise(meter, video):

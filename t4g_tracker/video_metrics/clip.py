@@ -77,7 +77,7 @@ class ClipEncoder:
             for start in range(0, video.frame_count, BATCH):
                 frames = list(video.frames[start : start + BATCH])
                 pixels = self.processor(images=frames, return_tensors="pt")["pixel_values"]
-                parts.append(self.model(pixel_values=pixels.to(self.device)).image_embeds.double().cpu())
+                parts.append(self.model(pixel_values=pixels.to(self.device)).image_embeds.cpu().double())
         return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
 
 
