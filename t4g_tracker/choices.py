@@ -11,6 +11,8 @@ HeadKind = Literal["softmax", "cnn"]
 Precision = Literal["auto", "float32", "bfloat16"]
 QueryMode = Literal["strided", "first"]  # which points of TAP-Vid's annotations are tracked
 Resolution = Literal["stored", "480p", "256"]
+VideoMeasure = Literal["clipsim", "lpips", "motion"]
+LpipsBackbone = Literal["alex", "vgg", "squeeze"]
 DatasetName = Literal[
     "folder", "synthetic-val", "tapvid-davis", "tapvid-kinetics", "rgb-stacking", "robotap", "badja"
 ]

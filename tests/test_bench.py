@@ -18,6 +18,8 @@ from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.datasets.frames_and_tracks import FolderClips
 from t4g_tracker.errors import DatasetError
 from t4g_tracker.inputs.video import read_video
+from t4g_tracker.metrics import MEASURES
+from t4g_tracker.occlusion_metrics import HIDDEN_MEASURES, REAPPEARANCE_MEASURES
 from t4g_tracker.storage.cache import Cache
 from t4g_tracker.storage.torch_files import load_torch
 from t4g_tracker.synthetic import settings as synthetic_settings
@@ -112,6 +114,21 @@ def test_the_tables_agree(measured):
         for row in from_json
     ]
     assert [cells[:3] for cells in from_markdown] == said
+
+
+def test_accuracy_under_occlusion_is_in_the_files_and_shown_on_demand(measured, data, run_bench, capsys):
+    columns = list(read_csv(measured / "results.csv")[0])
+    assert columns == ["clip", "method", *MEASURES, *REAPPEARANCE_MEASURES, "error"]  # hidden places unknown
+    assert "AJ_RD" not in (measured / "results.md").read_text()
+    capsys.readouterr()
+    before = (measured / "journal.jsonl").read_bytes()
+    assert run_bench(measured, "--data", data, "--occlusion") == 0
+    assert (measured / "journal.jsonl").read_bytes() == before  # nothing was measured again
+    header = (measured / "results.md").read_text().splitlines()[2].strip("| ").split(" | ")
+    assert header[2:-2] == [*MEASURES, *REAPPEARANCE_MEASURES]
+    assert "AJ_RD" in capsys.readouterr().out
+    assert run_bench(measured, "--data", data) == 0
+    assert "AJ_RD" not in (measured / "results.md").read_text()
 
 
 def test_the_record_says_what_was_measured(measured, data):
@@ -328,6 +345,8 @@ def test_synthetic_val_is_made_once(run_bench, tmp_path, monkeypatch):
     written = kept.stat().st_mtime_ns
     assert run_bench(tmp_path / "again", *only) == 0
     assert kept.stat().st_mtime_ns == written
+    measured = rows_of(tmp_path / "out")[0]["measures"]
+    assert list(measured) == [*MEASURES, *REAPPEARANCE_MEASURES, *HIDDEN_MEASURES]
     assert (tmp_path / "again" / "results.csv").read_bytes() == (
         tmp_path / "out" / "results.csv"
     ).read_bytes()

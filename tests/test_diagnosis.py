@@ -24,7 +24,6 @@ from t4g_tracker.diagnosis.figures import (
     of_lost,
     share,
     since_query,
-    since_reappearance,
     visibility_errors,
 )
 from t4g_tracker.diagnosis.pictures import COLUMNS, Tracked, shown_columns, worst_picture
@@ -97,16 +96,6 @@ def test_a_miss_is_seen_but_told_hidden_and_a_false_alarm_the_other_way():
 
 def test_time_since_the_query_runs_both_ways():
     assert since_query(torch.tensor([0, 2]), 4).tolist() == [[0, 1, 2, 3], [2, 1, 0, 1]]
-
-
-def test_time_since_a_reappearance_begins_anew_behind_each_hidden_run_on_either_side_of_the_query():
-    visible = bits("1101101001", "0110111011", "1111111111")
-    query = torch.tensor([0, 4, 5])
-    assert since_reappearance(visible, query).tolist() == [
-        [0, 0, 0, 1, 2, 0, 1, 0, 0, 1],
-        [0, 2, 1, 0, 0, 0, 0, 0, 1, 2],
-        [0] * 10,
-    ]
 
 
 def test_errors_are_sorted_into_spans_of_time_and_time_0_into_none():

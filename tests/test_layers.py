@@ -121,7 +121,8 @@ def test_importing_the_package_loads_no_library():
 
 
 @pytest.mark.parametrize(
-    "command", ["track", "bench", "compare-features", "--davis", "train-track4gen", "weights"]
+    "command",
+    ["track", "bench", "compare-features", "--davis", "train-track4gen", "video-metrics", "weights"],
 )
 def test_help_loads_no_library(command):
     call = ["track", "--davis", "x"] if command == "--davis" else [command]

@@ -17,6 +17,7 @@ from t4g_tracker.features import model_files
 from t4g_tracker.features.layouts import DINOV2, ZEROSCOPE
 
 NAMES = ["track4gen-mini", "raft-mini", "svd", "track4gen", "zeroscope", "dinov2", "raft-small", "raft-large"]
+NAMES += ["clip", "clip-large", "lpips-alex", "lpips-vgg", "lpips-squeeze"]
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +77,9 @@ def test_every_model_is_listed_with_its_licence_and_whether_it_is_there(capsys, 
     assert listed["dinov2"]["licence"] == "Apache-2.0"
     assert listed["raft-large"]["licence"].startswith("BSD-3-Clause")
     assert listed["raft-small"]["size"] == "4.0 MB"
+    assert listed["lpips-alex"]["size"] == "244.4 MB"
+    assert listed["lpips-vgg"]["place"] == str(places / "torch" / "checkpoints" / "vgg16-397923af.pth")
+    assert listed["clip"]["place"] == str(places / "hub" / "models--openai--clip-vit-base-patch32")
     assert listed["dinov2"]["place"] == str(places / "hub" / "models--facebook--dinov2-base")
 
 
@@ -91,7 +95,9 @@ def test_bundled_models_are_there_only_when_whole(capsys, places):
     assert "git checkout -- assets/weights" in _refused(capsys, "raft-mini")
 
 
-@pytest.mark.parametrize("name", ["svd", "zeroscope", "dinov2", "raft-small", "raft-large"])
+@pytest.mark.parametrize(
+    "name", ["svd", "zeroscope", "dinov2", "raft-small", "raft-large", "clip", "lpips-vgg"]
+)
 def test_offline_is_one_sentence_and_exit_code_2(capsys, name):
     said = _refused(capsys, name)
     assert "no route to host" in said

@@ -15,7 +15,16 @@ from diffusers import (
     UNetSpatioTemporalConditionModel,
 )
 from tiny_models import svd_scheduler, tiny_svd
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, Dinov2Config, Dinov2Model
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    Dinov2Config,
+    Dinov2Model,
+)
 
 from t4g_tracker.features.refiner import Refiner
 
@@ -113,4 +122,20 @@ def save_tiny_dinov2(folder: Path, **changes: float) -> Path:
         "image_size": 112,
     }
     Dinov2Model(Dinov2Config(**(settings | changes))).save_pretrained(folder)
+    return folder
+
+
+def save_tiny_clip(folder: Path) -> Path:
+    """Save a CLIP as it is published: both halves in one file, and how to prepare images."""
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = CLIPConfig(
+        text_config={**small, "vocab_size": 8, "max_position_embeddings": 8, "projection_dim": 12},
+        vision_config={**small, "image_size": 32, "patch_size": 8, "projection_dim": 12},
+        projection_dim=12,
+    )
+    CLIPModel(config).save_pretrained(folder)
+    CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, do_center_crop=True
+    ).save_pretrained(folder)
     return folder

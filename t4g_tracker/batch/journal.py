@@ -37,9 +37,10 @@ class Journal:
         identity: Everything that decides the results, plain JSON values; the folder of another batch is
             refused.
         clips: Names in the data set's order.
-        measures: Names of the columns of ``results.csv``.
+        measures: Names of the main columns of ``results.csv``.
         fresh: Start over, and drop earlier results.
         diagnose: A clip without a diagnosis is not done.
+        further: Names of the columns after the main ones.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class Journal:
     measures: Sequence[str]
     fresh: bool = False
     diagnose: bool = False
+    further: Sequence[str] = ()
     outcomes: dict[str, ClipOutcome] = field(default_factory=dict)
 
     def __enter__(self) -> Journal:
@@ -73,6 +75,11 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._held.close()
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all that every method is measured by."""
+        return [*self.measures, *self.further]
 
     def missing(self) -> list[str]:
         """List the clips without a result, or a diagnosis that is needed; failed ones are tried again."""
@@ -114,13 +121,13 @@ class Journal:
         scores, timings = [], []
         for outcome in self.ordered():
             if outcome.error:
-                scores.append([outcome.clip, "", *[""] * len(self.measures), outcome.error])
+                scores.append([outcome.clip, "", *[""] * len(self.columns), outcome.error])
             for method in outcome.methods:
-                values = [rounded(method.measures.get(name), 2, "") for name in self.measures]
+                values = [rounded(method.measures.get(name), 2, "") for name in self.columns]
                 scores.append([outcome.clip, method.name, *values, ""])
                 spent = [rounded(method.seconds, 1, ""), rounded(method.peak_memory_mb, 0, "")]
                 timings.append([outcome.clip, method.name, *spent])
-        results = Table(["clip", "method", *self.measures, "error"], scores)
+        results = Table(["clip", "method", *self.columns, "error"], scores)
         write_text(self.folder / "results.csv", results.csv())
         times = Table(["clip", "method", "seconds", "peak MB"], timings)
         write_text(self.folder / "timings.csv", times.csv())
@@ -134,7 +141,7 @@ class Journal:
         elif path.exists():
             refuse(path, _record(path), self.identity, "choose another --out, or --fresh to start over")
         write_text(path, json.dumps(self.identity, indent=2, sort_keys=True))
-        self.outcomes.update(_read(self.folder / JOURNAL, self.measures))
+        self.outcomes.update(_read(self.folder / JOURNAL, self.columns))
         self.write_tables()
 
 

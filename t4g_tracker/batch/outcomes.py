@@ -11,7 +11,8 @@ from t4g_tracker.datasets.protocols import WorstTrack
 from t4g_tracker.diagnosis.clip import Diagnosis
 from t4g_tracker.results import Result
 
-NO_LARGER = 100 + 1e-6  # any measure, in percent
+NO_LARGER = 100 + 1e-6  # any measure in percent
+LENGTHS = ("hidden_px",)  # measures in pixels
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ def _result(record: Any, measures: Collection[str]) -> Result:
     figures = _checked(record, {"method": str, "measures": dict, "seconds": object, "peak_memory_mb": object})
     if figures["measures"].keys() != set(measures):
         raise ValueError(f"a method is not measured by {', '.join(measures) or 'nothing'}")
-    for value in figures["measures"].values():
-        if not _is_number(value) or not (math.isnan(value) or 0 <= value <= NO_LARGER):
-            raise ValueError("a measure is not a percentage")
+    for name, value in figures["measures"].items():
+        largest = math.inf if name in LENGTHS else NO_LARGER
+        if not _is_number(value) or not (math.isnan(value) or 0 <= value <= largest):
+            raise ValueError(f"a measure is not a {'length' if name in LENGTHS else 'percentage'}")
     for name in ("seconds", "peak_memory_mb"):
         if figures[name] is not None and not (_is_number(figures[name]) and 0 <= figures[name] < math.inf):
             raise ValueError(f"its {name} are no number")

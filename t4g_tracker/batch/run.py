@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import torch
 from tqdm import tqdm
@@ -70,17 +71,17 @@ def run_batch(
             mean = running_mean(journal)
             for line in outcome.warnings:
                 tqdm.write(f"warning: {outcome.clip}: {line}", file=sys.stderr)
-            tqdm.write(clip_line(outcome))
+            tqdm.write(clip_line(outcome, journal.measures))
             bar.update()
             show()
 
 
-def clip_line(outcome: ClipOutcome) -> str:
+def clip_line(outcome: ClipOutcome, measures: Sequence[str]) -> str:
     """Write the line that is printed when a clip ends."""
     if outcome.error:
         return f"{outcome.clip:<24} failed: {outcome.error}"
     last = outcome.methods[-1]
-    scores = "   ".join(f"{name} {rounded(value)}" for name, value in last.measures.items())
+    scores = "   ".join(f"{name} {rounded(last.measures.get(name))}" for name in measures if last.measures)
     return f"{outcome.clip:<24} {last.name}   {scores}   {rounded(last.seconds, 0)} s"
 
 

@@ -30,6 +30,7 @@ class BenchRequest(BatchRequest):
     configs: list[Path]
     vary: list[list[str]]
     diagnose: bool
+    occlusion: bool
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -81,12 +82,19 @@ def parse_bench(argv: list[str] | None) -> BenchRequest:
         help="also show where to work: lost points and candidates for them, errors by time and of flow, "
         "pictures of the worst tracks",
     )
+    parser.add_argument(
+        "--occlusion",
+        action="store_true",
+        help="also show accuracy where points were hidden in the tables; results.csv has it always",
+    )
     add_batch_arguments(parser, Path("outputs/bench"))
     arguments = parser.parse(argv)
     if arguments.mode and arguments.dataset == "badja":
         parser.error("--mode chooses points of TAP-Vid's tracks; it does not go with --dataset badja")
     if arguments.diagnose and arguments.dataset == "badja":
         parser.error("--diagnose needs the visibility of every frame; it does not go with --dataset badja")
+    if arguments.occlusion and arguments.dataset == "badja":
+        parser.error("--occlusion needs the visibility of every frame; it does not go with --dataset badja")
     request = BenchRequest(**with_mode(arguments))
     if (request.dataset in (None, "synthetic-val")) != (request.path is None):
         parser.error("--path goes with every --dataset but synthetic-val, and not with --data")
@@ -139,7 +147,18 @@ def _bench_command(argv: list[str] | None) -> int:
         choice=choice,
         diagnose=request.diagnose,
     )
-    return run_job(request, job, names, choice.protocol.measures, identity, setup, request.diagnose)
+    protocol = choice.protocol
+    return run_job(
+        request,
+        job,
+        names,
+        protocol.measures,
+        identity,
+        setup,
+        request.diagnose,
+        protocol.further,
+        request.occlusion,
+    )
 
 
 def synthetic_val(folder: Path) -> Path:

@@ -98,6 +98,8 @@ def run_job(
     identity: Mapping[str, object],
     setup: Setup,
     diagnose: bool = False,
+    further: tuple[str, ...] = (),
+    show_further: bool = False,
 ) -> int:
     """Process the clips that are missing, write the tables and print a summary.
 
@@ -105,10 +107,12 @@ def run_job(
         request: The command's arguments.
         job: Processes a clip; ``check_run`` has passed its configurations.
         names: The clips.
-        measures: Columns of the tables.
+        measures: Main columns of the tables.
         identity: What decides the results besides settings and machine; plain JSON values.
         setup: Description of the run for the report.
         diagnose: Every clip needs a diagnosis; write and print their tables.
+        further: Columns of results.csv and figures of summary.json beside the main ones.
+        show_further: The other tables have these columns too.
 
     Returns:
         0, or 1 if a clip failed.
@@ -136,15 +140,16 @@ def run_job(
     }
     if any(weights.values()):
         identity["weights"] = weights
-    with Journal(request.out, identity, names, measures, request.fresh, diagnose) as journal:
+    with Journal(request.out, identity, names, measures, request.fresh, diagnose, further) as journal:
+        shown = (*measures, *further) if show_further else measures
         run_batch(journal, job, machines, device, request.quiet)
         outcomes, failures = journal.ordered(), journal.failures()
-        rows = write_summary(request.out, outcomes, measures, {"title": setup.title, **identity})
-        write_report(request.out, outcomes, rows, measures, setup)
+        rows = write_summary(request.out, outcomes, shown, {"title": setup.title, **identity})
+        write_report(request.out, outcomes, rows, shown, setup)
         diagnoses = {o.clip: o.diagnosis for o in outcomes if diagnose and o.diagnosis is not None}
         diagnosed = write_diagnosis(request.out, diagnoses, setup.title) if diagnoses else []
     if rows:
-        say("\n".join([*summary_table(rows, measures).console(), *diagnosed]))
+        say("\n".join([*summary_table(rows, shown).console(), *diagnosed]))
     overlays = any(outcome.overlay for outcome in outcomes)
     files = f"tables{', overlays' if overlays else ''}{', diagnosis.md' if diagnosed else ''} and report.html"
     say(f"{setup.title}; {files} in {request.out}")

@@ -1,7 +1,7 @@
 """``t4g weights``: list the models to choose from, their sizes and licences, and download them.
 
 Sizes are those of the downloaded files: as the model hub lists them, or the number of weights times
-their bytes (SVD float32, ZeroScope float16, DINOv2 float32), or torchvision's own figures for RAFT.
+their bytes (SVD float32, ZeroScope float16, DINOv2 and CLIP float32), or torchvision's own figures.
 """
 
 from __future__ import annotations
@@ -20,17 +20,29 @@ from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.commands.parser import Parser
 from t4g_tracker.commands.printing import say
 from t4g_tracker.errors import WeightsError, one_line
-from t4g_tracker.features.layouts import DINOV2, SVD, TRACK4GEN, ZEROSCOPE, Layout
-from t4g_tracker.features.settings import SVD_MODEL, Dinov2Config, ZeroscopeConfig
+from t4g_tracker.features.layouts import CLIP, DINOV2, SVD, TRACK4GEN, ZEROSCOPE, Layout
+from t4g_tracker.features.settings import (
+    CLIP_LARGE_MODEL,
+    CLIP_MODEL,
+    SVD_MODEL,
+    Dinov2Config,
+    ZeroscopeConfig,
+)
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
+    from t4g_tracker.choices import LpipsBackbone
     from t4g_tracker.flow.raft import Variant
 
 OWN = "Apache-2.0, like this program"
 RAFT_LICENCE = (
     "BSD-3-Clause (torchvision's code); weights trained on research data sets with terms of their own"
+)
+CLIP_LICENCE = "MIT (OpenAI's repository; its model card advises against deployment without testing)"
+LPIPS_LICENCE = (
+    "BSD-3-Clause (torchvision's code); weights trained on ImageNet, which has terms of its own; the linear"
+    " layers, in torchmetrics, are BSD-2-Clause"
 )
 
 
@@ -96,8 +108,27 @@ def models() -> tuple[Model, ...]:
             Dinov2Config().model,
             DINOV2,
         ),
-        _from_pytorch("raft-small"),
-        _from_pytorch("raft-large"),
+        _raft("raft-small"),
+        _raft("raft-large"),
+        _on_the_hub(
+            "clip",
+            "CLIPSIM: t4g video-metrics; the smaller CLIP",
+            "about 610 MB",
+            CLIP_LICENCE,
+            CLIP_MODEL,
+            CLIP,
+        ),
+        _on_the_hub(
+            "clip-large",
+            f"CLIPSIM: t4g video-metrics --clip {CLIP_LARGE_MODEL}",
+            "about 1.7 GB",
+            CLIP_LICENCE,
+            CLIP_LARGE_MODEL,
+            CLIP,
+        ),
+        _lpips("alex"),
+        _lpips("vgg"),
+        _lpips("squeeze"),
     )
 
 
@@ -190,13 +221,47 @@ def _on_the_hub(name: str, use: str, size: str, licence: str, hub_name: str, lay
     return Model(name, use, lambda: size, licence, place, complete, fetch, downloaded=True)
 
 
-def _from_pytorch(name: Variant) -> Model:
+def _raft(name: Variant) -> Model:
     """torchvision's published RAFT, stored where ``t4g_tracker.flow.raft`` looks for it."""
 
     def weights() -> WeightsEnum:
         from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights
 
         return Raft_Small_Weights.DEFAULT if name == "raft-small" else Raft_Large_Weights.DEFAULT
+
+    def place() -> Path:
+        from t4g_tracker.flow.raft import published_file
+
+        return published_file(name)
+
+    return _from_pytorch(name, f"optical flow: flow.method={name}", RAFT_LICENCE, weights, place)
+
+
+def _lpips(backbone: LpipsBackbone) -> Model:
+    """torchvision's published classifier, stored where PyTorch looks for it."""
+
+    def weights() -> WeightsEnum:
+        from t4g_tracker.video_metrics.lpips import BACKBONES
+
+        return BACKBONES[backbone]
+
+    def place() -> Path:
+        from t4g_tracker.video_metrics.lpips import backbone_file
+
+        return backbone_file(backbone)
+
+    use = f"LPIPS: t4g video-metrics --lpips {backbone}"
+    return _from_pytorch(f"lpips-{backbone}", use, LPIPS_LICENCE, weights, place)
+
+
+def _from_pytorch(
+    name: str,
+    use: str,
+    licence: str,
+    weights: Callable[[], WeightsEnum],
+    place: Callable[[], Path],
+) -> Model:
+    """A model that is downloaded from PyTorch's host into its cache."""
 
     def size() -> str:
         return f"{weights().meta['_file_size'] * 2**20 / 1e6:.1f} MB"
@@ -205,11 +270,6 @@ def _from_pytorch(name: Variant) -> Model:
         match = re.search(r"-([0-9a-f]{8,})\.", weights().url)
         assert match, "PyTorch's file names end in the first digits of their SHA-256"
         return match[1]
-
-    def place() -> Path:
-        from t4g_tracker.flow.raft import published_file
-
-        return published_file(name)
 
     def complete() -> bool:
         file = place()
@@ -230,8 +290,7 @@ def _from_pytorch(name: Variant) -> Model:
             ) from error
         return place()
 
-    use = f"optical flow: flow.method={name}"
-    return Model(name, use, size, RAFT_LICENCE, place, complete, fetch, downloaded=True)
+    return Model(name, use, size, licence, place, complete, fetch, downloaded=True)
 
 
 def _no_track4gen() -> Path:

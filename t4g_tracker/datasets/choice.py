@@ -47,7 +47,9 @@ class DatasetChoice:
 
     @property
     def protocol(self) -> TrackingProtocol:
-        return JointProtocol() if self.dataset == "badja" else PointProtocol(self.mode)
+        if self.dataset == "badja":
+            return JointProtocol()
+        return PointProtocol(self.mode, knows_hidden=self.dataset == "synthetic-val")
 
     def open(self) -> AnnotatedClips:
         """Open the data set, without reading its clips.

@@ -17,6 +17,12 @@ from t4g_tracker.coordinates import rescale
 from t4g_tracker.datasets.annotated import AnnotatedClip
 from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.metrics import MEASURES, counted_frames, evaluation_distance, sample_queries, score
+from t4g_tracker.occlusion_metrics import (
+    HIDDEN_MEASURES,
+    REAPPEARANCE_MEASURES,
+    score_hidden,
+    score_reappearances,
+)
 
 Measures = dict[str, float]
 WORST_OF_A_CLIP = 10  # tracks listed for each clip
@@ -26,6 +32,11 @@ class TrackingProtocol(Protocol):
     """How to measure tracks with one kind of annotation."""
 
     measures: ClassVar[tuple[str, ...]]  # in percent, the main one first
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Names of measures that tables show on demand; files have them always."""
+        ...
 
     def describe(self) -> str:
         """Describe the protocol for tables."""
@@ -46,10 +57,18 @@ class TrackingProtocol(Protocol):
 
 @dataclass(frozen=True)
 class PointProtocol:
-    """TAP-Vid's protocol: AJ, delta_avg, OA and the share within 1 px, at 256x256; strided or first mode."""
+    """TAP-Vid's protocol: AJ, delta_avg, OA and the share within 1 px, at 256x256; strided or first mode.
+
+    Further measures are of accuracy under occlusion.
+    """
 
     mode: QueryMode = "strided"
+    knows_hidden: bool = False  # the clips' positions are right where points are hidden, too
     measures: ClassVar[tuple[str, ...]] = MEASURES
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        return (*REAPPEARANCE_MEASURES, *(HIDDEN_MEASURES if self.knows_hidden else ()))
 
     def describe(self) -> str:
         return f"TAP-Vid, {self.mode} queries, measured at 256x256"
@@ -58,7 +77,9 @@ class PointProtocol:
         return sample_queries(clip.truth, self.mode)
 
     def score(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Measures:
-        return score(tracks, clip.truth.subset(which), queries, clip.video.size, self.mode).measures()
+        case = (tracks, clip.truth.subset(which), queries, clip.video.size, self.mode)
+        hidden = score_hidden(*case) if self.knows_hidden else {}
+        return {**score(*case).measures(), **score_reappearances(*case), **hidden}
 
     def error_px(self, clip: AnnotatedClip, queries: QueryPoints, which: Tensor, tracks: Tracks) -> Tensor:
         truth = clip.truth.subset(which)
@@ -79,6 +100,7 @@ class JointProtocol:
     """
 
     measures: ClassVar[tuple[str, ...]] = ("segment", "3px")
+    further: ClassVar[tuple[str, ...]] = ()
     near_px: ClassVar[float] = 3.0
 
     def describe(self) -> str:

@@ -19,11 +19,11 @@ from t4g_tracker.diagnosis.figures import (
     by_time,
     of_lost,
     since_query,
-    since_reappearance,
     visibility_errors,
 )
 from t4g_tracker.metrics import EVALUATION_SIZE, counted_frames
 from t4g_tracker.motion.following import Motion
+from t4g_tracker.occlusion_metrics import since_reappearance
 
 SINCE_QUERY, SINCE_REAPPEARANCE = "since query", "since reappearance"
 MATCH, OWN_FLOW, TRUE_FLOW = "match", "flow from own", "flow from true"  # kinds of candidates

@@ -83,27 +83,6 @@ def since_query(query_frame: Tensor, frames: int) -> Tensor:
     return (torch.arange(frames) - query_frame[:, None]).abs()
 
 
-def since_reappearance(visible: Tensor, query_frame: Tensor) -> Tensor:
-    """Count the frames since a point was last hidden, going from its query in either direction.
-
-    Args:
-        visible: (N, T) bool, true visibility.
-        query_frame: (N,) int64.
-
-    Returns:
-        (N, T) int64: 1 in the frame in which a point reappears, 2 in the next; 0 where it is hidden, and
-        where it was not hidden since the query.
-    """
-    frames = visible.shape[1]
-    times = torch.arange(frames)
-    after = times > query_frame[:, None]
-    before = times < query_frame[:, None]
-    last = torch.where(~visible & after, times, -1).cummax(1).values
-    first = torch.where(~visible & before, times, frames).flip(1).cummin(1).values.flip(1)
-    since = torch.where(after & (last >= 0), times - last, 0)
-    return torch.where(before & (first < frames), first - times, since)
-
-
 def by_time(distance: Tensor, since: Tensor, visible: Tensor, name: str) -> Figures:
     """Measure the error by time.
 

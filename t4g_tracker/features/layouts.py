@@ -53,3 +53,10 @@ DINOV2 = Layout(
     configs=("config.json",),
     weighted=(".",),
 )
+
+CLIP = Layout(
+    setting="--clip",
+    kind="a transformers folder of CLIP",
+    configs=("config.json", "preprocessor_config.json"),
+    weighted=(".",),
+)

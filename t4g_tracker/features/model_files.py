@@ -136,7 +136,9 @@ def is_complete(folder: Path, layout: Layout) -> bool:
     return True
 
 
-def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: Any) -> Any:
+def load_strictly(
+    kind: Any, folder: Path, part: str, setting: str, *, unused: tuple[str, ...] = (), **options: Any
+) -> Any:
     """Call ``from_pretrained``, and refuse weights that are missing, left over or of the wrong shape.
 
     Args:
@@ -144,6 +146,7 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
         folder: The folder of the whole model; only local files are read.
         part: Its subfolder, or "." for the folder itself.
         setting: The setting that names the folder, for error messages.
+        unused: Beginnings of the names of weights that the file may hold beside the model's.
         options: Passed on to ``from_pretrained``.
 
     Returns:
@@ -167,6 +170,8 @@ def load_strictly(kind: Any, folder: Path, part: str, setting: str, **options: A
     for fault in ("missing", "unexpected", "mismatched"):
         # older CLIP checkpoints contain their constant position_ids
         names = sorted(str(key) for key in report[f"{fault}_keys"] if "position_ids" not in str(key))
+        if fault == "unexpected":
+            names = [name for name in names if not name.startswith(unused)]
         if names:
             raise WeightsError(
                 f"{setting}: {folder / part} does not fit its config.json: {len(names)} {fault} weights,"

@@ -12,6 +12,7 @@ from t4g_tracker.limits import Limits, check_limits
 Kind = Literal["track4gen", "svd"]  # of a Stable Video Diffusion folder
 
 SVD_MODEL = "stabilityai/stable-video-diffusion-img2vid"
+CLIP_MODEL, CLIP_LARGE_MODEL = "openai/clip-vit-base-patch32", "openai/clip-vit-large-patch14"
 
 # The group of settings that each extractor reads.
 GROUPS: dict[Extractor, str] = {

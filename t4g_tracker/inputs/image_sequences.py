@@ -32,7 +32,7 @@ _UNREAD_KINDS = (  # of pictures
     "tga"
 )
 _DEEP_SUFFIXES = (".png", ".tif", ".tiff")
-_VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mts", ".webm", ".wmv")
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".mts", ".webm", ".wmv")
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def read_folder(
     images = list_images(folder)
     if not images.files:
         found = _not_read(images) if images.unread else "holds no frames"
-        videos = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _VIDEO_SUFFIXES)
+        videos = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)
         if videos:
             raise VideoError(f"{folder}: is a folder of videos, such as {videos[0]}; give one of them")
         raise VideoError(

@@ -1,0 +1,106 @@
+"""``t4g video-metrics``: how alike neighbouring frames of videos are, and how much moves in them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from t4g_tracker.choices import LpipsBackbone, VideoMeasure
+from t4g_tracker.commands.arguments import add_device, add_first_frames, check_first_frames, path_text
+from t4g_tracker.commands.guarded import guarded
+from t4g_tracker.commands.parser import Parser
+from t4g_tracker.commands.printing import say
+from t4g_tracker.features.settings import CLIP_MODEL
+
+EXIT_SOME_FAILED = 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code, 1 if a video failed."""
+    return guarded(_main, argv)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="t4g video-metrics",
+        description="Measure videos without annotations: CLIPSIM and LPIPS of neighbouring frames, and "
+        "beside them motion, since both reward standing still. Videos of t4g generate are compared by model.",
+    )
+    parser.add_argument(
+        "videos",
+        type=path_text,
+        nargs="+",
+        help="video files, folders of them, folders of frames, or a folder that t4g generate wrote",
+    )
+    parser.add_argument(
+        "--measures",
+        nargs="+",
+        choices=get_args(VideoMeasure),
+        default=get_args(VideoMeasure),
+        metavar="MEASURE",
+        help="of clipsim, lpips and motion (default all)",
+    )
+    parser.add_argument(
+        "--clip", default=CLIP_MODEL, help="folder or hub name of a CLIP on disk (default %(default)s)"
+    )
+    parser.add_argument(
+        "--lpips", choices=get_args(LpipsBackbone), default="alex", help="classifier (default alex)"
+    )
+    parser.add_argument("--baseline", default="", help="model to compare others with (default the first)")
+    add_first_frames(parser, "each video")
+    parser.add_argument(
+        "--out",
+        type=path_text,
+        default=Path("outputs/video-metrics"),
+        help="folder for the tables (default %(default)s)",
+    )
+    add_device(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    request = parser.parse(argv)
+    check_first_frames(parser, request.first_frames)
+    return request
+
+
+def _main(argv: list[str] | None) -> int:
+    request = _parse(argv)
+    from t4g_tracker import __version__
+    from t4g_tracker.errors import VideoError
+    from t4g_tracker.hardware import pick_device
+    from t4g_tracker.inputs.video import read_video
+    from t4g_tracker.stage_log import progress_bar
+    from t4g_tracker.storage.files import locked_folder
+    from t4g_tracker.video_metrics.listing import list_videos, pick_baseline
+    from t4g_tracker.video_metrics.measuring import Measures, Meter
+    from t4g_tracker.video_metrics.report import compare_models, notes_of, write_report
+
+    listed = list_videos(request.videos)
+    baseline = pick_baseline(listed, request.baseline)
+    measures = Measures(tuple(dict.fromkeys(request.measures)), request.clip, request.lpips)
+    meter = Meter(measures, pick_device(request.device))
+    scores, failures = [], list[VideoError]()
+    with locked_folder(request.out, place="--out") as folder:
+        with progress_bar("videos", "video", request.quiet) as advance:
+            for number, video in enumerate(listed):
+                advance(number, len(listed), video.path.name)
+                try:
+                    scores.append(meter.measure(read_video(video.path, request.first_frames), video))
+                except VideoError as error:
+                    failures.append(error)
+            advance(len(listed), len(listed))
+        if not scores:
+            raise failures[0]
+        models = compare_models(scores, measures.names, baseline) if baseline else None
+        facts = {
+            "version": __version__,
+            "first_frames": request.first_frames,
+            "failures": [str(error) for error in failures],
+        }
+        tables = write_report(folder, scores, measures, models, facts)
+    for title, table in tables.items():
+        say("\n".join([*([title] if title else []), *table.console(), ""]))
+    say("\n".join(notes_of(measures)[:1]))
+    say(f"tables in {folder}: video-metrics.md, .csv and .json{', models.csv' if models else ''}")
+    for failure in failures:
+        say(f"failed: {failure}")
+    return EXIT_SOME_FAILED if failures else 0

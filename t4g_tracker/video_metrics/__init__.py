@@ -1,0 +1,1 @@
+"""How alike neighbouring frames of a video are, and how much moves in it; no annotation is needed."""
