@@ -18,6 +18,8 @@ COMMANDS = {  # each is a module of commands/ with a ``main``, except track, whi
     "bench": "measure accuracy and time on annotated clips",
     "compare-features": "show frozen features of several extractors side by side on one video",
     "video-metrics": "measure CLIPSIM, LPIPS and motion of videos, generated ones by model",
+    "study": "ask people which generated videos they prefer, and count their answers",
+    "gallery": "make a page of results: pictures, generated videos, failures found by rule",
     "weights": "list the models to choose from, and download them",
     "train-autoencoder": "train the mini model's autoencoder on synthetic clips",
     "train-track4gen": "train a video diffusion model whose features match points",

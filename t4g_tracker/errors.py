@@ -48,6 +48,10 @@ class DatasetError(TrackerError):
     """A data set folder or annotation file cannot be used."""
 
 
+class StudyError(TrackerError):
+    """Generated videos, or answers about them, cannot be used."""
+
+
 class NothingToFollowError(TrackerError):
     """No point of a video survives the checks of its flow."""
 

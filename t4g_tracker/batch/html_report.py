@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader
-
 from t4g_tracker.batch.outcomes import ClipOutcome
 from t4g_tracker.batch.published import CLIPS, LONGEST_FRAMES, Published, published_for
 from t4g_tracker.batch.summary import MEAN, SummaryRow, summary_table
 from t4g_tracker.datasets.protocols import WORST_OF_A_CLIP
+from t4g_tracker.pages.rendering import render_page
 from t4g_tracker.storage.files import write_text
 from t4g_tracker.tables import Table, rounded
 
@@ -90,7 +89,8 @@ def write_report(
     warned = [[outcome.clip, line] for outcome in outcomes for line in outcome.warnings]
     published = published_for(setup.dataset, setup.mode)
     comparison = _comparison(means, published, measures, counted, longest)
-    page = _template().render(
+    page = render_page(
+        "report.html",
         setup=setup,
         scored=bool(measures),
         counted=counted.clips if means else 0,
@@ -125,10 +125,3 @@ def _comparison(
         why = "; ".join(incomparable(setup, row, longest))
         lines.append([row.tracker, row.source, *scores, f"\N{WARNING SIGN} {why}" if why else ""])
     return Table(["tracker", "source", *measures, "what differs"], lines)
-
-
-def _template():  # type: ignore[no-untyped-def]  # jinja2's Template
-    loader = PackageLoader("t4g_tracker.batch", "templates")
-    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(
-        "report.html"
-    )

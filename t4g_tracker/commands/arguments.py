@@ -164,15 +164,20 @@ def frame_range(text: str) -> tuple[int, int]:
 def add_common_arguments(parser: Parser) -> None:
     """Add the arguments of every command that runs the tracker."""
     add_settings_arguments(parser, "adaptation.steps=2000 (configs/default.yaml lists all)", default_settings)
+    add_cache(parser)
+    parser.add_argument(
+        "--fresh", action="store_true", help="ignore cached results and compute everything again"
+    )
+
+
+def add_cache(parser: Parser) -> None:
+    """Add ``--cache``."""
     parser.add_argument(
         "--cache",
         type=_cache_folder,
         default="",  # argparse passes it to the type only where --cache is not given
         help="folder of cached features, flow and adapted weights (default: $T4G_CACHE, else t4g-tracker in "
         "$XDG_CACHE_HOME or ~/.cache)",
-    )
-    parser.add_argument(
-        "--fresh", action="store_true", help="ignore cached results and compute everything again"
     )
 
 

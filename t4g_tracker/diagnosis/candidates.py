@@ -23,6 +23,18 @@ def match_peaks(
     count: int,
     head: CostMapHead | None = None,
 ) -> Tensor:
+    """Find the best matches of query points in every frame; as ``peaks_and_similarity``, positions alone."""
+    return peaks_and_similarity(features, queries, size, matching, count, head)[0]
+
+
+def peaks_and_similarity(
+    features: FeatureGrid,
+    queries: QueryPoints,
+    size: Size,
+    matching: MatchingConfig,
+    count: int,
+    head: CostMapHead | None = None,
+) -> tuple[Tensor, Tensor]:
     """Find the best matches of query points in every frame: those of tracking's first round, not yet refined.
 
     Args:
@@ -35,11 +47,13 @@ def match_peaks(
 
     Returns:
         (N, T, K, 2) positions, pixels of ``size``, best first; inf where a small grid has no further one.
+        And their similarities (N, T, K), -inf there.
     """
     scene = Scene.of(features, queries, size, matching, head)
     cells, similarity = match_frames(scene, scene.queries(), count)
     xy = rescale(scene.in_pixels(cells), features.working_size, size)
-    return xy.masked_fill(similarity[..., None].isinf().cpu(), torch.inf)
+    similarity = similarity.cpu()
+    return xy.masked_fill(similarity[..., None].isinf(), torch.inf), similarity
 
 
 def nearest_flow(

@@ -1,4 +1,4 @@
-"""A picture of a clip's worst tracks: frames with the true and the found position, cost maps beneath."""
+"""Filmstrips of single tracks: frames with the true and the found position, cost maps beneath."""
 
 from __future__ import annotations
 
@@ -42,24 +42,29 @@ _VISIBLE, _HIDDEN = np.array([True]), np.array([False])
 
 @dataclass(frozen=True)
 class Tracked:
-    """What the finished tracker found on a clip, and what it should have found; original pixels."""
+    """What the finished tracker found on a clip, and what is known besides; original pixels."""
 
     video: Video
     queries: QueryPoints
     tracks: Tracks  # N
-    truth: Tracks  # N, the true track of each query
-    features: FeatureGrid  # that it matches
-    peaks: Tensor  # (N, T, K, 2) of the cost maps, from ``match_peaks``
+    truth: Tracks | None  # N, the true track of each query, if known
+    features: FeatureGrid | None  # that it matches, if at hand
+    peaks: Tensor | None  # (N, T, K, 2) of the cost maps, from ``match_peaks``, with the features
 
 
 def worst_picture(tracked: Tracked, which: Sequence[int]) -> np.ndarray:
-    """Paint the tracks ``which``, each as a row of frames above a row of cost maps: (H, W, 3) uint8.
-
-    A cost map is dark blue at similarity 0 or less, yellow at 1.
-    """
-    size = tile_size(shown_size(tracked.video), PICTURE_PX / COLUMNS - GAP_PX)
-    strips = [_strip(tracked, index, size) for index in which]
-    return np.concatenate([*strips, _legend(strips[0].shape[1], tracked.queries, tracked.video, size)])
+    """Paint the tracks ``which``, whose truth is known, each as ``filmstrip`` does: (H, W, 3) uint8."""
+    assert tracked.truth is not None
+    strips = []
+    for index in which:
+        home, seen = int(tracked.queries.frame[index]), tracked.truth.visibility[index]
+        distance = evaluation_distance(tracked.tracks.xy[index], tracked.truth.xy[index], tracked.video.size)
+        others = seen & (torch.arange(len(seen)) != home)
+        title = (
+            f"{tracked.queries.names[index]}: {float(distance[others].mean()):.1f} px off on average, of 256"
+        )
+        strips.append(filmstrip(tracked, index, shown_columns(distance, seen, home, COLUMNS), title))
+    return np.concatenate([*strips, legend(tracked)])
 
 
 def shown_columns(distance: Tensor, seen: Tensor, home: int, columns: int) -> list[int]:
@@ -82,34 +87,81 @@ def shown_columns(distance: Tensor, seen: Tensor, home: int, columns: int) -> li
     return [home, *(outwards[step] for step in steps.round().long().tolist())]
 
 
-def _strip(tracked: Tracked, index: int, size: Size) -> np.ndarray:
-    """Paint one track: its name, then a column for each frame."""
-    only, video = torch.tensor([index]), tracked.video
+def filmstrip(tracked: Tracked, index: int, frames: Sequence[int], title: str) -> np.ndarray:
+    """Paint one track: a title, then a column for each frame, with its cost map beneath.
+
+    Without features there are no cost maps. A cost map is dark blue at similarity 0 or less, yellow at 1.
+
+    Args:
+        tracked: The clip.
+        index: Of the track.
+        frames: At most ``COLUMNS``, counted from 0.
+        title: One line.
+
+    Returns:
+        (H, W, 3) uint8, as wide as every other filmstrip of the clip.
+    """
+    only, video, size = torch.tensor([index]), tracked.video, _tile_size(tracked)
     queries, tracks = tracked.queries.subset(only), tracked.tracks.subset(only)
-    truth = tracked.truth.subset(only)
-    distance, seen = evaluation_distance(tracks.xy, truth.xy, video.size)[0], truth.visibility[0]
-    painter, home = Painter.make(video, queries, size, truth, DIM), int(queries.frame)
+    truth = None if tracked.truth is None else tracked.truth.subset(only)
+    painter = Painter.make(video, queries, size, truth, DIM)
     marks = painter.marks(tracks)
-    scene = Scene.of(tracked.features, queries, video.size, MatchingConfig())  # for the similarity alone
-    vectors = scene.queries()
-    peaks = positions(tracked.peaks[index], video.size, size)
-    strip = _paper(2 * LINE_PX + 2 * (size[0] + GAP_PX), size)
-    others = seen & (torch.arange(len(seen)) != home)
-    title = f"{queries.names[0]}: {float(distance[others].mean()):.1f} px off on average, of 256"
+    rows = 1 if tracked.features is None else 2
+    strip = _paper(2 * LINE_PX + rows * (size[0] + GAP_PX), size)
     write_text(strip, title, (GAP_PX, LINE_PX / 2), TEXT_PX, INK, "lm", strip.shape[1])
-    for column, frame in enumerate(shown_columns(distance, seen, home, COLUMNS)):
+    maps = _CostMaps.of(tracked, index)
+    for column, frame in enumerate(frames):
         left, width = column * (size[1] + GAP_PX), size[1]
-        similarity = cost_volume(vectors, scene.image(frame))[0].cpu()
-        told = "query" if frame == home else f"{distance[frame]:.1f} px" if seen[frame] else "hidden"
-        caption = f"frame {video.start_frame + frame}: {told}, best match {float(similarity.max()):.2f}"
-        write_text(strip, caption, (left + width / 2, 1.5 * LINE_PX), TEXT_PX, SOFT_INK, "mm", width)
-        above = _tile(painter, painter.background(frame), marks, frame)
-        beneath = _heat(similarity, size)
-        _paint_peaks(beneath, peaks[frame])
+        caption = f"frame {video.start_frame + frame}: {_told(tracked, index, frame)}"
         column_of = strip[2 * LINE_PX :, left : left + width]
-        column_of[: size[0]] = above
-        column_of[size[0] + GAP_PX :][: size[0]] = _tile(painter, beneath, marks, frame)
+        column_of[: size[0]] = _tile(painter, painter.background(frame), marks, frame)
+        if maps is not None:
+            similarity = maps.similarity(frame)
+            caption += f", best match {float(similarity.max()):.2f}"
+            beneath = _heat(similarity, size)
+            _paint_peaks(beneath, positions(maps.peaks[frame], video.size, size))
+            column_of[size[0] + GAP_PX :][: size[0]] = _tile(painter, beneath, marks, frame)
+        write_text(strip, caption, (left + width / 2, 1.5 * LINE_PX), TEXT_PX, SOFT_INK, "mm", width)
     return strip
+
+
+def _tile_size(tracked: Tracked) -> Size:
+    return tile_size(shown_size(tracked.video), PICTURE_PX / COLUMNS - GAP_PX)
+
+
+def _told(tracked: Tracked, index: int, frame: int) -> str:
+    """Say how a track does in a frame, in a word or two."""
+    if frame == int(tracked.queries.frame[index]):
+        return "query"
+    if tracked.truth is None:
+        return "told visible" if tracked.tracks.visibility[index, frame] else "told hidden"
+    if not tracked.truth.visibility[index, frame]:
+        return "hidden"
+    found, true = tracked.tracks.xy[index, frame], tracked.truth.xy[index, frame]
+    return f"{float(evaluation_distance(found, true, tracked.video.size)):.1f} px"
+
+
+@dataclass(frozen=True)
+class _CostMaps:
+    """The cost maps of one query point."""
+
+    scene: Scene
+    vectors: Tensor  # (1, C)
+    peaks: Tensor  # (T, K, 2) original pixels
+
+    @classmethod
+    def of(cls, tracked: Tracked, index: int) -> _CostMaps | None:
+        if tracked.features is None or tracked.peaks is None:
+            return None
+        queries = tracked.queries.subset(torch.tensor([index]))
+        scene = Scene.of(
+            tracked.features, queries, tracked.video.size, MatchingConfig()
+        )  # for similarity alone
+        return cls(scene, scene.queries(), tracked.peaks[index])
+
+    def similarity(self, frame: int) -> Tensor:
+        """(h, w) of one frame."""
+        return cost_volume(self.vectors, self.scene.image(frame))[0].cpu()
 
 
 def _paper(height: int, tile: Size) -> np.ndarray:
@@ -117,9 +169,10 @@ def _paper(height: int, tile: Size) -> np.ndarray:
 
 
 def _tile(painter: Painter, background: np.ndarray, marks: Marks, frame: int) -> np.ndarray:
-    """Paint the found position, and a white ring around the true one."""
+    """Paint the found position, and a white ring around the true one, if known."""
     tile = painter.tile(background, marks, frame)
-    assert painter.truth is not None
+    if painter.truth is None:
+        return tile
     for colour, more in ((_BLACK, RING_PX + 1.5), (_WHITE, RING_PX)):
         paint_points(tile, painter.truth[:, frame], _HIDDEN, colour, painter.radius + more)
     return tile
@@ -138,18 +191,22 @@ def _heat(similarity: Tensor, size: Size) -> np.ndarray:
     return resized(coloured, size)
 
 
-def _legend(width: int, queries: QueryPoints, video: Video, size: Size) -> np.ndarray:
-    """Explain the marks on one line."""
-    legend = np.full((LINE_PX + GAP_PX, width, 3), PAPER, np.uint8)
-    painter = Painter.make(video, queries.subset(torch.tensor([0])), size, None, DIM)
-    found, x, y = painter.colours, float(GAP_PX), legend.shape[0] / 2
-    for text, colour, filled, radius in (
+def legend(tracked: Tracked) -> np.ndarray:
+    """Explain the marks of filmstrips on one line, as wide as they are: (H, W, 3) uint8."""
+    size = _tile_size(tracked)
+    picture = _paper(LINE_PX + GAP_PX, size)
+    painter = Painter.make(tracked.video, tracked.queries.subset(torch.tensor([0])), size, None, DIM)
+    found, x, y = painter.colours, float(GAP_PX), picture.shape[0] / 2
+    entries = [
         ("found, told visible", found, _VISIBLE, painter.radius),
         ("found, told hidden", found, _HIDDEN, painter.radius),
-        ("true position, where visible", _WHITE, _HIDDEN, painter.radius + RING_PX),
-        ("best matches", _CYAN, _VISIBLE, PEAK_PX),
-    ):
-        paint_points(legend, np.array([[x + TEXT_PX / 2, y]]), filled, colour, radius)
-        write_text(legend, text, (x + 1.5 * TEXT_PX, y), TEXT_PX, SOFT_INK)
+    ]
+    if tracked.truth is not None:
+        entries.append(("true position, where visible", _WHITE, _HIDDEN, painter.radius + RING_PX))
+    if tracked.features is not None:
+        entries.append(("best matches", _CYAN, _VISIBLE, PEAK_PX))
+    for text, colour, filled, radius in entries:
+        paint_points(picture, np.array([[x + TEXT_PX / 2, y]]), filled, colour, radius)
+        write_text(picture, text, (x + 1.5 * TEXT_PX, y), TEXT_PX, SOFT_INK)
         x += 3 * TEXT_PX + text_width(text, TEXT_PX)
-    return legend
+    return picture

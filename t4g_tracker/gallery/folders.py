@@ -1,0 +1,81 @@
+"""Finding results in folders: tracking runs, comparisons of features, generated videos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t4g_tracker.errors import OutputError, one_line, warn
+from t4g_tracker.inputs.input_files import decoded, open_input
+from t4g_tracker.outputs.generated import Scene, find_scenes
+
+MOST_BYTES = 50_000_000
+RUN, COMPARISON = "run.json", "compare.json"
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """A folder that a finished run has written."""
+
+    path: Path
+    record: dict[str, Any]  # its run.json or compare.json
+
+    @property
+    def name(self) -> str:
+        """The clip and the points, as the folders are called."""
+        return f"{self.path.resolve().parent.name} / {self.path.resolve().name}"
+
+    def has(self, file: str) -> bool:
+        return (self.path / file).is_file()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What folders hold."""
+
+    runs: list[ResultFolder]
+    comparisons: list[ResultFolder]
+    generated: dict[Path, list[Scene]]  # by the folder of generated videos
+
+
+def find_results(folders: Sequence[Path]) -> Found:
+    """Look for results in folders, and in those below them; what a run has not finished is left out.
+
+    Raises:
+        OutputError: If a folder is missing, or none holds results.
+        StudyError: If generated videos lack their input image.
+    """
+    runs: dict[Path, ResultFolder] = {}
+    comparisons: dict[Path, ResultFolder] = {}
+    generated: dict[Path, list[Scene]] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise OutputError(f"{folder}: no such folder; give folders of results, such as outputs")
+        for name, found in ((RUN, runs), (COMPARISON, comparisons)):
+            for file in sorted(folder.rglob(name)):
+                result = _read(file)
+                if result is not None:
+                    found[file.parent.resolve()] = result
+        for root in sorted({video.parents[2] for video in folder.rglob("*/*/seed-*.mp4")}):
+            generated[root.resolve()] = find_scenes(root)
+    if not (runs or comparisons or generated):
+        given = ", ".join(map(str, folders))
+        raise OutputError(f"{given}: no results there; give folders with {RUN} or {COMPARISON} below them")
+    return Found(list(runs.values()), list(comparisons.values()), generated)
+
+
+def _read(file: Path) -> ResultFolder | None:
+    """Read the record of a run; None, with a warning, if the run has not finished or it is no record."""
+    try:
+        with open_input(file, MOST_BYTES, OutputError, "the record of a run") as opened:
+            record = json.loads(decoded(opened.read(), OutputError))
+    except (OutputError, ValueError, RecursionError) as error:
+        warn(f"{file}: is left out, it cannot be read ({one_line(error)}); run its command again")
+        return None
+    if not isinstance(record, dict) or not record.get("finished"):
+        warn(f"{file}: is left out, its run has not finished; run its command again")
+        return None
+    return ResultFolder(file.parent, record)
