@@ -142,6 +142,7 @@ def _result(state: LoopState, features: PreparedFeatures, config: AdaptationConf
         head_kind=config.head,
         centre=features.centred,
         unit_length=features.unit_length,
+        components=features.components,
         precision=config.precision,
         snapshots=state.snapshots,
         history=state.history,

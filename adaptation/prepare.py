@@ -13,6 +13,7 @@ from t4g_tracker.coordinates import Size, centred_offset
 from t4g_tracker.datatypes import FeatureGrid
 
 FRAMES_AT_ONCE = 16  # in single precision, which bounds memory
+SHORTEST = 1e-6  # a cell shorter than this counts as empty
 
 
 @dataclass(frozen=True)
@@ -23,23 +24,29 @@ class PreparedFeatures:
     working_size: Size  # (H, W) they were computed at
     centred: bool  # whether the video's mean feature was subtracted
     unit_length: bool = True  # whether every cell was scaled to unit length
+    components: int = 0  # principal components that were kept; 0: all
 
     @property
     def channels(self) -> int:
         return int(self.values.shape[1])
 
 
-def prepare_features(features: FeatureGrid, centre: bool, unit_length: bool = True) -> PreparedFeatures:
-    """Subtract the video's mean feature, then bring every cell to unit length; each if asked for.
+def prepare_features(
+    features: FeatureGrid, centre: bool, unit_length: bool = True, components: int = 0
+) -> PreparedFeatures:
+    """Subtract the video mean, keep principal components, scale cells to unit length; each if asked for.
 
     A part common to all cells distinguishes none of them, yet a residual would have to cancel it
-    first; features after a ReLU have a large one. Unit length puts the residuals of all extractors
-    on one scale.
+    first; features after a ReLU have a large one. The features of one video vary in far fewer directions than
+    those of all videos, and every step takes time in proportion to its channels. Unit length puts the
+    residuals of all extractors on one scale.
 
     Args:
         features: Frozen features (T, C, h, w) of any floating dtype.
         centre: Whether to subtract the mean feature.
         unit_length: Whether to scale cells; cells of zeros stay zero.
+        components: How many principal components to keep, which become the channels; 0, or at least
+            as many as there are channels, leaves features as they are.
 
     Raises:
         ValueError: If the cells do not tile the frame from edge to edge.
@@ -47,8 +54,41 @@ def prepare_features(features: FeatureGrid, centre: bool, unit_length: bool = Tr
     check_tiling(features)
     mean = mean_feature(features.values) if centre else None
     parts = features.values.split(FRAMES_AT_ONCE)
-    values = torch.cat([prepare_cells(part, mean, unit_length) for part in parts])
-    return PreparedFeatures(values, features.working_size, centre, unit_length)
+    if not 0 < components < features.values.shape[1]:
+        values = torch.cat([prepare_cells(part, mean, unit_length) for part in parts])
+        return PreparedFeatures(values, features.working_size, centre, unit_length)
+    directions = principal_directions(features.values, mean, components)
+    kept = [torch.einsum("tchw,ck->tkhw", centred(part, mean), directions) for part in parts]
+    values = torch.cat([prepare_cells(part, None, unit_length) for part in kept])
+    return PreparedFeatures(values, features.working_size, centre, unit_length, components)
+
+
+def principal_directions(frozen: Tensor, mean: Tensor | None, count: int) -> Tensor:
+    """The directions along which the cells of a video differ most, once they are of unit length.
+
+    Args:
+        frozen: (T, C, h, w).
+        mean: (C, 1, 1) to subtract first, or None.
+        count: K, at most C.
+
+    Returns:
+        (C, K) orthonormal, the most important first. The largest entry of each is positive, so that the same
+        video gives the same directions.
+    """
+    channels = frozen.shape[1]
+    spread = torch.zeros(channels, channels, dtype=torch.float64)
+    for part in frozen.split(FRAMES_AT_ONCE):
+        cells = normalize(centred(part, mean), dim=1, eps=SHORTEST).movedim(1, 0).flatten(1)
+        spread += (cells @ cells.T).double()
+    directions = torch.linalg.eigh(spread).eigenvectors.flip(1)[:, :count]
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    return (directions * largest.sign()).float()
+
+
+def centred(frozen: Tensor, mean: Tensor | None) -> Tensor:
+    """Subtract ``mean`` (C, 1, 1) from cells (T, C, h, w), in single precision; cells of zeros stay zero."""
+    values = frozen.float()
+    return values if mean is None else torch.where(values.any(dim=1, keepdim=True), values - mean, 0)
 
 
 def mean_feature(frozen: Tensor) -> Tensor:
@@ -61,10 +101,8 @@ def prepare_cells(frozen: Tensor, mean: Tensor | None = None, unit_length: bool 
 
     Cells of zeros stay zero. Without ``unit_length`` cells keep their length.
     """
-    values = frozen.float()
-    if mean is not None:
-        values = torch.where(values.any(dim=1, keepdim=True), values - mean, 0)
-    return (normalize(values, dim=1, eps=1e-6) if unit_length else values).half()
+    values = centred(frozen, mean)
+    return (normalize(values, dim=1, eps=SHORTEST) if unit_length else values).half()
 
 
 def check_tiling(features: FeatureGrid) -> None:

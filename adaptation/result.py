@@ -29,6 +29,7 @@ class Adaptation:
     head_kind: HeadKind
     centre: bool  # whether those features were centred
     unit_length: bool  # whether they were scaled to unit length
+    components: int  # how many of their principal components were kept; 0: all
     precision: Precision  # of the adapter's computation
     snapshots: dict[int, Weights]  # step to weights; always holds 0 and the last step
     history: list[dict[str, Any]]  # step, loss, losses; held_out_2px where it was measured
@@ -98,10 +99,10 @@ class Adaptation:
                 there is no such snapshot.
         """
         fitted, given = (
-            f"{channels} channels, centre={centre} and unit_length={unit_length}"
-            for channels, centre, unit_length in (
-                (self.channels, self.centre, self.unit_length),
-                (features.channels, features.centred, features.unit_length),
+            f"{channels} channels, centre={centre}, unit_length={unit_length} and components={components}"
+            for channels, centre, unit_length, components in (
+                (self.channels, self.centre, self.unit_length, self.components),
+                (features.channels, features.centred, features.unit_length, features.components),
             )
         )
         if fitted != given:

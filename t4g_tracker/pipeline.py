@@ -187,6 +187,9 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         features,
         centre=config.adaptation.centre,
         unit_length=config.adaptation.unit_length,
+        components=config.adaptation.components
+        if config.adaptation.steps
+        else 0,  # frozen features stay whole
     )
 
     # 2. Optical flow over several gaps, at a size of its own.

@@ -13,9 +13,12 @@ from adaptation.adapter import (
     check_working_size,
     normalise_frames,
 )
-from adaptation.prepare import align, mean_feature, prepare_cells, prepare_features
+from adaptation.loop import adapt
+from adaptation.prepare import align, mean_feature, prepare_cells, prepare_features, principal_directions
+from adaptation.settings import AdaptationConfig
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.matching.settings import MatchingConfig
 
 CPU = torch.device("cpu")
 KINDS = ["lite", "delta-cnn"]
@@ -201,6 +204,51 @@ def test_features_stay_as_they_are_if_so_asked():
     prepared = prepare_features(FeatureGrid(values, 8, 3.5, (32, 48)), centre=False, unit_length=False)
     assert torch.equal(prepared.values, values.half())
     assert not prepared.unit_length
+
+
+@pytest.fixture
+def flat_features():
+    """Features of 16 channels that lie in 5 of their directions around a mean, one cell of them empty."""
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.tensor([5.0, 3.0, 2.0, 1.0, 0.5])[:, None]
+    values = torch.randn(3, 4, 6, 5, generator=generator) @ (spread * torch.randn(5, 16, generator=generator))
+    values = (values + 10).permute(0, 3, 1, 2).contiguous()
+    values[1, :, 2, 2] = 0
+    return FeatureGrid(values, 8, 3.5, (32, 48))
+
+
+def likeness(prepared):
+    cells = prepared.values.float().movedim(1, 3).flatten(0, 2)
+    return cells @ cells.T
+
+
+def test_components_that_features_do_not_have_can_go_without_a_change(flat_features):
+    whole, kept = (prepare_features(flat_features, True, components=count) for count in (0, 6))
+    assert (whole.channels, kept.channels, kept.components) == (16, 6, 6)
+    torch.testing.assert_close(likeness(kept), likeness(whole), atol=3e-3, rtol=0)
+    assert not kept.values[1, :, 2, 2].any()
+    fewer = prepare_features(flat_features, True, components=2)
+    assert (likeness(fewer) - likeness(whole)).abs().max() > 0.05
+
+
+def test_principal_directions_are_the_same_for_features_turned_about(flat_features):
+    values = flat_features.values
+    directions = principal_directions(values, None, 5)
+    torch.testing.assert_close(directions.T @ directions, torch.eye(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(principal_directions(-values, None, 5), directions, atol=1e-5, rtol=0)
+    cells = (values / values.norm(dim=1, keepdim=True).clamp_min(1e-6)).movedim(1, 3).flatten(0, 2)
+    shares = (cells @ directions).square().sum(0)
+    assert (shares[:-1] > shares[1:]).all()
+
+
+def test_an_adapter_is_not_given_features_of_other_components(flat_features):
+    frames = torch.zeros(3, 3, 32, 48, dtype=torch.uint8)
+    config = AdaptationConfig(steps=0, width=16)
+    prepared = [prepare_features(flat_features, True, components=count) for count in (6, 16)]
+    fitted = adapt(prepared[0], frames, None, config, MatchingConfig(), seed=0, device=CPU)
+    assert fitted.apply(prepared[0], frames).shape[1] == 6
+    with pytest.raises(ValueError, match="components=6; these have 16 channels"):
+        fitted.apply(prepared[1], frames)
 
 
 def test_what_all_cells_share_is_taken_off():

@@ -37,6 +37,7 @@ DEPENDS = {
     "adaptation": ("adaptation",),
     "adaptation.centre": ("buddies", "adaptation"),
     "adaptation.unit_length": ("buddies", "adaptation"),
+    "adaptation.components": ("buddies", "adaptation"),
     "tracking": (),
     "visibility": (),
     "outputs": (),
