@@ -52,17 +52,18 @@ def joined(batches: list[PairBatch]) -> PairBatch:
 
 
 def hold_out(
-    trajectories: Trajectories, size: Size, share: float, generator: torch.Generator, block_px: int = 48
+    trajectories: Trajectories, size: Size, share: float, generator: torch.Generator, block_px: int = 24
 ) -> tuple[Trajectories, Trajectories]:
-    """Hold out the trajectories that start in randomly chosen blocks of the frame.
+    """Hold out the trajectories that start in some blocks of the frame, one block in each tile of several.
 
-    Whole blocks are held out, because a trajectory 4 px away from a trained one says little
-    about untrained points.
+    Whole blocks are held out, because a trajectory 4 px away from a trained one says little about untrained
+    points. The blocks are small and lie all over the frame: so no object goes untrained, and what is measured
+    on them depends little on which they are.
 
     Args:
         trajectories: All of them.
         size: (H, W) in working pixels.
-        share: Share of blocks to hold out, 0..1.
+        share: Share of blocks to hold out, 0..0.5, as near as whole tiles come to it.
         generator: Chooses the blocks.
         block_px: Side of a block, working pixels.
 
@@ -70,17 +71,28 @@ def hold_out(
         Trajectories to train on, and held-out ones. With ``share`` 0 none is held out;
         otherwise neither is empty if there are at least two trajectories.
     """
-    across = -(-size[1] // block_px)
-    blocks = across * -(-size[0] // block_px)
-    chosen = torch.zeros(blocks, dtype=torch.bool)
-    chosen[torch.randperm(blocks, generator=generator)[: max(1, round(share * blocks))]] = share > 0
     begin = trajectories.xy[trajectories.first].clamp_min(0)
+    rows, columns = -(-size[0] // block_px), -(-size[1] // block_px)
+    chosen = _one_in_each_tile(rows, columns, share, generator)
     column, row = (begin / block_px).long().unbind(-1)
-    held_out = chosen[(row * across + column).clamp_max(blocks - 1)]
+    held_out = chosen[row.clamp_max(rows - 1), column.clamp_max(columns - 1)]
     if share > 0 and (held_out.all() or not held_out.any()):
         held_out = torch.zeros(len(trajectories), dtype=torch.bool)
         held_out[:: max(2, round(1 / share))] = True
     return trajectories.subset(~held_out), trajectories.subset(held_out)
+
+
+def _one_in_each_tile(rows: int, columns: int, share: float, generator: torch.Generator) -> Tensor:
+    """Choose one block at random in each tile of about 1 / ``share`` blocks: (rows, columns) bool."""
+    score = torch.rand(rows, columns, generator=generator)
+    if not share:
+        return torch.zeros(rows, columns, dtype=torch.bool)
+    tall = round((1 / share) ** 0.5)
+    wide = round(1 / (share * tall))
+    row, column = torch.arange(rows)[:, None] // tall, torch.arange(columns) // wide
+    tile = row * -(-columns // wide) + column
+    best = torch.zeros(int(tile.max()) + 1).scatter_reduce(0, tile.flatten(), score.flatten(), "amax")
+    return score == best[tile]
 
 
 def sample_frames(frame_count: int, count: int, generator: torch.Generator) -> Tensor:

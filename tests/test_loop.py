@@ -207,7 +207,7 @@ def test_a_delta_cnn_learns_from_as_many_frames_a_step_as_set(clip, noise, sampl
 
 
 def test_the_prior_holds_adapted_features_near_the_frozen_ones(clip, noise, uninterrupted):
-    losses = dataclasses.replace(SHORT.losses, prior=10.0)
+    losses = dataclasses.replace(SHORT.losses, prior=30.0)
     held = fit(clip, noise, dataclasses.replace(SHORT, losses=losses))
     assert held.history[1]["losses"].keys() == {"cross_entropy", "window_cross_entropy", "prior"}
     assert uninterrupted.history[1]["losses"].keys() == {"cross_entropy", "window_cross_entropy"}

@@ -152,9 +152,24 @@ def test_what_is_held_out_starts_in_other_blocks_than_what_is_trained_on(traject
     assert len(held) > 0
 
     def blocks(some):
-        return {tuple(block) for block in (some.xy[some.first].clamp_min(0) // 48).long().tolist()}
+        return {tuple(block) for block in (some.xy[some.first].clamp_min(0) // 24).long().tolist()}
 
     assert not blocks(training) & blocks(held)
+
+
+def test_held_out_blocks_are_small_and_lie_all_over_the_frame():
+    """One in twenty, and nowhere far away: what is measured on them hardly depends on which they are."""
+    everywhere = by_hand(*((0, [(x, y), (x, y)]) for x in range(3, 576, 8) for y in range(3, 320, 8)))
+    shares = []
+    for seed in range(5):
+        _, held = hold_out(everywhere, (320, 576), 0.05, generator(seed))
+        start = held.xy[held.first]
+        shares.append(len(held) / len(everywhere))
+        nearest = torch.cdist(everywhere.xy[everywhere.first], start).amin(1)
+        assert nearest.max() < 200
+        blocks = (start // 24).long().unique(dim=0)
+        assert len(blocks) == 20
+    assert sum(shares) / 5 == pytest.approx(0.06, abs=0.01)
 
 
 def test_nothing_is_held_out_where_nothing_is_asked_for(trajectories):
