@@ -17,6 +17,7 @@ COMMANDS = {  # each is a module of commands/ with a ``main``, except track, whi
     "track": "track points through a video",
     "bench": "measure accuracy and time on annotated clips",
     "compare-features": "show frozen features of several extractors side by side on one video",
+    "generate": "generate videos from pictures by several models side by side, and track points in them",
     "weights": "list the models to choose from, and download them",
     "train-autoencoder": "train the mini model's autoencoder on synthetic clips",
     "train-track4gen": "train a video diffusion model whose features match points",
