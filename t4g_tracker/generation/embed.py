@@ -83,7 +83,7 @@ def embedded_tracks(grid: FeatureGrid, video: Video, queries: QueryPoints) -> Em
 def consistency(grid: FeatureGrid, queries: QueryPoints, size: tuple[int, int]) -> float:
     """Measure how often the match of a point is matched back to within a cell of where it came from.
 
-    A video that stands still reaches 1, so it says nothing of motion.
+    A video that stands still comes near 1, so it says nothing of motion.
 
     Args:
         grid: Features of T frames, at least 2.

@@ -125,10 +125,8 @@ def run(what: Generation, record: Record, stages: StageLog, bar: Bar) -> list[Wa
         for model in what.models:
             mine = [video for video in due if video.model is model]
             if mine:
-                with _loaded(model, what, stages) as (pipeline, refiner):
-                    for video in mine:
-                        _make(video, pipeline, refiner, what, record, stages, bar)
-                        count()
+                _make_all(mine, what, record, stages, bar, count)
+                _free_memory(what.device)
         for picture in what.pictures:
             for seed in what.seeds:
                 _play_side_by_side(picture, seed, what, record)
@@ -156,20 +154,28 @@ def _interrupted_saying(due: Sequence[Wanted], total: int) -> Iterator[Callable[
         raise Interrupted(f"stopped: {done[0]} of {total} videos are there", "makes the others") from None
 
 
-@contextmanager
-def _loaded(
-    model: Model, what: Generation, stages: StageLog
-) -> Iterator[tuple[StableVideoDiffusionPipeline, Refiner | None]]:
-    """Load a model, and free its memory at the end."""
+def _make_all(
+    videos: Sequence[Wanted],
+    what: Generation,
+    record: Record,
+    stages: StageLog,
+    bar: Bar,
+    count: Callable[[], None],
+) -> None:
+    """Load a model and make its videos; nothing refers to it afterwards, so that its memory is free."""
+    model = videos[0].model
     with stages.stage(f"loading {model.name}"):
-        loaded: list[Any] = list(model.load(what.dtype, what.device))
-    try:
-        yield loaded[0], loaded[1]
-    finally:
-        loaded.clear()
-        gc.collect()
-        if what.device.type == "cuda":
-            torch.cuda.empty_cache()
+        pipeline, refiner = model.load(what.dtype, what.device)
+    for video in videos:
+        _make(video, pipeline, refiner, what, record, stages, bar)
+        count()
+
+
+def _free_memory(device: torch.device) -> None:
+    """Give back what nothing refers to any more, also where objects refer to each other."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _settings(video: Wanted, what: Generation) -> dict[str, Any]:
