@@ -110,7 +110,7 @@ def test_tracks_follow_features_that_move(slide):
     within = inside(true - 12, (40, 104))  # matches near the border are pulled inwards
     assert within[:, 1:].sum() > 20
     assert (found.tracks.xy - true).norm(dim=-1)[within].max() < 2.5
-    assert found.consistency > 0.8
+    assert found.consistency > 0.7  # some points leave the frame
 
 
 def test_consistency_is_high_for_a_still_video_and_low_for_noise(slide):

@@ -240,6 +240,14 @@ def test_without_a_choice_the_bundled_mini_generates_and_its_latents_are_read_li
     assert not find_models(request.models, GenerationConfig(), "own")[0].linear
 
 
+def test_half_precision_stays_near_single(place, tmp_path, cpu_has_bfloat16):
+    assert generate(place, tmp_path / "half", "--embed-tracks", "--grid", "4") == 0
+    assert generate(place, tmp_path / "single", "--float32") == 0
+    assert [record(tmp_path / name)["precision"] for name in ("half", "single")] == ["bfloat16", "float32"]
+    half, single = (read_video(tmp_path / name / "cow/a/seed-1.mp4").frames for name in ("half", "single"))
+    assert 0 < np.abs(half.astype(int) - single).mean() < 12
+
+
 def test_names_of_models(place):
     request = _parse(["--image", "x", "--models", "owner/name", f"b={place / 'b'}", "track4gen-mini"])
     assert request.models == [
