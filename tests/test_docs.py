@@ -28,9 +28,8 @@ RUNS = {  # commands by the settings that --set of each changes, if any
     "train-flow": FlowTraining,
     "train-autoencoder": AutoencoderTraining,
     "train-track4gen": Track4GenTraining,
-    **dict.fromkeys(
-        ("generate", "weights", "bench-flow", "fit-readout", "paint-strip", "make-synthetic-val")
-    ),
+    **dict.fromkeys(("weights", "bench-flow", "fit-readout", "paint-strip", "make-synthetic-val")),
+    "generate": None,
 }
 SUFFIXES = ("py", "md", "yaml", "json", "jsonl", "npz", "csv", "png", "mp4")
 

@@ -115,8 +115,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         nargs=2,
         default=(default.min_guidance, default.max_guidance),
         metavar=("FIRST", "LAST"),
-        help="how strongly the picture guides the first frame and the last (default 1 3); 1 1: no guidance, "
-        "half the time",
+        help="how strongly the picture guides the first frame and the last (default 1 3); 1 1: none, and "
+        "the UNet runs once a step instead of twice",
     )
     parser.add_argument(
         "--fps",

@@ -34,7 +34,7 @@ class Picture:
 
     name: str  # of its folder in the results
     path: Path
-    original: np.ndarray  # (H, W, 3) uint8 as read
+    original: Size  # (H, W) as read
     rgb: Tensor  # (3, H, W) uint8: its middle, at the size of the frames
 
     @property
@@ -45,10 +45,9 @@ class Picture:
     @property
     def cut_from(self) -> Size | None:
         """(H, W) of the picture if more than a pixel's row or column was cut off on a side, else None."""
-        size = self.original.shape[0], self.original.shape[1]
-        kept = middle_part(size, (self.rgb.shape[-2], self.rgb.shape[-1]))
-        lost = max(size[0] - (kept[0].stop - kept[0].start), size[1] - (kept[1].stop - kept[1].start))
-        return size if lost > 2 else None
+        kept = middle_part(self.original, (self.rgb.shape[-2], self.rgb.shape[-1]))
+        lost = [side - (part.stop - part.start) for side, part in zip(self.original, kept, strict=True)]
+        return self.original if max(lost) > 2 else None
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,8 @@ def find_pictures(paths: Sequence[Path], size: Size) -> tuple[Picture, ...]:
                     "rename one"
                 )
         original = _read(path)
-        pictures.append(Picture(name, path, original, _fitted(original, size)))
+        read = original.shape[0], original.shape[1]
+        pictures.append(Picture(name, path, read, _fitted(original, size)))
     return tuple(pictures)
 
 
@@ -135,7 +135,8 @@ def grid_of(request: GridRequest, picture: Picture, size: Size) -> tuple[QueryPo
     first = Video(picture.rgb.permute(1, 2, 0).numpy()[None], 1.0, picture.name, str(picture.path))
     if request.mask is None:
         return grid_queries(first, request.across), ""
-    whole = Video(picture.original[None], 1.0, picture.name, str(picture.path))
+    pixels = np.broadcast_to(np.uint8(0), (1, *picture.original, 3))  # only their number counts
+    whole = Video(pixels, 1.0, picture.name, str(picture.path))
     mask = read_mask(request.mask, whole, mask_object=request.mask_object)
     cut = torch.from_numpy(mask[middle_part(whole.size, size)])[None, None].float()
     inside = interpolate(cut, size=size, mode="nearest-exact")[0, 0].numpy() > 0.5

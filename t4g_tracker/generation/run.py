@@ -15,7 +15,7 @@ from diffusers import StableVideoDiffusionPipeline
 from torch import Tensor
 
 from t4g_tracker.datatypes import QueryPoints, Video
-from t4g_tracker.errors import Interrupted, WeightsError
+from t4g_tracker.errors import Interrupted, WeightsError, one_line, ran_out_of_memory
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.features.settings import DiffusionConfig
 from t4g_tracker.generation.decoding import linear_decoder, own_decoder
@@ -167,8 +167,23 @@ def _make_all(
     with stages.stage(f"loading {model.name}"):
         pipeline, refiner = model.load(what.dtype, what.device)
     for video in videos:
-        _make(video, pipeline, refiner, what, record, stages, bar)
+        with _enough_memory(video):
+            _make(video, pipeline, refiner, what, record, stages, bar)
         count()
+
+
+@contextmanager
+def _enough_memory(video: Wanted) -> Iterator[None]:
+    """Turn a lack of memory, of a GPU too, into one line."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not ran_out_of_memory(error):
+            raise
+        raise WeightsError(
+            f"{video.model.setting}: memory ran out ({one_line(error)}); give --decode-chunk 2, fewer "
+            "--frames or a smaller --size"
+        ) from error
 
 
 def _free_memory(device: torch.device) -> None:
@@ -267,14 +282,15 @@ def _make(
 
 def _forget(video: Wanted, frames: int, record: Record) -> None:
     """Remove files of an earlier video of this name that this one does not replace."""
-    files = record.videos.pop(video.name, {}).get("files")
-    stale = set(files if isinstance(files, Mapping) else ()) - set(video.files(frames))
+    record.videos.pop(video.name, None)
+    saved = (record.folder / beside(video.name, "frames-", "")).glob("*.png")
+    earlier = {record.folder / beside(video.name, "tracks-", suffix) for suffix in (".npz", ".mp4")}
     if video.grid is None:
         film = side_by_side_name(video.picture.name, video.seed, "tracks-")
-        stale |= {film} & set(record.films)
         record.films.pop(film, None)
-    for name in stale:
-        (record.folder / name).unlink(missing_ok=True)
+        earlier.add(record.folder / film)
+    for path in earlier.union(saved) - {record.folder / name for name in video.files(frames)}:
+        path.unlink(missing_ok=True)
 
 
 def _decode(

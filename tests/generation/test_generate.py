@@ -207,6 +207,16 @@ def test_an_interrupted_run_says_what_is_there_and_goes_on(place, tmp_path, monk
     assert record(tmp_path)["finished"]
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+def test_a_lack_of_memory_is_one_line(place, tmp_path, monkeypatch, capsys, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(runs, "generate", fail)
+    assert generate(place, tmp_path) == 2
+    assert "--models a: memory ran out" in capsys.readouterr().err
+
+
 def test_one_model_is_in_memory_at_a_time(place, tmp_path, monkeypatch):
     real, loaded, alive = Model.load, [], []
 
@@ -246,6 +256,16 @@ def test_half_precision_stays_near_single(place, tmp_path, cpu_has_bfloat16):
     assert [record(tmp_path / name)["precision"] for name in ("half", "single")] == ["bfloat16", "float32"]
     half, single = (read_video(tmp_path / name / "cow/a/seed-1.mp4").frames for name in ("half", "single"))
     assert 0 < np.abs(half.astype(int) - single).mean() < 12
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_a_gpu_makes_the_video_of_the_cpu(place, tmp_path):
+    assert generate(place, tmp_path / "gpu", "--embed-tracks", "--grid", "4", "--device", "cuda") == 0
+    assert generate(place, tmp_path / "cpu", "--float32") == 0
+    assert record(tmp_path / "gpu")["precision"] == "float16"
+    gpu, cpu = (read_video(tmp_path / name / "cow/a/seed-1.mp4").frames for name in ("gpu", "cpu"))
+    assert np.abs(gpu.astype(int) - cpu).mean() < 12
 
 
 def test_names_of_models(place):
