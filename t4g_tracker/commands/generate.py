@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from t4g_tracker.generation.outputs import Record
-    from t4g_tracker.generation.run import Generation, Wanted
+    from t4g_tracker.generation.plan import Generation, Wanted
 
 OUT = "outputs/generated"
 GRID = 16
@@ -232,7 +232,7 @@ def _checked(request: argparse.Namespace) -> Generation:
     from t4g_tracker.features.networks import dtype_for
     from t4g_tracker.generation.models import find_models
     from t4g_tracker.generation.pictures import GridRequest, find_pictures, grid_of
-    from t4g_tracker.generation.run import Generation, Grid
+    from t4g_tracker.generation.plan import Generation, Grid
     from t4g_tracker.hardware import pick_device
 
     device, config = pick_device(request.device), _config(request)

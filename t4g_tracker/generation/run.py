@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,13 @@ import torch
 from diffusers import StableVideoDiffusionPipeline
 from torch import Tensor
 
-from t4g_tracker.datatypes import QueryPoints, Video
+from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import Interrupted, WeightsError, one_line, ran_out_of_memory
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.features.settings import DiffusionConfig
 from t4g_tracker.generation.decoding import linear_decoder, own_decoder
 from t4g_tracker.generation.embed import EmbeddedTracks, embedded_tracks, feature_grid
-from t4g_tracker.generation.models import FEATURE_BLOCK, Model
+from t4g_tracker.generation.models import FEATURE_BLOCK
 from t4g_tracker.generation.noise import picture_noise, starting_noise
 from t4g_tracker.generation.outputs import (
     INPUT,
@@ -33,63 +32,15 @@ from t4g_tracker.generation.outputs import (
 )
 from t4g_tracker.generation.pictures import Picture
 from t4g_tracker.generation.pipeline import Generated, generate
+from t4g_tracker.generation.plan import Generation, Wanted, all_videos, settings_of
 from t4g_tracker.generation.settings import GenerationConfig
 from t4g_tracker.inputs.video import read_video
 from t4g_tracker.outputs.run_files import OutputsConfig, write_npz, write_overlay
 from t4g_tracker.stage_log import Bar, StageLog
-from t4g_tracker.storage.files import plain_values, replace_folder
+from t4g_tracker.storage.files import prepare_output_folder, replace_folder
 from t4g_tracker.visualize.encoding import write_picture, write_video
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The points to track in the videos of one picture."""
-
-    queries: QueryPoints
-    across: int
-    mask: str  # digest; empty without one
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What to generate, all of it checked."""
-
-    pictures: Sequence[Picture]
-    models: Sequence[Model]
-    seeds: Sequence[int]
-    config: GenerationConfig
-    dtype: torch.dtype
-    device: torch.device
-    grids: Mapping[str, Grid]  # by picture; empty if no tracks are wanted
-    save_frames: bool
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """One video to make."""
-
-    picture: Picture
-    model: Model
-    seed: int
-    grid: Grid | None
-    save_frames: bool
-
-    @property
-    def name(self) -> str:
-        return video_name(self.picture.name, self.model.name, self.seed)
-
-    @property
-    def tracks(self) -> list[str]:
-        """The files of its tracks: npz, and the film."""
-        return [beside(self.name, "tracks-", suffix) for suffix in (".npz", ".mp4")] if self.grid else []
-
-    def files(self, frames: int) -> list[str]:
-        """All its files."""
-        folder = beside(self.name, "frames-", "")
-        pictures = [f"{folder}/{frame:03d}.png" for frame in range(frames)] if self.save_frames else []
-        return [self.name, *self.tracks, *pictures]
 
 
 def run(what: Generation, record: Record, stages: StageLog, bar: Bar) -> list[Wanted]:
@@ -108,20 +59,15 @@ def run(what: Generation, record: Record, stages: StageLog, bar: Bar) -> list[Wa
         WeightsError: If a model cannot be loaded, or makes what is no picture.
         Interrupted: On Ctrl-C; it says how many videos are there.
     """
-    wanted = [
-        Wanted(picture, model, seed, what.grids.get(picture.name), what.save_frames)
-        for model in what.models
-        for picture in what.pictures
-        for seed in what.seeds
-    ]
+    wanted = all_videos(what)
     due = [video for video in wanted if not _is_there(video, what, record)]
     if len(due) < len(wanted):
         log.info("%d of %d videos are there already", len(wanted) - len(due), len(wanted))
     record.write(finished=False)
     with _interrupted_saying(due, len(wanted)) as count:
         for picture in what.pictures:
-            (record.folder / picture.name).mkdir(exist_ok=True)
-            write_picture(record.folder / picture.name / INPUT, _as_frames(picture.rgb[None])[0])
+            place = prepare_output_folder(record.folder / picture.name, place="--out")
+            write_picture(place / INPUT, _as_frames(picture.rgb[None])[0])
         for model in what.models:
             mine = [video for video in due if video.model is model]
             if mine:
@@ -193,29 +139,9 @@ def _free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _settings(video: Wanted, what: Generation) -> dict[str, Any]:
-    """Whatever changes the files of a video."""
-    frames = video.model.frames(what.config)
-    settings = {
-        **plain_values(replace(what.config, frames=frames)),
-        "seed": video.seed,
-        "picture": video.picture.digest,
-        "weights": video.model.weights,
-        "decoder": "linear" if video.model.linear else "own",
-        "precision": str(what.dtype).removeprefix("torch."),
-    }
-    if video.grid is not None:
-        settings["tracks"] = {
-            "grid": video.grid.across,
-            "mask": video.grid.mask,
-            "refined": video.model.refined,
-        }
-    return settings
-
-
 def _is_there(video: Wanted, what: Generation, record: Record) -> bool:
     """Whether a video was made with the same settings before; tells why one is made anew."""
-    entry, settings = record.videos.get(video.name), _settings(video, what)
+    entry, settings = record.videos.get(video.name), settings_of(video, what)
     if record.keeps(entry, settings, video.files(video.model.frames(what.config))):
         return True
     if entry is not None and (changed := record.changes(entry, settings)):
@@ -235,7 +161,7 @@ def _make(
     """Generate one video, write its files, then its entry in the record."""
     model, config = video.model, what.config
     frames, folder = model.frames(config), record.folder
-    (folder / video.name).parent.mkdir(parents=True, exist_ok=True)
+    prepare_output_folder((folder / video.name).parent, place="--out")
     _forget(video, frames, record)
     facts: dict[str, Any] = {}
     with stages.stage(video.name), bar(f"{model.name} {video.seed}", "step") as progress:
@@ -274,7 +200,7 @@ def _make(
         "frames": frames,
         **facts,
         **stages.stages[video.name],
-        "settings": _settings(video, what),
+        "settings": settings_of(video, what),
         "files": record.digests(video.files(frames)),
     }
     record.write(finished=False)
