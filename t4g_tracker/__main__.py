@@ -17,6 +17,7 @@ COMMANDS = {  # each is a module of commands/ with a ``main``, except track, whi
     "track": "track points through a video",
     "bench": "measure accuracy and time on annotated clips",
     "compare-features": "show frozen features of several extractors side by side on one video",
+    "generate": "generate videos from pictures by several models side by side, and track points in them",
     "video-metrics": "measure CLIPSIM, LPIPS and motion of videos, generated ones by model",
     "study": "ask people which generated videos they prefer, and count their answers",
     "gallery": "make a page of results: pictures, generated videos, failures found by rule",

@@ -151,6 +151,19 @@ def tile_centres(size: Size, spacing_px: int) -> Tensor:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, 2)
 
 
+def middle_part(size: Size, aspect: Size) -> tuple[slice, slice]:
+    """Find the largest middle part of a frame of ``size`` (H, W) in the aspect of another (H, W).
+
+    Returns:
+        Its rows and columns.
+    """
+    height, width = size
+    high = min(height, max(1, round(width * aspect[0] / aspect[1])))
+    wide = min(width, max(1, round(height * aspect[1] / aspect[0])))
+    top, left = (height - high) // 2, (width - wide) // 2
+    return slice(top, top + high), slice(left, left + wide)
+
+
 def inside(xy: Tensor, size: Size) -> Tensor:
     """Test which positions (..., 2) lie within the outer edges of a frame of ``size`` (H, W)."""
     x, y = xy.unbind(-1)

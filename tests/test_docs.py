@@ -31,6 +31,7 @@ RUNS = {  # commands by the settings that --set of each changes, if any
     **dict.fromkeys(
         (
             "weights",
+            "generate",
             "bench-flow",
             "fit-readout",
             "paint-strip",

@@ -117,3 +117,17 @@ def whole(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """Make a parser of numbers from ``least`` to ``most``."""
+
+    def parse(text: str) -> float:
+        plain = re.fullmatch(r"[-+]?([0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})(e[-+]?[0-9]{1,3})?", text, re.I)
+        if not plain or not least <= float(text) <= most:
+            raise argparse.ArgumentTypeError(
+                f"must be a number from {least:g} to {most:g}, got {shortened(text)}"
+            )
+        return float(text)
+
+    return parse

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -15,7 +17,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from t4g_tracker.errors import WeightsError
 from t4g_tracker.features import model_configs, model_files
-from t4g_tracker.features.layouts import SVD, TRACK4GEN
+from t4g_tracker.features.layouts import SVD, TRACK4GEN, Layout
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.weight_loading import loading
 
@@ -23,72 +25,82 @@ SETTING = SVD.setting
 UNET_CLASS = "UNetSpatioTemporalConditionModel"
 
 
-def find_folder(model: str, need_refiner: bool) -> Path:
+def find_folder(model: str, need_refiner: bool, setting: str = SETTING) -> Path:
     """Return the folder that ``model`` names, downloading it first if it is a hub name.
 
     Args:
         model: Path of a folder, or a model hub name such as "owner/name".
         need_refiner: Whether ``refiner/`` is needed too.
+        setting: What names the model, for error messages.
 
     Raises:
         WeightsError: If the folder is missing, or the hub cannot be reached or refuses.
     """
-    return model_files.find_folder(model, TRACK4GEN if need_refiner else SVD)
+    return model_files.find_folder(model, _layout(need_refiner, setting))
 
 
-def check_folder(folder: Path, block: int, need_refiner: bool) -> None:
+def _layout(need_refiner: bool, setting: str) -> Layout:
+    return replace(TRACK4GEN if need_refiner else SVD, setting=setting)
+
+
+def check_folder(folder: Path, block: int, need_refiner: bool, setting: str = SETTING) -> dict[str, Any]:
     """Check that ``folder`` holds every part and that they fit together, without loading weights.
 
     Args:
         folder: A folder in diffusers layout: ``model_index.json`` and one folder for each part.
         block: UNet up-block that features are taken from.
         need_refiner: Whether ``refiner/`` is needed too.
+        setting: What names the folder, for error messages.
+
+    Returns:
+        The parsed configs, by their paths in the folder.
 
     Raises:
         WeightsError: Names the part that is missing or does not fit.
     """
-    configs = model_files.read_configs(folder, TRACK4GEN if need_refiner else SVD)
+    configs = model_files.read_configs(folder, _layout(need_refiner, setting))
     channels = model_configs.block_channels(
-        configs["unet/config.json"], folder / "unet", UNET_CLASS, block, "features.diffusion"
+        configs["unet/config.json"], folder / "unet", UNET_CLASS, block, setting
     )
     number, files = model_configs.config_number, {name: folder / name for name in configs}
-    number(configs["unet/config.json"], "num_frames", 25, files["unet/config.json"], SETTING)
+    number(configs["unet/config.json"], "num_frames", 25, files["unet/config.json"], setting)
     vae = configs["vae/config.json"]
-    number(vae, "scaling_factor", 0.18215, files["vae/config.json"], SETTING, model_configs.POSITIVE)
+    number(vae, "scaling_factor", 0.18215, files["vae/config.json"], setting, model_configs.POSITIVE)
     if need_refiner:
         refiner = configs["refiner/config.json"]
-        refiner_channels = number(refiner, "channels", 640, files["refiner/config.json"], SETTING)
+        refiner_channels = number(refiner, "channels", 640, files["refiner/config.json"], setting)
         if channels != refiner_channels:
             raise WeightsError(
-                f"{SETTING}: {folder / 'refiner'} takes {refiner_channels} channels, but up-block {block} of"
+                f"{setting}: {folder / 'refiner'} takes {refiner_channels} channels, but up-block {block} of"
                 f" the UNet gives {channels}; set features.diffusion.block to the block it was trained on"
             )
+    return configs
 
 
-def load_pipeline(folder: Path, dtype: torch.dtype) -> StableVideoDiffusionPipeline:
+def load_pipeline(folder: Path, dtype: torch.dtype, setting: str = SETTING) -> StableVideoDiffusionPipeline:
     """Load Stable Video Diffusion on the CPU, strictly.
 
     The VAE stays in float32 whatever ``dtype`` is: SVD's overflows in float16, and it is only a
-    twentieth of the model.
+    twentieth of the model. ``setting`` is what names the folder, for error messages.
 
     Raises:
         WeightsError: If a part cannot be read, or a weight is missing, left over or of the wrong shape.
     """
     load = model_files.load_strictly
-    feature_extractor = model_files.load_settings(CLIPImageProcessor, folder, "feature_extractor", SETTING)
-    with loading(f"{SETTING}: {folder / 'feature_extractor'}", "download it again"):
+    feature_extractor = model_files.load_settings(CLIPImageProcessor, folder, "feature_extractor", setting)
+    with loading(f"{setting}: {folder / 'feature_extractor'}", "download it again"):
         feature_extractor(torch.zeros(1, 3, 32, 32), do_resize=False, do_center_crop=False, do_rescale=False)
-    image_encoder = load(CLIPVisionModelWithProjection, folder, "image_encoder", SETTING)
+    image_encoder = load(CLIPVisionModelWithProjection, folder, "image_encoder", setting)
     return StableVideoDiffusionPipeline(
-        vae=load(AutoencoderKLTemporalDecoder, folder, "vae", SETTING, torch_dtype=torch.float32),
+        vae=load(AutoencoderKLTemporalDecoder, folder, "vae", setting, torch_dtype=torch.float32),
         image_encoder=image_encoder.to(dtype),
-        unet=load(UNetSpatioTemporalConditionModel, folder, "unet", SETTING, torch_dtype=dtype),
-        scheduler=model_files.load_settings(EulerDiscreteScheduler, folder, "scheduler", SETTING),
+        unet=load(UNetSpatioTemporalConditionModel, folder, "unet", setting, torch_dtype=dtype),
+        scheduler=model_files.load_settings(EulerDiscreteScheduler, folder, "scheduler", setting),
         feature_extractor=feature_extractor,
     )
 
 
-def load_refiner(folder: Path, dtype: torch.dtype) -> Refiner:
+def load_refiner(folder: Path, dtype: torch.dtype, setting: str = SETTING) -> Refiner:
     """Load ``refiner/`` on the CPU, strictly; raises as ``load_pipeline`` does."""
-    refiner: Refiner = model_files.load_strictly(Refiner, folder, "refiner", SETTING, torch_dtype=dtype)
+    refiner: Refiner = model_files.load_strictly(Refiner, folder, "refiner", setting, torch_dtype=dtype)
     return refiner

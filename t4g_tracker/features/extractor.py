@@ -50,6 +50,11 @@ def check_features(config: FeaturesConfig) -> str:
     folder = _weights_folder(config)
     if folder is None:
         return ""
+    return weights_identity(folder)
+
+
+def weights_identity(folder: Path) -> str:
+    """Identify the files of a model's folder, for cache keys and records."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in NOT_WEIGHTS)
     return ";".join(f"{path.relative_to(folder)}:{file_identity(path)}" for path in files)
 

@@ -33,7 +33,7 @@ def read_json(path: Path, layout: Layout) -> dict[str, Any]:
     return parsed
 
 
-def block_channels(unet: dict[str, Any], folder: Path, kind: str, block: int, stage: str) -> int:
+def block_channels(unet: dict[str, Any], folder: Path, kind: str, block: int, setting: str) -> int:
     """Find the channels of one up-block of a UNet from its config.
 
     Args:
@@ -41,29 +41,29 @@ def block_channels(unet: dict[str, Any], folder: Path, kind: str, block: int, st
         folder: Its folder, for error messages.
         kind: Name of the class that it must be.
         block: Index of the up-block.
-        stage: The settings in use, such as "features.diffusion".
+        setting: What names the model, such as "features.diffusion.model".
 
     Raises:
         WeightsError: If it is another kind of network, or lacks the block.
     """
     if unet.get("_class_name") != kind:
         raise WeightsError(
-            f"{stage}.model: {folder} is a {unet.get('_class_name')}, not a {kind};"
+            f"{setting}: {folder} is a {unet.get('_class_name')}, not a {kind};"
             f" give a model that fits features.extractor"
         )
     widths = unet.get("block_out_channels", UNET_WIDTHS)
     file = folder / "config.json"
     if not isinstance(widths, list | tuple):
         raise WeightsError(
-            f"{stage}.model: {file}: block_out_channels must be a list, got {described(widths)}; download it "
+            f"{setting}: {file}: block_out_channels must be a list, got {described(widths)}; download it "
             f"again"
         )
     for width in widths:
-        config_number({"block_out_channels": width}, "block_out_channels", 1, file, f"{stage}.model")
+        config_number({"block_out_channels": width}, "block_out_channels", 1, file, setting)
     if block >= len(widths):
         raise WeightsError(
-            f"{stage}.model: {folder} has up-blocks 0 to {len(widths) - 1};"
-            f" set {stage}.block to one of them, not {block}"
+            f"{setting}: {folder} has up-blocks 0 to {len(widths) - 1};"
+            f" set {setting.removesuffix('.model')}.block to one of them, not {block}"
         )
     channels: int = widths[-1 - block]
     return channels

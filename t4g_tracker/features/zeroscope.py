@@ -64,7 +64,7 @@ def check(config: ZeroscopeConfig) -> Path:
     folder = find_folder(config.model, ZEROSCOPE)
     configs = read_configs(folder, ZEROSCOPE)
     unet, text = configs["unet/config.json"], configs["text_encoder/config.json"]
-    block_channels(unet, folder / "unet", "UNet3DConditionModel", config.block, "features.zeroscope")
+    block_channels(unet, folder / "unet", "UNet3DConditionModel", config.block, "features.zeroscope.model")
     if unet.get("cross_attention_dim", 1024) != text.get("hidden_size", 512):
         raise WeightsError(
             f"features.zeroscope.model: {folder / 'text_encoder'} gives {text.get('hidden_size', 512)}"

@@ -9,7 +9,8 @@ from tiny_datasets import dots
 from tiny_models import NUM_FRAMES, tiny_svd
 
 from t4g_tracker.commands.paint_strip import main as strip
-from t4g_tracker.training.track4gen.strip import LinearReading, labelled, paint_strip
+from t4g_tracker.generation.decoding import LinearReading
+from t4g_tracker.training.track4gen.strip import labelled, paint_strip
 
 
 @pytest.mark.parametrize(

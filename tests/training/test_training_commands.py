@@ -21,6 +21,7 @@ COMMANDS = [
     "make-synthetic-val",
     "fit-readout",
     "paint-strip",
+    "generate",
     "weights",
 ]
 

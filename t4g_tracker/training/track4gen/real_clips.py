@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from t4g_tracker.coordinates import Size
+from t4g_tracker.coordinates import Size, middle_part
 from t4g_tracker.datatypes import Trajectories, Video
 from t4g_tracker.errors import DatasetError, NothingToFollowError, VideoError
 from t4g_tracker.flow.estimator import FlowEstimator, resolve_flow, weights_stamp
@@ -143,12 +143,8 @@ def find_videos(folder: Path) -> list[Path]:
 
 def cut_to_aspect(video: Video, size: Size) -> Video:
     """Cut the middle out of every frame, in the aspect of ``size``."""
-    height, width = video.size
-    high = min(height, round(width * size[0] / size[1]))
-    wide = min(width, round(height * size[1] / size[0]))
-    top = (height - high) // 2
-    left = (width - wide) // 2
-    return replace(video, frames=video.frames[:, top : top + high, left : left + wide])
+    rows, columns = middle_part(video.size, size)
+    return replace(video, frames=video.frames[:, rows, columns])
 
 
 def flow_clip(video: Video, size: Size, points: int, estimator: FlowEstimator) -> TrainingClip:

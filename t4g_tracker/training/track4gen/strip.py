@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from diffusers import StableVideoDiffusionPipeline
-from PIL import Image
 from torch import Tensor
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from t4g_tracker.features.refiner import Refiner
+from t4g_tracker.generation.decoding import Decode, LinearReading, own_decoder
+from t4g_tracker.generation.pipeline import generate
+from t4g_tracker.generation.settings import GenerationConfig
 from t4g_tracker.training.track4gen.denoising import denoised
 from t4g_tracker.training.track4gen.objective import ObjectiveConfig, Track4GenObjective
-from t4g_tracker.training.track4gen.regression import neighbourhoods, ridge_regression, rows
 from t4g_tracker.visualize.painting import INK, PAPER, write_text
 
 NOISE = 1.0
-STEPS = 25
 LABEL_PX = 22
-
-Decode = Callable[[Tensor], Tensor]  # takes scaled latents (N, c, h, w), returns pictures (N, 3, H, W) uint8
-
-
-class LinearReading:
-    """A decoder by linear regression: a cell's pixels from its latents and those of its eight neighbours.
-
-    It shows what the latents hold, without training a decoder. Overall brightness and colour are those of
-    the frames that it is fitted to.
-
-    Args:
-        latents: (N, c, h, w).
-        frames: (N, 3, H, W) uint8, the encoded frames; H and W are the same multiple of h and w.
-    """
-
-    def __init__(self, latents: Tensor, frames: Tensor) -> None:
-        self.block = frames.shape[-1] // latents.shape[-1]
-        pixels = rows(pixel_unshuffle(frames.float(), self.block).flatten(2))
-        patches = neighbourhoods(latents)
-        self.weights = ridge_regression(patches.mT @ patches, patches.mT @ pixels, 1e-3 * len(patches))
-
-    def __call__(self, latents: Tensor) -> Tensor:
-        count, _, height, width = latents.shape
-        pixels = (neighbourhoods(latents) @ self.weights).view(count, height * width, -1).mT
-        pictures = pixel_shuffle(pixels.reshape(count, -1, height, width), self.block)
-        return pictures.round().clamp(0, 255).to(torch.uint8)
 
 
 @torch.no_grad()
@@ -67,7 +38,7 @@ def paint_strip(
         decode: Decode = LinearReading(latents, frames)
         first_row = "latents, read linearly"
     else:
-        decode = _decoder(pipeline, len(frames))
+        decode = own_decoder(pipeline.vae)
         first_row = "autoencoder"
     return {
         "video": frames,
@@ -96,28 +67,8 @@ def _denoise(
 def _generate(pipeline: StableVideoDiffusionPipeline, frames: Tensor, generator: torch.Generator) -> Tensor:
     """Generate a video from the first frame: scaled latents (N, c, h, w)."""
     pipeline.set_progress_bar_config(disable=True)
-    latents: Tensor = pipeline(
-        image=Image.fromarray(frames[0].permute(1, 2, 0).numpy()),
-        height=frames.shape[-2],
-        width=frames.shape[-1],
-        num_frames=len(frames),
-        num_inference_steps=STEPS,
-        max_guidance_scale=1.0,
-        generator=generator,
-        output_type="latent",
-    ).frames[0]
-    return latents
-
-
-def _decoder(pipeline: StableVideoDiffusionPipeline, count: int) -> Decode:
-    """Make a function of the model's own decoder, for ``count`` frames."""
-    vae, scale = pipeline.vae, pipeline.vae.config.scaling_factor
-
-    def decode(latents: Tensor) -> Tensor:
-        pictures = vae.decode(latents / scale, num_frames=count).sample
-        return ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-    return decode
+    config = GenerationConfig(max_guidance=1.0)
+    return generate(pipeline, frames[0], len(frames), config, generator).latents
 
 
 def labelled(rows: dict[str, Tensor]) -> np.ndarray:

@@ -1,0 +1,141 @@
+"""Files of generated videos: their names, the films, and the record that says which are still good.
+
+OUT/generation.json
+OUT/<picture>/input.png, side-by-side-seed-1.mp4, side-by-side-tracks-seed-1.mp4
+OUT/<picture>/<model>/seed-1.mp4, tracks-seed-1.npz, tracks-seed-1.mp4, frames-seed-1/000.png
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from t4g_tracker.errors import warn
+from t4g_tracker.identity import differences
+from t4g_tracker.storage.files import plain_values, write_json
+from t4g_tracker.visualize.painting import INK, PAPER, resized, write_text
+from t4g_tracker.visualize.tiles import GAP_PX, columns_across, tile_size
+
+RECORD = "generation.json"
+INPUT = "input.png"
+QUALITY = 14  # H.264's CRF: measures read these films, and compression must not show in them
+SCREEN_PX = 1920  # largest width of films side by side
+NAME_PX = 20  # height of the names above them
+LABEL_PX = 32  # height of the strip that they stand in
+
+
+def video_name(picture: str, model: str, seed: int) -> str:
+    """Path of a video inside the output folder."""
+    return f"{picture}/{model}/seed-{seed}.mp4"
+
+
+def beside(video: str, prefix: str, suffix: str) -> str:
+    """Path of a file of the same seed beside a video, such as tracks-seed-1.npz."""
+    path = Path(video)
+    return (path.parent / f"{prefix}{path.stem}{suffix}").as_posix()
+
+
+def side_by_side_name(picture: str, seed: int, what: str = "") -> str:
+    """Path of the film of all models side by side; ``what`` is "tracks-" for that of their tracks."""
+    return f"{picture}/side-by-side-{what}seed-{seed}.mp4"
+
+
+def side_by_side(picture: np.ndarray, videos: Mapping[str, np.ndarray]) -> Iterator[np.ndarray]:
+    """Play the picture and the videos side by side, names above them; what is shorter holds its last frame.
+
+    Args:
+        picture: (H, W, 3) uint8, the picture that all start from.
+        videos: By model, (T, H, W, 3) uint8 of the picture's aspect.
+
+    Yields:
+        Frames (H, W, 3) uint8 of one size, as many as the longest video has.
+    """
+    shown = {"input": picture[None], **videos}
+    size = (picture.shape[0], picture.shape[1])
+    across = columns_across(len(shown), (size[0] + LABEL_PX, size[1]))
+    height, width = tile_size(size, (SCREEN_PX - GAP_PX) / across - GAP_PX)
+    rows = -(-len(shown) // across)
+    step = (height + LABEL_PX + GAP_PX, width + GAP_PX)
+    sheet = np.full((rows * step[0], across * step[1] + GAP_PX, 3), PAPER, np.uint8)
+    corners = [(i // across * step[0] + LABEL_PX, i % across * step[1] + GAP_PX) for i in range(len(shown))]
+    for name, (y, x) in zip(shown, corners, strict=True):
+        write_text(sheet, name, (x, y - LABEL_PX / 2), NAME_PX, INK, "lm", width)
+    for frame in range(max(len(video) for video in shown.values())):
+        film = sheet.copy()
+        for video, (y, x) in zip(shown.values(), corners, strict=True):
+            film[y : y + height, x : x + width] = resized(video[min(frame, len(video) - 1)], (height, width))
+        yield film
+
+
+@dataclass
+class Record:
+    """What ``generation.json`` says of each video, by which it is kept or made anew."""
+
+    folder: Path
+    run: dict[str, Any] = field(default_factory=dict)  # of the latest run
+    videos: dict[str, Any] = field(default_factory=dict)  # by the path of the video
+    films: dict[str, Any] = field(default_factory=dict)  # films side by side, by their paths
+
+    @classmethod
+    def read(cls, folder: Path) -> Record:
+        """Read the record of a folder; an empty one if there is none, or it cannot be read."""
+        record, path = cls(folder), folder / RECORD
+        if not path.exists():
+            return record
+        try:
+            found = json.loads(path.read_bytes())
+            entries = [found["videos"], found["side_by_side"]]
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            entries = []
+        if not entries or not all(_is_table(entry) for entry in entries):
+            warn(f"{path}: is damaged, so all videos are made anew; to keep them, stop and restore it")
+            return record
+        record.videos, record.films = entries
+        return record
+
+    def write(self, finished: bool) -> None:
+        """Write the record; whole, or not at all."""
+        said = {"finished": finished, **self.run, "videos": self.videos, "side_by_side": self.films}
+        write_json(self.folder / RECORD, said)
+
+    def keeps(
+        self, entry: Mapping[str, Any] | None, settings: Mapping[str, Any], files: Sequence[str]
+    ) -> bool:
+        """Whether files were made with these settings, and are all there as they were written."""
+        if entry is None or self.changes(entry, settings):
+            return False
+        written = entry.get("files")
+        return isinstance(written, Mapping) and all(
+            name in written and written[name] == file_digest(self.folder / name) for name in files
+        )
+
+    def changes(self, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+        """List how the settings of an entry differ from these, each in a few words."""
+        recorded, now = entry.get("settings"), json.loads(json.dumps(plain_values(settings)))
+        if not isinstance(recorded, Mapping):
+            return ["no settings"]
+        if "tracks" not in now:  # tracks that nobody asks for now are no reason to make a video anew
+            recorded = {name: value for name, value in recorded.items() if name != "tracks"}
+        return differences(recorded, now)
+
+    def digests(self, files: Sequence[str]) -> dict[str, str | None]:
+        """The digests of files, by their paths in the folder."""
+        return {name: file_digest(self.folder / name) for name in files}
+
+
+def _is_table(entries: Any) -> bool:
+    return isinstance(entries, dict) and all(isinstance(entry, dict) for entry in entries.values())
+
+
+def file_digest(path: Path) -> str | None:
+    """Digest of a file's content; None if it cannot be read."""
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()
+    except OSError:
+        return None
