@@ -20,6 +20,10 @@ from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import FlowFields
 from t4g_tracker.motion.fields import carry, distance
 from t4g_tracker.motion.settings import MotionConfig
+from t4g_tracker.threads import in_threads
+
+POINTS_AT_ONCE = 8192  # followed together, by one thread
+MATCHED_AT_ONCE = 1024  # likewise, where a feature of each hypothesis is looked at
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,15 @@ class Matches:
     # What any position costs for its looks, in choosing alone: takes the indices (P,) of points, a frame
     # and positions (P, 2) there, and returns (P,) squared pixels.
     unlikeness: Callable[[Tensor, int, Tensor], Tensor] | None = None
+
+    def subset(self, rows: Tensor) -> Matches:
+        """Those of the points at the indices ``rows``."""
+        unlikeness = self.unlikeness
+        if unlikeness is None:
+            return Matches(self.xy[rows], self.cost[rows])
+        return Matches(
+            self.xy[rows], self.cost[rows], lambda points, frame, xy: unlikeness(rows[points], frame, xy)
+        )
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,27 @@ def follow(
     Returns:
         N points in T frames.
     """
+    some = POINTS_AT_ONCE if matches is None else MATCHED_AT_ONCE
+
+    def followed(rows: Tensor) -> Followed:
+        mine = None if matches is None else matches.subset(rows)
+        return _follow(frame, xy[rows], frame_count, fields, size, config, mine, reach)
+
+    parts = list(in_threads(followed, torch.arange(len(xy)).split(some)))
+    return Followed(torch.cat([part.xy for part in parts]), torch.cat([part.cost for part in parts]))
+
+
+def _follow(
+    frame: int,
+    xy: Tensor,
+    frame_count: int,
+    fields: Sequence[FlowFields],
+    size: Size,
+    config: MotionConfig,
+    matches: Matches | None,
+    reach: int | None,
+) -> Followed:
+    """``follow`` for as many points as are followed at once."""
     # All x of a frame lie side by side in memory, then all y: twice as fast to compute with as pairs.
     positions = xy.new_zeros(frame_count, 2, len(xy), dtype=torch.float32).permute(2, 0, 1)
     cost = torch.full((frame_count, len(xy)), torch.inf).T

@@ -129,8 +129,8 @@ def _match_costs(scene: Scene, peaks: Tensor, similarity: Tensor, config: Tracki
 
     It is a constant, plus a share of the squared cycle error, plus what grows as the match looks less alike.
     """
-    error_px = [cycle_error(scene, peaks[:, :, k]) * scene.stride_px for k in range(peaks.shape[2])]
-    led_astray = config.cycle_share * torch.stack(error_px, 2).square()
+    error_px = cycle_error(scene, peaks) * scene.stride_px
+    led_astray = config.cycle_share * error_px.square()
     cost = config.match_cost + led_astray + config.unlike_cost * (config.alike - similarity).clamp_min(0)
     return cost.masked_fill(similarity.isinf(), torch.inf)
 
@@ -161,9 +161,10 @@ def _remembered(scene: Scene, vectors: Tensor, found: Followed, config: Tracking
     total, count = torch.zeros_like(vectors), vectors.new_zeros(len(vectors), 1)
     sure = (found.cost <= config.sure_cost) & inside(found.xy, scene.working_size)
     sure[torch.arange(len(vectors)), scene.frame.cpu()] = False
-    for t in range(sure.shape[1]):
-        rows = sure[:, t].nonzero().squeeze(1)
-        here = rows.to(vectors.device)
-        total[here] += scene.sample_at(t, found.xy[rows, t])
-        count[here] += 1
+    frames = range(sure.shape[1])
+    rows = [sure[:, t].nonzero().squeeze(1) for t in frames]
+    seen = scene.each(lambda t: scene.sample_at(t, found.xy[rows[t], t]), frames)
+    for row, there in zip(rows, seen, strict=True):
+        total[row.to(total.device)] += there
+        count[row.to(count.device)] += 1
     return normalize(vectors + config.memory * total / count.clamp_min(1), dim=-1)
