@@ -12,6 +12,7 @@ from t4g_tracker.features.settings import PatchConfig
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.motion.following import Motion
 from t4g_tracker.motion.settings import MotionConfig
+from t4g_tracker.tracking.scene import Scene, cycle_error, match_frames
 from t4g_tracker.tracking.settings import TrackingConfig
 from t4g_tracker.tracking.tracker import track
 from t4g_tracker.tracking.visibility import VisibilityConfig
@@ -308,6 +309,26 @@ def test_without_trust_progress_still_comes_to_its_end(slide, points):
         progress=lambda done, total: seen.append((done, total)),
     )
     assert seen[-1] == (8, 8)
+
+
+def test_tracks_are_the_same_on_any_number_of_threads(slide, points):
+    clip, before, found = slide(), torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        motion = Motion(clip.flow_over(1, 2, 4), MOTION)
+        found.append(tracked(clip, points, motion=motion))
+    torch.set_num_threads(before)
+    torch.testing.assert_close(found[0].xy, found[1].xy, atol=1e-3, rtol=0)
+    assert torch.equal(found[0].visibility, found[1].visibility)
+
+
+def test_several_matches_of_a_point_are_matched_back_each_by_itself(slide, points):
+    clip = slide()
+    scene = Scene.of(clip.features(), points, clip.size, MatchingConfig(), points_at_once=7)
+    peaks, _ = match_frames(scene, scene.queries(), 3)
+    together = cycle_error(scene, peaks)
+    for k in range(3):
+        torch.testing.assert_close(together[:, :, k], cycle_error(scene, peaks[:, :, k]), atol=1e-3, rtol=0)
 
 
 def test_the_same_input_gives_the_same_tracks(slide, points):

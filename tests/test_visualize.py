@@ -122,6 +122,21 @@ def test_a_trail_fades_with_age():
     assert 0 < along[0] < 0.5 * along[-1]
 
 
+def test_a_film_is_the_same_on_any_number_of_threads(ask):
+    frames = np.random.default_rng(0).integers(0, 255, (9, 48, 64, 3), dtype=np.uint8)
+    video = Video(frames, 24.0, "noise", "noise")
+    queries = ask((0, 10, 20), (0, 40, 30))
+    steps = torch.randn(2, 9, 2, generator=torch.Generator().manual_seed(0)) * 3
+    tracks = Tracks.known(queries.xy[:, None] + steps.cumsum(1), torch.rand(2, 9) > 0.2)
+    before, films = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        films.append(np.stack(list(paint_overlay(video, tracks, queries, 4, 0.6))))
+    torch.set_num_threads(before)
+    assert (films[0] == films[1]).all()
+    assert films[0].shape == frames.shape
+
+
 def test_points_outside_the_frame_or_not_a_number_are_left_out():
     video = a_video()
     xy = [(-500.0, 30.0), (math.nan, math.nan), (1e9, -1e9)]

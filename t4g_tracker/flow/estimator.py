@@ -19,6 +19,7 @@ from t4g_tracker.flow.dis import dis_flow, refine_flow
 from t4g_tracker.flow.fusion import best_flow
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.stage_log import Progress
+from t4g_tracker.threads import in_threads
 
 if TYPE_CHECKING:
     from torchvision.models.optical_flow import RAFT
@@ -143,10 +144,14 @@ class FlowEstimator:
         if self._raft is not None:
             return self._raft_pairs(self._raft, frames, pairs, progress)
         flows = torch.empty(len(pairs), 2, *frames.shape[-2:], dtype=torch.float16)
-        for index, (first, second) in enumerate(pairs):
+
+        def store(index: int) -> None:
+            first, second = pairs[index]
             flows[index] = self._dis(frames[first], frames[second])
+
+        for done, _ in enumerate(in_threads(store, range(len(pairs))), 1):
             if progress is not None:
-                progress(index + 1, len(pairs))
+                progress(done, len(pairs))
         return flows
 
     def _dis(self, first: Tensor, second: Tensor) -> Tensor:
@@ -169,9 +174,13 @@ class FlowEstimator:
 
         flows = _enlarged(raft_flow_pairs(raft, small, pairs, updates, self.device, advance), size)
         if refine:
-            for index, (first, second) in enumerate(pairs):
+
+            def store(index: int) -> None:
+                first, second = pairs[index]
                 flows[index] = self._refined(frames[first], frames[second], flows[index])
-                advance(len(pairs) + index + 1, rounds)
+
+            for done, _ in enumerate(in_threads(store, range(len(pairs))), len(pairs) + 1):
+                advance(done, rounds)
         return flows
 
     def _refined(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:

@@ -81,13 +81,16 @@ def top_peaks(cost: Tensor, count: int, radius: float) -> tuple[Tensor, Tensor]:
         small grid has no further cell.
     """
     _, height, width = cost.shape
-    remaining = cost.flatten(1).clone()
+    remaining = cost.flatten(1)
+    remaining = remaining.clone() if count > 1 else remaining
     offsets = window_offsets(radius, cost.device)
     peaks, similarities = [], []
-    for _ in range(count):
+    for k in range(count):
         similarity, best = remaining.max(1)
         peaks.append(torch.stack([best % width, best // width], -1))
         similarities.append(similarity)
+        if k == count - 1:
+            break
         x, y = (peaks[-1][:, None] + offsets).unbind(-1)
         remaining.scatter_(1, y.clamp(0, height - 1) * width + x.clamp(0, width - 1), float("-inf"))
     return torch.stack(peaks, 1), torch.stack(similarities, 1)

@@ -18,8 +18,12 @@ from torch import Tensor
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import FlowFields
-from t4g_tracker.motion.fields import carry
+from t4g_tracker.motion.fields import carry, distance
 from t4g_tracker.motion.settings import MotionConfig
+from t4g_tracker.threads import in_threads
+
+POINTS_AT_ONCE = 8192  # followed together, by one thread
+MATCHED_AT_ONCE = 1024  # likewise, where a feature of each hypothesis is looked at
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,15 @@ class Matches:
     # What any position costs for its looks, in choosing alone: takes the indices (P,) of points, a frame
     # and positions (P, 2) there, and returns (P,) squared pixels.
     unlikeness: Callable[[Tensor, int, Tensor], Tensor] | None = None
+
+    def subset(self, rows: Tensor) -> Matches:
+        """Those of the points at the indices ``rows``."""
+        unlikeness = self.unlikeness
+        if unlikeness is None:
+            return Matches(self.xy[rows], self.cost[rows])
+        return Matches(
+            self.xy[rows], self.cost[rows], lambda points, frame, xy: unlikeness(rows[points], frame, xy)
+        )
 
 
 @dataclass(frozen=True)
@@ -72,8 +85,30 @@ def follow(
     Returns:
         N points in T frames.
     """
-    positions = xy.new_zeros(len(xy), frame_count, 2, dtype=torch.float32)
-    cost = torch.full((len(xy), frame_count), torch.inf)
+    some = POINTS_AT_ONCE if matches is None else MATCHED_AT_ONCE
+
+    def followed(rows: Tensor) -> Followed:
+        mine = None if matches is None else matches.subset(rows)
+        return _follow(frame, xy[rows], frame_count, fields, size, config, mine, reach)
+
+    parts = list(in_threads(followed, torch.arange(len(xy)).split(some)))
+    return Followed(torch.cat([part.xy for part in parts]), torch.cat([part.cost for part in parts]))
+
+
+def _follow(
+    frame: int,
+    xy: Tensor,
+    frame_count: int,
+    fields: Sequence[FlowFields],
+    size: Size,
+    config: MotionConfig,
+    matches: Matches | None,
+    reach: int | None,
+) -> Followed:
+    """``follow`` for as many points as are followed at once."""
+    # All x of a frame lie side by side in memory, then all y: twice as fast to compute with as pairs.
+    positions = xy.new_zeros(frame_count, 2, len(xy), dtype=torch.float32).permute(2, 0, 1)
+    cost = torch.full((frame_count, len(xy)), torch.inf).T
     points = torch.arange(len(xy))
     positions[:, frame], cost[:, frame] = xy.float(), 0
     for target in _outwards(frame, frame_count, frame_count if reach is None else reach):
@@ -88,26 +123,23 @@ def follow(
         if matches is not None:
             there += matches.xy[:, target].unbind(1)
             total += matches.cost[:, target].unbind(1)
+        places, totals = torch.stack([place.T for place in there]), torch.stack(total)  # (K, 2, N), (K, N)
         # Keep the least uncertain, where jumps and looking unlike the query count in choosing.
-        judged = [
-            each + _jump_cost(place, neighbour, config) for each, place in zip(total, there, strict=True)
-        ]
+        judged = totals + _jump_cost(places.mT, neighbour, config)
         if matches is not None and matches.unlikeness is not None:
-            judged = [
-                each + matches.unlikeness(points, target, place)
-                for each, place in zip(judged, there, strict=True)
-            ]
-        best = torch.stack(judged, 1).argmin(1)
-        positions[:, target] = torch.stack(there, 1)[points, best]
-        cost[:, target] = torch.stack(total, 1)[points, best]
-    return Followed(positions, cost)
+            each = points.repeat(len(there)), target, places.mT.flatten(0, 1)
+            judged += matches.unlikeness(*each).view(judged.shape)
+        best = judged.min(0, keepdim=True).indices
+        positions[:, target] = places.gather(0, best[:, None].expand(-1, 2, -1))[0].T
+        cost[:, target] = totals.gather(0, best)[0]
+    return Followed(positions.contiguous(), cost.contiguous())
 
 
 def _jump_cost(xy: Tensor, neighbour: Tensor | None, config: MotionConfig) -> Tensor | float:
-    """What positions (N, 2) cost for leaving those that the neighbouring frame's flow leads to."""
+    """What positions (K, N, 2) cost for leaving those (N, 2) that the neighbouring frame's flow leads to."""
     if neighbour is None:
         return 0.0
-    apart = (xy - neighbour).norm(dim=-1) / config.jump_px
+    apart = distance(xy, neighbour) / config.jump_px
     return config.jump_cost * apart.clamp_max(1).square()
 
 

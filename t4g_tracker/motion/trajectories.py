@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from t4g_tracker.coordinates import Size, inside, rescale, tile_centres
 from t4g_tracker.datatypes import FlowFields, Trajectories
@@ -14,6 +15,7 @@ from t4g_tracker.motion.fields import threshold_scale
 from t4g_tracker.motion.following import follow
 from t4g_tracker.motion.settings import MotionConfig, TrajectoriesConfig
 from t4g_tracker.stage_log import Progress
+from t4g_tracker.threads import in_threads
 
 MOST_POSITIONS = 8_000_000  # of all trajectories, 100 MB; in longer videos they start further apart
 
@@ -79,13 +81,16 @@ def gap_trajectories(
     sparsest = (working_size[0] * working_size[1] * len(begins) * span / MOST_POSITIONS) ** 0.5
     starts = tile_centres(working_size, max(1, round(config.spacing_px * scale), math.ceil(sparsest)))
     highest = (config.uncertainty_px * scale) ** 2
-    lengths, frames, positions = [], [], []
-    for done, begin in enumerate(begins):
+
+    def started(begin: int) -> tuple[Tensor, Tensor, Tensor]:
         found = follow(begin, starts, frame_count, [flow], working_size, motion, reach=config.reach)
         kept = (found.cost <= highest) & inside(found.xy, working_size)
-        lengths.append(kept.sum(1))
-        frames.append(kept.nonzero()[:, 1].to(torch.int32))
-        positions.append(found.xy[kept])
+        return kept.sum(1), kept.nonzero()[:, 1].to(torch.int32), found.xy[kept]
+
+    parts = []
+    for part in in_threads(started, begins):
+        parts.append(part)
         if progress is not None:
-            progress(done + 1, len(begins))
-    return Trajectories(torch.cat(lengths), torch.cat(frames), torch.cat(positions))
+            progress(len(parts), len(begins))
+    length, frame, xy = (torch.cat(each) for each in zip(*parts, strict=True))
+    return Trajectories(length, frame, xy)

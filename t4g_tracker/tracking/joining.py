@@ -7,6 +7,7 @@ again but confuses look-alikes. Both get an uncertainty in the same unit, square
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -47,42 +48,28 @@ def join(
     Returns:
         N points in T frames, working pixels.
     """
-    frame_count = video.frame_count
+    frame_count, size = video.frame_count, scene.working_size
+    start = rescale(queries.xy.float(), video.size, size)
     found = Followed(torch.zeros(len(queries), frame_count, 2), torch.zeros(len(queries), frame_count))
     homes = queries.frame.unique().tolist()
-    for turn, home in enumerate(homes):  # so that flow straight from a query frame is needed once
+    turns = 1 + len(homes) if config.memory else 1
+
+    def matched(scene: Scene, vectors: Tensor, queries: QueryPoints, turn: int) -> Matches:
+        report = None if progress is None else _part(progress, turn, turns)
+        return _matches(scene, vectors, queries, video, trust, config, report)
+
+    vectors = scene.queries()
+    first = matched(scene, vectors, queries, 0)  # of all points, so that each frame is looked at once
+    for turn, home in enumerate(homes, 1):  # so that flow straight from a query frame is needed once
         rows = (queries.frame == home).nonzero().squeeze(1)
-        report = None if progress is None else _part(progress, turn, len(homes))
-        mine = _join_home(
-            scene.subset(rows), queries.subset(rows), home, video, motion, trust, config, report
-        )
+        follows = partial(follow, home, start[rows], frame_count, motion.fields(home), size, motion.config)
+        mine = follows(first.subset(rows))
+        if config.memory:
+            here, its_vectors = scene.subset(rows), vectors[rows.to(vectors.device)]
+            remembered = _remembered(here, its_vectors, mine, config)
+            mine = follows(matched(here, remembered, queries.subset(rows), turn))
         found.xy[rows], found.cost[rows] = mine.xy, mine.cost
     return found
-
-
-def _join_home(
-    scene: Scene,
-    queries: QueryPoints,
-    home: int,
-    video: Video,
-    motion: Motion,
-    trust: float,
-    config: TrackingConfig,
-    progress: Progress | None,
-) -> Followed:
-    """``join`` for points of one query frame."""
-    start = rescale(queries.xy.float(), video.size, scene.working_size)
-    fields, size = motion.fields(home), scene.working_size
-
-    def matched(vectors: Tensor, turn: int) -> Followed:
-        report = None if progress is None else _part(progress, turn, rounds)
-        matches = _matches(scene, vectors, queries, video, trust, config, report)
-        return follow(home, start, video.frame_count, fields, size, motion.config, matches)
-
-    rounds = 2 if config.memory else 1
-    vectors = scene.queries()
-    found = matched(vectors, 0)
-    return matched(_remembered(scene, vectors, found, config), 1) if config.memory else found
 
 
 def _part(progress: Progress, turn: int, turns: int) -> Progress:
@@ -129,8 +116,8 @@ def _match_costs(scene: Scene, peaks: Tensor, similarity: Tensor, config: Tracki
 
     It is a constant, plus a share of the squared cycle error, plus what grows as the match looks less alike.
     """
-    error_px = [cycle_error(scene, peaks[:, :, k]) * scene.stride_px for k in range(peaks.shape[2])]
-    led_astray = config.cycle_share * torch.stack(error_px, 2).square()
+    error_px = cycle_error(scene, peaks) * scene.stride_px
+    led_astray = config.cycle_share * error_px.square()
     cost = config.match_cost + led_astray + config.unlike_cost * (config.alike - similarity).clamp_min(0)
     return cost.masked_fill(similarity.isinf(), torch.inf)
 
@@ -161,9 +148,10 @@ def _remembered(scene: Scene, vectors: Tensor, found: Followed, config: Tracking
     total, count = torch.zeros_like(vectors), vectors.new_zeros(len(vectors), 1)
     sure = (found.cost <= config.sure_cost) & inside(found.xy, scene.working_size)
     sure[torch.arange(len(vectors)), scene.frame.cpu()] = False
-    for t in range(sure.shape[1]):
-        rows = sure[:, t].nonzero().squeeze(1)
-        here = rows.to(vectors.device)
-        total[here] += scene.sample_at(t, found.xy[rows, t])
-        count[here] += 1
+    frames = range(sure.shape[1])
+    rows = [sure[:, t].nonzero().squeeze(1) for t in frames]
+    seen = scene.each(lambda t: scene.sample_at(t, found.xy[rows[t], t]), frames)
+    for row, there in zip(rows, seen, strict=True):
+        total[row.to(total.device)] += there
+        count[row.to(count.device)] += 1
     return normalize(vectors + config.memory * total / count.clamp_min(1), dim=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +14,7 @@ from t4g_tracker.matching.cost_maps import cell_vectors, cost_volume, sample_vec
 from t4g_tracker.matching.head import CostMapHead
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.stage_log import Progress
+from t4g_tracker.threads import Item, Result, in_threads
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,10 @@ class Scene:
         """Convert positions in cells to working pixels, on the CPU."""
         return cells_to_pixels(cells.cpu(), self.stride_px, self.offset_px)
 
+    def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Apply a function to items in order: on the CPU spread over its cores, elsewhere one by one."""
+        return in_threads(function, items) if self.grid.device.type == "cpu" else map(function, items)
+
     @property
     def radius(self) -> float:
         """Reach of the soft-argmax in cells."""
@@ -105,13 +111,17 @@ def match_frames(
     Returns:
         (N, T, K, 2) positions in cells, best first, and (N, T, K) similarity.
     """
-    positions, similarities = [], []
-    for t in range(len(scene.grid)):
-        position, similarity = find(vectors, scene.image(t), count, scene)
-        positions.append(position)
-        similarities.append(similarity)
+    frames = range(len(scene.grid))
+
+    def found(t: int) -> tuple[Tensor, Tensor]:
+        return find(vectors, scene.image(t), count, scene)
+
+    parts = []
+    for part in scene.each(found, frames):
+        parts.append(part)
         if progress is not None:
-            progress(t + 1, len(scene.grid))
+            progress(len(parts), len(frames))
+    positions, similarities = zip(*parts, strict=True)
     return torch.stack(positions, 1), torch.stack(similarities, 1)
 
 
@@ -142,17 +152,26 @@ def similarity_at(scene: Scene, cells: Tensor) -> Tensor:
 
 
 def cycle_error(scene: Scene, matches: Tensor) -> Tensor:
-    """Measure the cycle error of matches (N, T, 2) in cells: match each back in its query frame.
+    """Measure the cycle error of matches in cells: match each back in its query frame.
+
+    Args:
+        scene: Features and queries.
+        matches: (N, T, 2), or (N, T, K, 2) of several matches for a point and frame.
 
     Returns:
-        (N, T) distance to the query point in cells.
+        (N, T) or (N, T, K) distance to the query point in cells.
     """
-    error = matches.new_zeros(matches.shape[:2])
+    error = matches.new_zeros(matches.shape[:-1])
     for home in scene.frame.unique():
         image = scene.image(home)
-        mine = (scene.frame == home)[:, None].expand_as(error)
-        for chunk in mine.nonzero().split(scene.points_at_once):
-            row, time = chunk.unbind(1)
-            back, _ = find(scene.sample(time, matches[row, time]), image, 1, scene)
-            error[row, time] = (back[:, 0] - scene.cells[row]).norm(dim=-1)
+
+        def away(index: Tensor, image: Tensor = image) -> Tensor:
+            row, time = index[:, 0], index[:, 1]
+            back, _ = find(scene.sample(time, matches[tuple(index.T)]), image, 1, scene)
+            return (back[:, 0] - scene.cells[row]).norm(dim=-1)
+
+        mine = (scene.frame == home).view(-1, *[1] * (error.ndim - 1)).expand_as(error).nonzero()
+        chunks = mine.split(scene.points_at_once)
+        for index, found in zip(chunks, scene.each(away, chunks), strict=True):
+            error[tuple(index.T)] = found
     return error

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from t4g_tracker.coordinates import PIXELS_480P
 from t4g_tracker.datatypes import QueryPoints, Video
+from t4g_tracker.threads import in_threads
 
 
 def refine_positions(
@@ -51,17 +52,21 @@ def refine_positions(
     scale = max(1.0, (height * width / pixels) ** 0.5)
     levels = 1 + round(math.log2(scale))
     window = (window_px, window_px)
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in video.frames]
+    grey = list(in_threads(lambda frame: cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), video.frames))
     result = xy.clone()
     for frame in queries.frame.unique().tolist():
         rows = (queries.frame == frame).nonzero().squeeze(1)
         begin = queries.xy[rows].float().numpy().reshape(-1, 1, 2)
-        for t in range(video.frame_count):
-            if t != frame:
-                guess = xy[rows, t].numpy().reshape(-1, 1, 2)
-                result[rows, t] = _refine_in_frame(
-                    grey[frame], grey[t], begin, guess, reach_px * scale, scale, window, levels
-                )
+        others = [t for t in range(video.frame_count) if t != frame]
+
+        def refined(t: int, frame: int = frame, rows: Tensor = rows, begin: np.ndarray = begin) -> Tensor:
+            guess = xy[rows, t].numpy().reshape(-1, 1, 2)
+            return _refine_in_frame(
+                grey[frame], grey[t], begin, guess, reach_px * scale, scale, window, levels
+            )
+
+        for t, found in zip(others, in_threads(refined, others), strict=True):
+            result[rows, t] = found
     return result
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
+from t4g_tracker.threads import in_threads
 from t4g_tracker.visualize.colours import point_colours
 from t4g_tracker.visualize.painting import dimmed, dot_radius, paint_points, positions, resized
 from t4g_tracker.visualize.trails import joined_steps, paint_trails
@@ -37,8 +38,8 @@ def paint_overlay(
         trail_frames: Length of the trails in frames; 0 for none.
         dim: Brightness of the video behind, 0..1.
 
-    Yields:
-        T frames (H, W, 3) uint8, at ``overlay_size`` of the video.
+    Returns:
+        Iterator of T frames (H, W, 3) uint8, at ``overlay_size`` of the video.
     """
     size = overlay_size(video.size)
     xy = positions(tracks.xy, video.size, size)
@@ -46,11 +47,14 @@ def paint_overlay(
     joined = joined_steps(xy, visible, size)
     colours = point_colours(queries)
     radius = dot_radius(size, len(queries))
-    for frame, picture in enumerate(video.frames):
-        canvas = dimmed(resized(picture, size), dim)
+
+    def painted(frame: int) -> np.ndarray:
+        canvas = dimmed(resized(video.frames[frame], size), dim)
         first = max(0, frame - trail_frames)
         if first < frame:
             past = xy[:, first : frame + 1]
             canvas = paint_trails(canvas, past, joined[:, first:frame], colours, radius, trail_frames)
         paint_points(canvas, xy[:, frame], visible[:, frame], colours, radius)
-        yield canvas
+        return canvas
+
+    return in_threads(painted, range(video.frame_count))  # while earlier ones are encoded

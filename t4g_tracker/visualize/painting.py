@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,25 +71,28 @@ def paint_points(
     near = np.isfinite(xy).all(axis=1)
     near[near] = (np.abs(xy[near] * 2 + 1 - (width, height)) < np.array([width, height]) + 2 * radius).all(1)
     ring = max(1, round(radius / 3.2))
-    for index in sorted(np.flatnonzero(near), key=lambda index: bool(visible[index])):
-        colour = tuple(int(value) for value in colours[index])
-        if visible[index]:
-            _circle(picture, xy[index], radius + min(0.9, 0.3 * radius), (12, 12, 14), cv2.FILLED)
-            _circle(picture, xy[index], radius, colour, cv2.FILLED)
-        else:
-            _circle(picture, xy[index], radius + 0.5, colour, ring)
+    hidden, seen = np.flatnonzero(near & ~visible), np.flatnonzero(near & visible)
+    where, colour = fixed(xy), colours.tolist()
+    for index in hidden:
+        _circle(picture, where[index], radius + 0.5, colour[index], ring)
+    for index in seen:
+        _circle(picture, where[index], radius + min(0.9, 0.3 * radius), (12, 12, 14), cv2.FILLED)
+        _circle(picture, where[index], radius, colour[index], cv2.FILLED)
 
 
 def _circle(
-    picture: np.ndarray, xy: np.ndarray, radius: float, colour: Sequence[int], thickness: int
+    picture: np.ndarray, centre: Sequence[int], radius: float, colour: Sequence[int], thickness: int
 ) -> None:
-    cv2.circle(picture, fixed(xy), round(radius * 2**SHIFT), colour, thickness, cv2.LINE_AA, SHIFT)
+    cv2.circle(picture, centre, round(radius * 2**SHIFT), colour, thickness, cv2.LINE_AA, SHIFT)
 
 
-def fixed(xy: np.ndarray) -> tuple[int, int]:
-    """Convert a position to OpenCV's fixed-point numbers with ``SHIFT`` fractional bits."""
-    x, y = np.clip(np.rint(np.asarray(xy) * 2**SHIFT), -(2**24), 2**24).astype(int).tolist()
-    return x, y
+def fixed(xy: np.ndarray) -> Any:
+    """Convert positions (..., 2) to lists of OpenCV's fixed-point numbers with ``SHIFT`` fractional bits.
+
+    Those that are not finite, which nobody can paint, become 0.
+    """
+    finite = np.where(np.isfinite(xy), xy, 0)
+    return np.clip(np.rint(finite * 2**SHIFT), -(2**24), 2**24).astype(int).tolist()
 
 
 def paint_line(

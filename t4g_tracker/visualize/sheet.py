@@ -16,6 +16,7 @@ from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import QueryPoints, Tracks, Video
 from t4g_tracker.results import Result, best_measures
 from t4g_tracker.tables import rounded
+from t4g_tracker.threads import in_threads
 from t4g_tracker.visualize.painting import INK, PAPER, SOFT_INK, fitting_height, text_width, write_text
 from t4g_tracker.visualize.tiles import GAP_PX, Painter, columns_across, shown_size, tile_size, write_legend
 
@@ -141,8 +142,8 @@ def sheet_video(
         results, video, queries, truth, dim: As in ``sheet_picture``.
         trail_frames: Length of the trails in frames; 0 for none.
 
-    Yields:
-        T frames (H, W, 3) uint8 of one size, at most 1600 pixels wide and about 1080 high.
+    Returns:
+        Iterator of T frames (H, W, 3) uint8 of one size, at most 1600 pixels wide and about 1080 high.
     """
     # Lay out the tiles.
     shown = shown_size(video)
@@ -168,12 +169,15 @@ def sheet_video(
     write_legend(sheet, painter, (GAP_PX, sheet.shape[0] - below_px / 2 - GAP_PX / 2), FILM_CAPTION_PX)
     # Paint the tiles of each frame.
     marks = [painter.marks(result.own_tracks) for result in results]
-    for frame in range(video.frame_count):
+
+    def played(frame: int) -> np.ndarray:
         picture, background = sheet.copy(), painter.background(frame)
         for found, (y, x) in zip(marks, corners, strict=True):
             painted = painter.tile(background, found, frame, trail_frames)
             picture[y : y + size[0], x : x + size[1]] = painted
-        yield picture
+        return picture
+
+    return in_threads(played, range(video.frame_count))  # while earlier ones are encoded
 
 
 def _captions(results: Sequence[Result]) -> list[Captions]:

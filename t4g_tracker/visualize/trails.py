@@ -71,15 +71,15 @@ def paint_trails(
     """
     colour = canvas.copy()
     strength = np.zeros(canvas.shape[:2], np.uint8)
-    last = joined.shape[1]
+    where, rgb, last = fixed(xy), colours.tolist(), joined.shape[1]
     for step in range(last):
         freshness = 1 - (last - 1 - step) / trail_frames
-        width = max(1, round(radius * (0.25 + 0.55 * freshness)))
+        width, share = max(1, round(radius * (0.25 + 0.55 * freshness))), round(225 * freshness**1.3)
         for point in np.flatnonzero(joined[:, step]):
-            start, end = fixed(xy[point, step]), fixed(xy[point, step + 1])
-            rgb = tuple(int(value) for value in colours[point])
-            cv2.line(colour, start, end, rgb, width + 2, cv2.LINE_8, SHIFT)
-            cv2.line(strength, start, end, round(225 * freshness**1.3), width, cv2.LINE_AA, SHIFT)
-    share = strength.astype(np.float32)[..., None] / 255
-    mixed: np.ndarray = canvas + (colour.astype(np.float32) - canvas) * share
-    return mixed.round().astype(np.uint8)
+            start, end = where[point][step], where[point][step + 1]
+            cv2.line(colour, start, end, rgb[point], width + 2, cv2.LINE_8, SHIFT)
+            cv2.line(strength, start, end, share, width, cv2.LINE_AA, SHIFT)
+    mixed, touched = canvas.copy(), strength > 0  # a small part of the frame
+    below, above = canvas[touched], colour[touched].astype(np.float32)
+    mixed[touched] = (below + (above - below) * (strength[touched, None].astype(np.float32) / 255)).round()
+    return mixed

@@ -6,7 +6,7 @@ from torch.nn.functional import grid_sample
 
 from t4g_tracker.coordinates import to_sample_grid
 from t4g_tracker.datatypes import FlowFields
-from t4g_tracker.motion.fields import carry, pairs_over_gaps, sample_flow
+from t4g_tracker.motion.fields import carry, distance, pairs_over_gaps, sample_flow
 
 
 def test_flow_is_read_between_pixels_and_repeats_at_the_border():
@@ -24,6 +24,13 @@ def test_flow_is_read_as_pytorch_reads_images(size):
     grid = to_sample_grid(xy, size)
     wanted = grid_sample(flow[None].float(), grid[None, None], padding_mode="border", align_corners=False)
     torch.testing.assert_close(sample_flow(flow, xy), wanted[0, :, 0].T, atol=1e-5, rtol=0)
+
+
+def test_distances_are_the_same_to_the_bit_however_positions_lie_in_memory():
+    first, second = torch.randn(2, 1000, 2, generator=torch.Generator().manual_seed(0)) * 50
+    wanted = torch.linalg.vector_norm(first - second, dim=-1)
+    assert torch.equal(distance(first, second), wanted)
+    assert torch.equal(distance(first.T.contiguous().T, second.T.contiguous().T), wanted)
 
 
 def test_the_cycle_error_is_how_far_there_and_back_misses():

@@ -117,6 +117,27 @@ def test_of_flows_and_matches_the_cheapest_is_kept_whatever_size_flow_has(frame,
             assert found.xy[n, t].tolist() == pytest.approx(place[t], abs=1e-3)
 
 
+@pytest.mark.parametrize("matched", [False, True])
+def test_points_followed_in_parts_are_those_followed_together(monkeypatch, matched):
+    frame_count, size, points = 6, (24, 40), 11
+    fields = [random_fields(frame_count, (1, 2), 0, (12, 30), constant=False)]
+    generator = torch.Generator().manual_seed(0)
+    xy = torch.rand(points, 2, generator=generator) * torch.tensor([size[1], size[0]])
+    looks = torch.rand(points, generator=generator) * 9
+    matches = Matches(
+        xy[:, None, None] + torch.randn(points, frame_count, 2, 2, generator=generator),
+        torch.rand(points, frame_count, 2, generator=generator) * 9,
+        lambda rows, frame, place: looks[rows] * place[:, 0] / size[1],
+    )
+    found = []
+    for some in (100, 4):
+        monkeypatch.setattr("t4g_tracker.motion.following.POINTS_AT_ONCE", some)
+        monkeypatch.setattr("t4g_tracker.motion.following.MATCHED_AT_ONCE", some)
+        found.append(follow(2, xy, frame_count, fields, size, MOTION, matches if matched else None))
+    torch.testing.assert_close(found[0].xy, found[1].xy, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found[0].cost, found[1].cost, atol=1e-4, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("frame", "x"), [(0, 50.0), (19, 59.5)])
 def test_a_point_is_found_again_behind_a_bar_by_larger_gaps_and_carried_away_by_neighbouring_flow(
     slide, frame, x
