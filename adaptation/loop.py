@@ -98,7 +98,7 @@ def adapt(
 
     sample = sample_pairs if config.sampling == "stretch" else sample_pairs_uniformly
     last_saved, begin = time.monotonic(), time.perf_counter()
-    while state.step < config.steps:
+    while state.step < config.steps and not _settled(state.history, config.patience):
         # Sample pairs and take one step.
         batch = sample(
             training, len(frames), config.frames_per_step, config.pairs_per_frame, generator, favoured
@@ -117,7 +117,8 @@ def adapt(
         state.step_seconds += [(time.perf_counter() - begin) / len(rows)] * len(rows)
         if evaluate:
             rows[-1] |= stepper.measure(probe)
-        state.record(rows, snapshot)
+        last = last or _settled(state.history + rows, config.patience)
+        state.record(rows, snapshot or last)
         if report is not None:
             report(state.step, rows[-1])
 
@@ -129,6 +130,8 @@ def adapt(
         if stopping:
             raise Interrupted(f"stopped after step {state.step} of {config.steps}")
         begin = time.perf_counter()
+    if state.step < config.steps:
+        log.info("adaptation: held-out trajectories no longer improve; ended after step %d", state.step)
     return _result(state, features, config)
 
 
@@ -149,6 +152,12 @@ def _result(state: LoopState, features: PreparedFeatures, config: AdaptationConf
         seconds_per_step=ordered[len(ordered) // 2] if ordered else 0.0,
         seconds=sum(ordered),
     )
+
+
+def _settled(history: list[dict[str, Any]], patience: int) -> bool:
+    """Whether the last ``patience`` measurements on held-out trajectories are no better than one before."""
+    shares = [row["held_out_2px"] for row in history if "held_out_2px" in row]
+    return 0 < patience < len(shares) and max(shares[-patience:]) <= max(shares[:-patience])
 
 
 def _probe(held_out: Trajectories, frame_count: int, generator: torch.Generator) -> PairBatch | None:

@@ -63,6 +63,7 @@ class AdaptationConfig:
     held_out: float = 0.05  # share of the frame whose trajectories only measure progress
     snapshots: tuple[int, ...] = (100, 500, 1000, 2000, 5000)  # steps whose weights are saved for pictures
     evaluate_every: int = 100  # steps between measurements on held-out trajectories
+    patience: int = 0  # such measurements without an improvement after which steps end; 0: never
     precision: Precision = "auto"  # auto: bfloat16 where the device is fast at it
     late_start: float = 0.5  # share of the steps after which the losses refined_buddies and cycle begin
     losses: LossConfig = field(default_factory=LossConfig)
@@ -79,6 +80,7 @@ class AdaptationConfig:
         "held_out": (0, 0.5),
         "snapshots": (1, HUGE),
         "evaluate_every": (1, HUGE),
+        "patience": (0, HUGE),
         "late_start": (0, 0.999),
     }
 

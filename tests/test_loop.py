@@ -149,6 +149,41 @@ def test_the_history_has_every_step_and_measures_now_and_then(uninterrupted):
     assert uninterrupted.seconds_per_step > 0
 
 
+@pytest.mark.parametrize("stop_after", [0, 3])
+def test_with_patience_steps_end_when_held_out_trajectories_stop_improving(clip, noise, stop_after):
+    """At a learning rate of nearly nothing no measurement is better than the first, resumed or not."""
+    config = dataclasses.replace(
+        SHORT, steps=40, evaluate_every=2, patience=2, learning_rate=1e-9, snapshots=()
+    )
+    resume = None
+    if stop_after:
+        kept, steps = [], []
+        with pytest.raises(Interrupted):
+            fit(
+                clip,
+                noise,
+                config,
+                save=lambda state: kept.append(copy.deepcopy(state)),
+                report=lambda step, row: steps.append(step),
+                stop=lambda: len(steps) == stop_after,
+            )
+        resume = kept[-1]
+    fitted = fit(clip, noise, config, resume=resume)
+    assert fitted.last_step == fitted.history[-1]["step"] == 4
+    assert sorted(fitted.snapshots) == [0, 4]
+
+
+def test_patience_lasts_as_long_as_measurements_improve(clip, noise):
+    config = dataclasses.replace(
+        SHORT, steps=60, width=32, pairs_per_frame=128, held_out=0.3, learning_rate=5e-3, evaluate_every=10
+    )
+    patient = fit(clip, noise, dataclasses.replace(config, patience=3))
+    shares = [row["held_out_2px"] for row in patient.history if "held_out_2px" in row]
+    ends = [n for n in range(4, len(shares) + 1) if max(shares[n - 3 : n]) <= max(shares[: n - 3])]
+    assert patient.last_step == 10 * (ends[0] - 1 if ends else 6)
+    assert patient.history == fit(clip, noise, config).history[: patient.last_step + 1]
+
+
 def test_without_steps_the_adapter_is_the_untrained_one(clip, noise):
     config = dataclasses.replace(SHORT, steps=0)
     fitted = adapt(
