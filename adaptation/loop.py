@@ -160,17 +160,18 @@ def _settled(history: list[dict[str, Any]], patience: int) -> bool:
     return 0 < patience < len(shares) and max(shares[-patience:]) <= max(shares[:-patience])
 
 
-def _probe(held_out: Trajectories, frame_count: int, generator: torch.Generator) -> PairBatch | None:
-    """Sample the held-out pairs that every measurement uses; None if nothing is held out."""
+def _probe(held_out: Trajectories, frame_count: int, generator: torch.Generator) -> list[PairBatch]:
+    """Sample the held-out pairs that every measurement uses, batches of four frames; none if none is held out."""
     if not len(held_out):
-        return None
+        return []
     try:
-        return joined([sample_pairs(held_out, frame_count, 2, 64, generator) for _ in range(8)])
+        batches = [sample_pairs(held_out, frame_count, 2, 64, generator) for _ in range(8)]
+        return [joined(batches[first : first + 2]) for first in range(0, len(batches), 2)]
     except TrackerError:
         log.warning(
             "adaptation: too few trajectories are held out to measure progress; continuing without measuring"
         )
-        return None
+        return []
 
 
 def _begins_inside(trajectories: Trajectories, foreground: Tensor) -> Tensor:

@@ -30,7 +30,6 @@ FOUND_WITHIN_PX = 2.0  # working pixels; what counts as found among held-out pai
 READ_TOGETHER = 50  # steps on a GPU whose losses are read back together
 PLAIN_FIRST = 3  # steps on a GPU before one is recorded, in which libraries set themselves up
 RESIDENT_SHARE = 0.5  # of a GPU's free memory that a video's frames and features may take
-FRAMES_AT_ONCE = 4  # adapted together to measure, which bounds memory
 
 
 class Stepper:
@@ -112,23 +111,23 @@ class Stepper:
         return rows
 
     @torch.no_grad()
-    def measure(self, probe: PairBatch | None) -> dict[str, float]:
+    def measure(self, probe: list[PairBatch]) -> dict[str, float]:
         """Measure which share of the probe's pairs matching finds within 2 working pixels.
 
         Returns:
-            The share as "held_out_2px"; nothing without a probe.
+            The share as "held_out_2px"; nothing if the probe is empty.
         """
-        if probe is None:
+        if not probe:
             return {}
-        inputs = self._gather(probe)
         self.adapter.eval()
-        parts = zip(inputs.frames.split(FRAMES_AT_ONCE), inputs.frozen.split(FRAMES_AT_ONCE), strict=True)
-        adapted = torch.cat([self._adapt(frames, self._cast(frozen)) for frames, frozen in parts])
+        hits = []
+        for batch in probe:
+            inputs = self._gather(batch)
+            adapted = self._adapt(inputs.frames, self._cast(inputs.frozen))
+            found = found_positions(adapted, inputs.batch, self.stride_px, self.matching, self.state.head)
+            hits.append((found - inputs.batch.target_xy).norm(dim=-1) <= FOUND_WITHIN_PX)
         self.adapter.train()
-        pairs = inputs.batch
-        found = found_positions(adapted, pairs, self.stride_px, self.matching, self.state.head)
-        hits = (found - pairs.target_xy).norm(dim=-1) <= FOUND_WITHIN_PX
-        return {"held_out_2px": hits.float().mean().item()}
+        return {"held_out_2px": torch.cat(hits).float().mean().item()}
 
     def _gather(self, batch: PairBatch) -> StepInputs:
         """Bring what a batch needs to the device."""

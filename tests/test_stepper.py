@@ -173,6 +173,7 @@ def test_inputs_are_cloned_into_memory_of_their_own(clip):
 def test_a_probe_of_joined_batches_finds_what_each_finds_alone(clip):
     stepper, sample = start(clip, SMALL)
     batches = [sample() for _ in range(5)]
-    shares = [stepper.measure(batch)["held_out_2px"] for batch in batches]
-    assert stepper.measure(joined(batches))["held_out_2px"] == pytest.approx(sum(shares) / 5)
-    assert stepper.measure(None) == {}
+    shares = [stepper.measure([batch])["held_out_2px"] for batch in batches]
+    assert stepper.measure([joined(batches)])["held_out_2px"] == pytest.approx(sum(shares) / 5)
+    assert stepper.measure(batches)["held_out_2px"] == pytest.approx(sum(shares) / 5)
+    assert stepper.measure([]) == {}
