@@ -132,7 +132,7 @@ class Dinov2Config(ImageTransformerConfig):
 
     GROUP: ClassVar[str] = "features.dinov2"
 
-    model: str = "facebook/dinov2-base"
+    model: str = "facebook/dinov2-base"  # transformers folder or hub name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,17 +141,17 @@ class DinoConfig(ImageTransformerConfig):
 
     GROUP: ClassVar[str] = "features.dino"
 
-    model: str = "facebook/dino-vits8"
+    model: str = "facebook/dino-vits8"  # transformers folder or hub name; its patches have 8 px
 
 
 @dataclass(frozen=True, kw_only=True)
 class FusedConfig:
     """Which two extractors are matched together, and how much each counts."""
 
-    first: SingleExtractor = "track4gen-mini"  # with the settings of its own group
-    second: SingleExtractor = "dinov2"
+    first: SingleExtractor = "track4gen-mini"  # read with the settings of its own
+    second: SingleExtractor = "dinov2"  # one that reads other settings
     first_weight: float = 1.0  # of the cosine similarity by the first one's features
-    second_weight: float = 1.0
+    second_weight: float = 1.0  # of that by the second one's
     centre: bool = True  # subtract each one's mean feature of the video before scaling to unit length
 
     LIMITS: ClassVar[Limits] = {"first_weight": (0, 1000), "second_weight": (0, 1000)}
