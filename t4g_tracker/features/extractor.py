@@ -109,7 +109,7 @@ def _extract_fused(
     frames: Tensor, config: FeaturesConfig, device: torch.device, seed: int, progress: Progress | None
 ) -> FeatureGrid:
     """Extract with both extractors, one after the other, and fuse; each counts half of the progress."""
-    grids = []
+    grids: list[FeatureGrid] = []
     for part in _parts(config):
         before = len(grids) * len(frames)
 

@@ -152,7 +152,7 @@ def extract(
     return FeatureGrid(torch.cat(parts), stride, offset, size)
 
 
-def _set_grid(embeddings: nn.Module, step: int, patch: int, grid: Size) -> None:
+def _set_grid(embeddings: Any, step: int, patch: int, grid: Size) -> None:
     """Let a model's patches be ``step`` pixels apart, and its position encodings follow their grid."""
     embeddings.patch_embeddings.projection.stride = (step, step)
     interpolate = embeddings.interpolate_pos_encoding
