@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-Extractor = Literal["patch", "track4gen-mini", "track4gen", "svd", "zeroscope", "dinov2"]
+SingleExtractor = Literal["patch", "track4gen-mini", "track4gen", "svd", "zeroscope", "dinov2", "dino"]
+Extractor = Literal[SingleExtractor, "fused"]
+Facet = Literal["token", "query", "key", "value"]  # of a layer of an image transformer
 FlowMethod = Literal["auto", "dis", "raft-mini", "raft-small", "raft-large"]
 AdapterKind = Literal["lite", "delta-cnn"]
 HeadKind = Literal["softmax", "cnn"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -182,6 +182,24 @@ class Fitted:
         queries, last = as_queries(points, self.clip.video), self.stages.adaptation.value.last_step
         adapted = self.adapted if step in (None, last) else self.adapted_features(step)
         return self._track(adapted, queries, None, progress, step)
+
+    def match_raw(self, points: QueryPoints | ArrayLike, progress: Progress | None = None) -> Tracks:
+        """Track query points by matching the features as their extractor gives them.
+
+        On the extractor's own grid, without subtracting the video's mean feature and without sub-pixel
+        refinement; arguments as in ``track``. ``match`` at step 0 does all three on the adapter's grid.
+        """
+        config, video = self.config, self.clip.video
+        return track(
+            as_queries(points, video),
+            self.stages.features.value,
+            video,
+            config.matching,
+            replace(config.tracking, subpixel=False),
+            config.visibility,
+            device=self.run.device,
+            progress=progress,
+        )
 
     def follow(self, points: QueryPoints | ArrayLike, progress: Progress | None = None) -> Tracks:
         """Track query points by flow alone: the baseline without any features; arguments as in ``track``."""

@@ -36,7 +36,8 @@ from t4g_tracker.features.extractor import (
     uses_seed,
 )
 from t4g_tracker.features.foreground import foreground_masks
-from t4g_tracker.features.settings import SIZE_MULTIPLE, FeaturesConfig, feature_channels
+from t4g_tracker.features.settings import FeaturesConfig, feature_channels, size_multiple
+from t4g_tracker.features.tiles import tiled
 from t4g_tracker.flow.estimator import FlowEstimator, effective_flow, weights_stamp
 from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.hardware import check_precision, pick_precision
@@ -82,7 +83,7 @@ class Config:
                 f"trajectories.direct_gaps holds {missing[0]}, over which no flow is computed; "
                 "add it to motion.gaps"
             )
-        multiple = SIZE_MULTIPLE.get(self.features.extractor, 1)
+        multiple = size_multiple(self.features)
         if self.working_size.multiple % multiple:
             raise ConfigError(
                 f"working_size.multiple must be a multiple of {multiple} for {self.features.extractor} "
@@ -144,7 +145,7 @@ def open_clip(video: Video, config: Config, foreground: Tensor | None = None) ->
 class Plan:
     """The stages of one video; each runs when its value is first needed."""
 
-    features: Node[FeatureGrid]  # frozen
+    features: Node[FeatureGrid]  # frozen, on the extractor's own grid
     prepared: Node[PreparedFeatures]
     estimator: Node[FlowEstimator]
     flow: Node[FlowFields]  # over all gaps
@@ -168,7 +169,7 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
     stages = Stages(run, None if run.cache is None else run.cache.of(clip.content))
     frames = Node(make_key(content=clip.content, size=clip.size), lambda: clip.frames)
 
-    # 1. Frozen features: raw from the extractor, and prepared for adapters.
+    # 1. Frozen features: raw from the extractor, on its own grid, and prepared for adapters.
     features = stages.stage(
         "features",
         FeatureGrid,
@@ -181,10 +182,11 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         seed=run.seed if uses_seed(config.features) else 0,
         precision=features_precision(config.features, run.device),
     )
+    tiles = Node(features.key, lambda: tiled(features.value))  # which most are already
     prepared = stages.derived(
         "features",
         prepare_features,
-        features,
+        tiles,
         centre=config.adaptation.centre,
         unit_length=config.adaptation.unit_length,
         components=config.adaptation.components
@@ -224,7 +226,7 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         "" if clip.foreground is None else digest(clip.foreground), lambda: clip.foreground
     )
     if clip.foreground is None and config.adaptation.foreground == "auto":
-        foreground = stages.derived("features", foreground_masks, features)
+        foreground = stages.derived("features", foreground_masks, tiles)
     inputs: dict[str, Node[Any]] = {"features": prepared, "frames": frames}
     measured = config.tracking.motion and config.adaptation.held_out  # how well matching does, steps or not
     if config.adaptation.steps or measured:

@@ -83,7 +83,9 @@ def test_bundled_models_say_nothing_of_the_machine_that_trained_them():
         assert '"/' not in words, path
 
 
-@pytest.mark.parametrize(("extractor", "least"), [("track4gen-mini", 32), ("zeroscope", 64), ("dinov2", 8)])
+@pytest.mark.parametrize(
+    ("extractor", "least"), [("track4gen-mini", 32), ("zeroscope", 64), ("dinov2", 8), ("fused", 32)]
+)
 def test_working_sizes_are_those_the_network_can_halve(extractor, least):
     wanted = [f"features.extractor={extractor}", f"working_size.multiple={least}"]
     assert read_settings(Config(), None, wanted).working_size.multiple == least

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from tiny_models import save_tiny_svd
+from tiny_published import save_tiny_dino
 
 from t4g_tracker.__main__ import main
 from t4g_tracker.bundled import TRACK4GEN_MINI
@@ -14,14 +15,19 @@ from t4g_tracker.commands.bench_job import bench_methods
 from t4g_tracker.commands.compare_features import Choice, choose_features
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
+from t4g_tracker.features.extractor import extract_features
+from t4g_tracker.features.settings import DiffusionConfig, DinoConfig, FeaturesConfig
 from t4g_tracker.fitted import fit_clip
-from t4g_tracker.inputs.video import read_video
+from t4g_tracker.inputs.video import read_video, working_frames
+from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.metrics import score
 from t4g_tracker.outputs.track_files import read_tracks_npz
 from t4g_tracker.pipeline import Config, open_clip
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.storage.cache import Cache
+from t4g_tracker.tracking.settings import TrackingConfig
+from t4g_tracker.tracking.tracker import track
+from t4g_tracker.tracking.visibility import VisibilityConfig
 
 ASSETS = TRACK4GEN_MINI.parents[1]
 SIZE = ["working_size.height=64", "working_size.width=128"]
@@ -104,6 +110,51 @@ def test_tracks_are_those_that_bench_calls_frozen(tmp_path):
     frozen = next(outcome for outcome in outcomes if outcome.name == "frozen patch")
     assert torch.equal(tracks.xy, frozen.tracks.xy)
     assert torch.equal(tracks.visibility, frozen.tracks.visibility)
+
+
+def test_raw_features_are_matched_on_the_extractors_own_grid_as_they_are(tmp_path):
+    """Overlapping patches, whose cells do not tile the frame; without --raw they are brought to tiles."""
+    folder = save_tiny_dino(tmp_path / "dino")
+    settings = [
+        *SIZE,
+        "features.dino.patch_stride=4",
+        "features.dino.stride_px=4",
+        "features.dino.half=false",
+    ]
+    video = ["--video", str(ASSETS / "koi.mp4"), "--frames", "0-3", "--grid", "3"]
+    options = [
+        "--features",
+        f"dino={folder}",
+        "--device",
+        "cpu",
+        "--quiet",
+        "--cache",
+        str(tmp_path / "cache"),
+    ]
+    for name, more in (("raw", ["--raw"]), ("prepared", [])):
+        out = ["--out", str(tmp_path / name), *more]
+        assert main(["compare-features", *video, *options, *out, "--set", *settings]) == 0
+    read = {name: read_tracks_npz(tmp_path / name / "dino.tracks.npz") for name in ("raw", "prepared")}
+    tracks, queries = read["raw"][:2]
+    clip = read_video(ASSETS / "koi.mp4", frames=(0, 3))
+    features = FeaturesConfig(
+        extractor="dino", dino=DinoConfig(model=str(folder), patch_stride=4, stride_px=4, half=False)
+    )
+    grid = extract_features(working_frames(clip, (64, 128)), features, torch.device("cpu"), 0)
+    assert grid.shape[2:] == (15, 31)
+    expected = track(
+        queries, grid, clip, MatchingConfig(), TrackingConfig(subpixel=False), VisibilityConfig()
+    )
+    assert torch.equal(tracks.xy, expected.xy)
+    assert not torch.equal(tracks.xy, read["prepared"][0].xy)
+    records = [json.loads((tmp_path / name / "compare.json").read_text()) for name in read]
+    assert [record["raw"] for record in records] == [True, False]
+
+
+def test_raw_features_that_are_fused_are_not_centred():
+    choices = [Choice("fused")]
+    assert choose_features(FeaturesConfig(), choices)["fused"].fused.centre
+    assert not choose_features(FeaturesConfig(), choices, raw=True)["fused"].fused.centre
 
 
 def test_each_extractor_reads_its_own_model():

@@ -192,7 +192,8 @@ def test_default_yaml_lists_every_setting_with_the_value_of_its_default():
 def comments_in_code(settings, prefix="") -> dict[str, str]:
     """The comment of every setting in its dataclass, beside the field or above it, then the choices."""
     comments = {}
-    source, hints = inspect.getsource(type(settings)), typing.get_type_hints(type(settings))
+    kinds = [kind for kind in type(settings).__mro__ if dataclasses.is_dataclass(kind)]  # with inherited ones
+    source, hints = "".join(map(inspect.getsource, kinds)), typing.get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import importlib
 import re
+import runpy
 import shlex
 import textwrap
 from pathlib import Path
@@ -159,6 +160,11 @@ def test_settings_that_a_page_names_exist(page):
         group, _, rest = name.partition(".")
         if rest and group in groups and rest.rpartition(".")[2] not in SUFFIXES:
             assert name in known, name
+
+
+def test_the_figure_of_the_training_is_what_its_script_draws():
+    drawn = runpy.run_path(str(ROOT / "docs" / "objectives.py"))["picture"]()
+    assert (ROOT / "docs" / "objectives.svg").read_text(encoding="utf-8") == drawn
 
 
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if blocks(text, "python")])

@@ -11,6 +11,7 @@ import torch
 from t4g_tracker import bundled, hardware, pipeline
 from t4g_tracker.choices import Extractor
 from t4g_tracker.config import read_settings
+from t4g_tracker.features.settings import GROUPS
 from t4g_tracker.fitted import fit_clip
 from t4g_tracker.flow.raft import published_file
 from t4g_tracker.pipeline import Config, open_clip, plan
@@ -42,7 +43,10 @@ DEPENDS = {
     "visibility": (),
     "outputs": (),
 }
-OTHER_TEXT = {"features.zeroscope.model": "a/b", "features.dinov2.model": "a/b", "flow.weights": __file__}
+OTHER_TEXT = {
+    **dict.fromkeys([f"features.{name}.model" for name in ("zeroscope", "dinov2", "dino")], "a/b"),
+    "flow.weights": __file__,
+}
 OTHER_NUMBER = {
     "working_size.pixels": 64 * 64 * 4,
     "working_size.multiple": 32,
@@ -133,7 +137,7 @@ def changed(before, after):
 def base_for(name):
     """Settings under which the one in question matters."""
     group = name.split(".")
-    if name.startswith("features.") and group[1] in ("diffusion", "zeroscope", "dinov2"):
+    if name.startswith("features.") and group[1] in ("diffusion", "zeroscope", "dinov2", "dino", "fused"):
         extractor = {"diffusion": "track4gen"}.get(group[1], group[1])
         return [f"features.extractor={extractor}"]
     if name in ("flow.weights", "flow.updates", "flow.raft_scale", "flow.refine"):
@@ -168,14 +172,15 @@ def test_larger_frames_are_brought_down_by_flow_pixels(slide):
 
 @pytest.mark.parametrize("extractor", get_args(Extractor))
 def test_settings_of_other_extractors_do_not_matter(clip, extractor):
-    mine = {"patch": "patch", "zeroscope": "zeroscope", "dinov2": "dinov2"}.get(extractor, "diffusion")
+    mine = {extractor} & set(GROUPS.values()) or {"diffusion"}
+    mine |= {"diffusion", "dinov2"} if extractor == "fused" else set()  # its two parts
     base = [f"features.extractor={extractor}"]
     before = keys(clip, *base)
     for name, value, hint in leaves(Config().features, "features."):
         if name == "features.extractor":
             continue
         found = changed(before, keys(clip, *base, *another(name, value, hint)))
-        assert bool(found) == (name.split(".")[1] == mine), name
+        assert bool(found) == (name.split(".")[1] in mine), name
 
 
 @pytest.mark.parametrize(
@@ -307,9 +312,12 @@ def test_bundled_weights_are_told_by_content_since_installing_gives_them_any_tim
     assert found[0] == found[1] != found[2]
 
 
-def test_the_seed_does_not_matter_to_an_extractor_that_samples_nothing(clip):
-    base = ["features.extractor=dinov2", "flow.method=dis"]
-    assert changed(keys(clip, *base), keys(clip, *base, seed=1)) == {"adaptation"}
+def test_the_seed_matters_to_an_extractor_that_samples_something(clip):
+    for extractor in ("dinov2", "dino", "fused"):
+        base = [f"features.extractor={extractor}", "features.fused.first=dino", "flow.method=dis"]
+        assert changed(keys(clip, *base), keys(clip, *base, seed=1)) == {"adaptation"}, extractor
+    base = ["features.extractor=fused", "features.fused.first=patch", "flow.method=dis"]
+    assert "features" in changed(keys(clip, *base), keys(clip, *base, seed=1))
 
 
 def test_another_video_changes_every_key(clip, slide):

@@ -16,7 +16,7 @@ from tiny_published import save_tiny_dinov2, save_tiny_zeroscope
 from torchvision.models.optical_flow import raft_small
 
 from t4g_tracker.errors import WeightsError
-from t4g_tracker.features import dinov2, model_files, zeroscope
+from t4g_tracker.features import image_transformers, model_files, zeroscope
 from t4g_tracker.features.diffusion import check as check_diffusion
 from t4g_tracker.features.diffusion_weights import load_pipeline
 from t4g_tracker.features.layouts import DINOV2
@@ -159,7 +159,7 @@ def model(models, tmp_path):
 
 def check(kind: str, folder: Path):
     if kind == "dinov2":
-        dinov2.check(Dinov2Config(model=str(folder)))
+        image_transformers.check(Dinov2Config(model=str(folder)))
     elif kind == "zeroscope":
         zeroscope.check(ZeroscopeConfig(model=str(folder), block=1))
     else:
@@ -168,7 +168,7 @@ def check(kind: str, folder: Path):
 
 def load(kind: str, folder: Path):
     if kind == "dinov2":
-        dinov2.extract(FRAMES, Dinov2Config(model=str(folder)), device=CPU)
+        image_transformers.extract(FRAMES, Dinov2Config(model=str(folder)), device=CPU)
     elif kind == "zeroscope":
         zeroscope.extract(FRAMES, ZeroscopeConfig(model=str(folder), block=1), device=CPU, seed=0)
     else:

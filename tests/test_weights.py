@@ -16,8 +16,8 @@ from t4g_tracker.commands import weights
 from t4g_tracker.features import model_files
 from t4g_tracker.features.layouts import DINOV2, ZEROSCOPE
 
-NAMES = ["track4gen-mini", "raft-mini", "svd", "track4gen", "zeroscope", "dinov2", "raft-small", "raft-large"]
-NAMES += ["clip", "clip-large", "lpips-alex", "lpips-vgg", "lpips-squeeze"]
+NAMES = ["track4gen-mini", "raft-mini", "svd", "track4gen", "zeroscope", "dinov2", "dino"]
+NAMES += ["raft-small", "raft-large", "clip", "clip-large", "lpips-alex", "lpips-vgg", "lpips-squeeze"]
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_bundled_models_are_there_only_when_whole(capsys, places):
 
 
 @pytest.mark.parametrize(
-    "name", ["svd", "zeroscope", "dinov2", "raft-small", "raft-large", "clip", "lpips-vgg"]
+    "name", ["svd", "zeroscope", "dinov2", "dino", "raft-small", "raft-large", "clip", "lpips-vgg"]
 )
 def test_offline_is_one_sentence_and_exit_code_2(capsys, name):
     said = _refused(capsys, name)

@@ -24,12 +24,14 @@ from transformers import (
     CLIPTokenizer,
     Dinov2Config,
     Dinov2Model,
+    ViTConfig,
+    ViTModel,
 )
 
 from t4g_tracker.features.refiner import Refiner
 
 ZEROSCOPE_WIDTHS = (32, 64, 64, 64)
-DINOV2_WIDTH = 32
+DINOV2_WIDTH = DINO_WIDTH = 32
 
 
 def save_tiny_mini(folder: Path) -> Path:
@@ -122,6 +124,21 @@ def save_tiny_dinov2(folder: Path, **changes: float) -> Path:
         "image_size": 112,
     }
     Dinov2Model(Dinov2Config(**(settings | changes))).save_pretrained(folder)
+    return folder
+
+
+def save_tiny_dino(folder: Path) -> Path:
+    """Save a DINO of two layers with 8-pixel patches as it is published: a ViT without a pooler."""
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=DINO_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        patch_size=8,
+        image_size=64,
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
     return folder
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from t4g_tracker.stage_cache import Run
 
 # The group of settings that names an extractor's model, for extractors whose model can be chosen.
-MODEL_OF = {name: group for name, group in GROUPS.items() if name not in ("patch", "track4gen-mini")}
+MODEL_OF = {name: group for name, group in GROUPS.items() if name not in ("patch", "track4gen-mini", "fused")}
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class CompareRequest(RunRequest, PointsRequest):
     """Arguments of ``t4g compare-features``."""
 
     features: list[Choice]
+    raw: bool
     out: Path | None
 
 
@@ -70,6 +71,12 @@ def parse_compare(argv: list[str] | None) -> CompareRequest:
         required=True,
         metavar="NAME[=FOLDER]",
         help=f"one or more of {', '.join(get_args(Extractor))}; =FOLDER names the model to read",
+    )
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="match features as their extractor gives them: on its own grid, without subtracting the video's "
+        "mean feature and without sub-pixel refinement",
     )
     add_out(parser, "outputs/<clip>-features/<points>")
     add_common_arguments(parser)
@@ -107,7 +114,7 @@ def _compare_command(argv: list[str] | None) -> int:
     # Read, and check everything before any long work.
     call = Call(["t4g", "compare-features", *(sys.argv[1:] if argv is None else argv)], vars(request))
     base = read_settings(Config(), request.config, request.assignments)
-    chosen = choose_features(base.features, request.features)
+    chosen = choose_features(base.features, request.features, request.raw)
     configs = {name: replace(base, features=features) for name, features in chosen.items()}
     pick_device(request.device)
     inputs = read_points(request, base)
@@ -115,18 +122,25 @@ def _compare_command(argv: list[str] | None) -> int:
     clip = open_clip(inputs.video, base)
     with open_run(request, clip, inputs.queries, call, COMPARISON) as (run, destination):
         # Compare: track with the features of each extractor.
-        results, tracking_seconds = compare(clip, configs, run, inputs)
+        results, tracking_seconds = compare(clip, configs, run, inputs, request.raw)
 
         # Write tables and pictures.
-        files = write_comparison(inputs, results, tracking_seconds, configs, run, destination)
+        files = write_comparison(inputs, results, tracking_seconds, configs, run, destination, request.raw)
         say("\n".join(closing_lines(destination.folder, results, tracking_seconds, files)))
     return 0
 
 
 def compare(
-    clip: Clip, configs: dict[str, Config], run: Run, inputs: Inputs
+    clip: Clip, configs: dict[str, Config], run: Run, inputs: Inputs, raw: bool
 ) -> tuple[list[Result], dict[str, float]]:
     """Track the same points with each of several settings, by their names, and score if the truth is known.
+
+    Args:
+        clip: The video.
+        configs: The settings by their names.
+        run: Device, seed and cache.
+        inputs: Query points, and true tracks if they are known.
+        raw: Whether to match features as their extractor gives them.
 
     Returns:
         The results in the same order, and the seconds of tracking by their names.
@@ -136,7 +150,7 @@ def compare(
     results: list[Result] = []
     tracking_seconds: dict[str, float] = {}
     for name, config in configs.items():
-        result, tracking_seconds[name] = track_frozen(clip, config, run, inputs.queries, name)
+        result, tracking_seconds[name] = track_frozen(clip, config, run, inputs.queries, name, raw)
         results.append(result)
     if inputs.truth is not None:
         results = score_results(results, inputs.truth, inputs.queries, inputs.video)
@@ -144,9 +158,9 @@ def compare(
 
 
 def track_frozen(
-    clip: Clip, config: Config, run: Run, queries: QueryPoints, name: str
+    clip: Clip, config: Config, run: Run, queries: QueryPoints, name: str, raw: bool
 ) -> tuple[Result, float]:
-    """Track query points by matching frozen features alone, as bench's ``frozen`` does.
+    """Track query points by matching frozen features alone, as bench's ``frozen`` does, or raw ones.
 
     Returns:
         The result with the seconds of its features, and the seconds of tracking.
@@ -162,19 +176,23 @@ def track_frozen(
         tracking=replace(config.tracking, motion=False),  # without flow
     )
     fitted = fit_clip(clip, unadapted, run)
-    _ = fitted.adapted  # computed here, so that matching is timed alone
+    _ = fitted.stages.features.value if raw else fitted.adapted  # here, so that matching is timed alone
+    match = fitted.match_raw if raw else fitted.match
     with run.log.stage("matching"), run.bar(name, "frame") as report:
-        tracks = fitted.match(queries, progress=report)
+        tracks = match(queries, progress=report)
     extracted = None if "features" in run.log.cached else run.log.spent("features")[0]
     return Result(name, tracks, seconds=extracted), run.log.spent("matching")[0]
 
 
-def choose_features(base: FeaturesConfig, choices: list[Choice]) -> dict[str, FeaturesConfig]:
+def choose_features(
+    base: FeaturesConfig, choices: list[Choice], raw: bool = False
+) -> dict[str, FeaturesConfig]:
     """Make the settings of each extractor to compare, by its name.
 
     Args:
         base: The settings that all of them share.
         choices: The extractors.
+        raw: Whether features stay as they are: fused ones are then not centred either.
 
     Raises:
         ConfigError: If two extractors would read the same folder.
@@ -187,12 +205,15 @@ def choose_features(base: FeaturesConfig, choices: list[Choice]) -> dict[str, Fe
             f"--features: {' and '.join(shared)} would both read features.diffusion.model="
             f"{base.diffusion.model}; name a folder for each: {' '.join(f'{name}=FOLDER' for name in shared)}"
         )
+    if raw:
+        base = replace(base, fused=replace(base.fused, centre=False))
     return {choice.name: _chosen(base, choice) for choice in choices}
 
 
 def _chosen(base: FeaturesConfig, choice: Choice) -> FeaturesConfig:
     changes: dict[str, Any] = {"extractor": choice.name}
-    if choice.name == "track4gen-mini":  # it is bundled; the model that the settings name is for the others
+    if "track4gen-mini" in replace(base, extractor=choice.name).singles:
+        # it is bundled; the model that the settings name is for the others
         changes["diffusion"] = replace(base.diffusion, model="")
     if choice.model:
         group = MODEL_OF[choice.name]

@@ -37,6 +37,7 @@ def write_comparison(
     configs: Mapping[str, Config],
     run: Run,
     destination: Destination,
+    raw: bool,
 ) -> list[str]:
     """Write every extractor's tracks, the picture, the video and the tables.
 
@@ -47,6 +48,7 @@ def write_comparison(
         configs: Settings by the names of the results; how pictures look is the same in all.
         run: Seed, device and progress bars.
         destination: The output folder, and what the record says of the run's origin.
+        raw: Whether features were matched as their extractor gives them.
 
     Returns:
         Names of the files, sorted.
@@ -70,6 +72,7 @@ def write_comparison(
         "warnings": warnings_so_far(),
         "settings": {name: plain_values(config) for name, config in configs.items()},
         **machine_facts(run.seed, run.device),
+        "raw": raw,
         **_record(results, tracking_seconds),
     }
     tracks: Writers = {

@@ -1,7 +1,7 @@
 """``t4g weights``: list the models to choose from, their sizes and licences, and download them.
 
 Sizes are those of the downloaded files: as the model hub lists them, or the number of weights times
-their bytes (SVD float32, ZeroScope float16, DINOv2 and CLIP float32), or torchvision's own figures.
+their bytes (SVD float32, ZeroScope float16, DINOv2, DINO and CLIP float32), or torchvision's own figures.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.commands.parser import Parser
 from t4g_tracker.commands.printing import say
 from t4g_tracker.errors import WeightsError, one_line
-from t4g_tracker.features.layouts import CLIP, DINOV2, SVD, TRACK4GEN, ZEROSCOPE, Layout
+from t4g_tracker.features.layouts import CLIP, DINO, DINOV2, SVD, TRACK4GEN, ZEROSCOPE, Layout
 from t4g_tracker.features.settings import (
     CLIP_LARGE_MODEL,
     CLIP_MODEL,
     SVD_MODEL,
+    DinoConfig,
     Dinov2Config,
     ZeroscopeConfig,
 )
@@ -107,6 +108,14 @@ def models() -> tuple[Model, ...]:
             "Apache-2.0",
             Dinov2Config().model,
             DINOV2,
+        ),
+        _on_the_hub(
+            "dino",
+            "features of an image model: features.extractor=dino",
+            "about 87 MB",
+            "Apache-2.0",
+            DinoConfig().model,
+            DINO,
         ),
         _raft("raft-small"),
         _raft("raft-large"),

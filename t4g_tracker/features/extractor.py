@@ -11,6 +11,7 @@ from torch import Tensor
 from t4g_tracker.bundled import TRACK4GEN_MINI, file_identity, find_bundled
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.features.fused import fuse
 from t4g_tracker.features.networks import dtype_for
 from t4g_tracker.features.patch import extract_patch
 from t4g_tracker.features.settings import GROUPS, DiffusionConfig, FeaturesConfig, Kind
@@ -21,20 +22,20 @@ NOT_WEIGHTS = (".md", ".png", ".jpg", ".pt", ".jsonl", ".npz", ".done")
 
 
 def effective_features(config: FeaturesConfig) -> FeaturesConfig:
-    """Reset the settings of all extractors but the chosen one to their defaults."""
-    group = GROUPS[config.extractor]
-    return FeaturesConfig(**{"extractor": config.extractor, group: getattr(config, group)})
+    """Reset the settings of all extractors but the chosen ones to their defaults."""
+    groups = {GROUPS[name] for name in (config.extractor, *config.singles)}
+    return FeaturesConfig(extractor=config.extractor, **{name: getattr(config, name) for name in groups})
 
 
 def uses_seed(config: FeaturesConfig) -> bool:
     """Whether the chosen extractor samples anything: a projection, or noise."""
-    return config.extractor != "dinov2"
+    return any(name not in ("dinov2", "dino") for name in config.singles)
 
 
 def features_precision(config: FeaturesConfig, device: torch.device) -> str:
     """The number format of the chosen extractor on a device; empty if it has only one."""
-    settings = getattr(config, GROUPS[config.extractor])
-    return str(dtype_for(settings.half, device)) if hasattr(settings, "half") else ""
+    settings = [getattr(config, GROUPS[name]) for name in config.singles]
+    return " ".join(str(dtype_for(one.half, device)) for one in settings if hasattr(one, "half"))
 
 
 def check_features(config: FeaturesConfig) -> str:
@@ -47,6 +48,8 @@ def check_features(config: FeaturesConfig) -> str:
         WeightsError: If they are missing, incomplete or cannot be downloaded.
         ConfigError: If the settings name a model for the bundled extractor.
     """
+    if config.extractor == "fused":
+        return " and ".join(check_features(part) for part in _parts(config))
     folder = _weights_folder(config)
     if folder is None:
         return ""
@@ -72,40 +75,66 @@ def extract_features(
         frames: (T, 3, H, W) uint8 at the working size.
         config: Which extractor, and its settings.
         device: Where to compute.
-        seed: Of the patch projection or the diffusion noise; DINOv2 uses no random numbers.
+        seed: Of the patch projection or the diffusion noise; image transformers use no random numbers.
         progress: Called with (frames done, frames in all).
 
     Returns:
-        A ``FeatureGrid`` in half precision on the CPU.
+        A ``FeatureGrid`` in half precision on the CPU. Its cells tile the frame from edge to edge, except
+        those of overlapping patches.
 
     Raises:
         WeightsError: If the extractor's weights are missing or do not fit.
         ConfigError: If its cells cannot tile frames of this size.
     """
+    if config.extractor == "fused":
+        return _extract_fused(frames, config, device, seed, progress)
     if config.extractor == "patch":
         return extract_patch(frames, config.patch, device, seed, progress)
-    if config.extractor == "dinov2":
-        from t4g_tracker.features import dinov2
+    if config.extractor in ("dinov2", "dino"):
+        from t4g_tracker.features import image_transformers
 
-        return dinov2.extract(frames, config.dinov2, device=device, progress=progress)
+        settings = config.dinov2 if config.extractor == "dinov2" else config.dino
+        return image_transformers.extract(frames, settings, device=device, progress=progress)
     if config.extractor == "zeroscope":
         from t4g_tracker.features import zeroscope
 
         return zeroscope.extract(frames, config.zeroscope, device=device, seed=seed, progress=progress)
     from t4g_tracker.features import diffusion
 
-    settings, kind = _diffusion_model(config)
-    return diffusion.extract(frames, settings, kind=kind, device=device, seed=seed, progress=progress)
+    model, kind = _diffusion_model(config)
+    return diffusion.extract(frames, model, kind=kind, device=device, seed=seed, progress=progress)
+
+
+def _extract_fused(
+    frames: Tensor, config: FeaturesConfig, device: torch.device, seed: int, progress: Progress | None
+) -> FeatureGrid:
+    """Extract with both extractors, one after the other, and fuse; each counts half of the progress."""
+    grids: list[FeatureGrid] = []
+    for part in _parts(config):
+        before = len(grids) * len(frames)
+
+        def report(done: int, count: int, before: int = before) -> None:
+            if progress is not None:
+                progress((before + done) // 2, count)
+
+        grids.append(extract_features(frames, part, device, seed, report))
+    fused = config.fused
+    return fuse(grids, (fused.first_weight, fused.second_weight), fused.centre)
+
+
+def _parts(config: FeaturesConfig) -> list[FeaturesConfig]:
+    """The settings of each extractor that is fused."""
+    return [replace(config, extractor=name) for name in config.singles]
 
 
 def _weights_folder(config: FeaturesConfig) -> Path | None:
     """Check the extractor's weights, after downloading them if possible, and return their folder."""
     if config.extractor == "patch":
         return None
-    if config.extractor == "dinov2":
-        from t4g_tracker.features import dinov2
+    if config.extractor in ("dinov2", "dino"):
+        from t4g_tracker.features import image_transformers
 
-        return dinov2.check(config.dinov2)
+        return image_transformers.check(config.dinov2 if config.extractor == "dinov2" else config.dino)
     if config.extractor == "zeroscope":
         from t4g_tracker.features import zeroscope
 

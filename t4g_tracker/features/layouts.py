@@ -54,6 +54,13 @@ DINOV2 = Layout(
     weighted=(".",),
 )
 
+DINO = Layout(
+    setting="features.dino.model",
+    kind="a transformers folder of DINO",
+    configs=("config.json",),
+    weighted=(".",),
+)
+
 CLIP = Layout(
     setting="--clip",
     kind="a transformers folder of CLIP",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from t4g_tracker.choices import Extractor
+from t4g_tracker.choices import Extractor, Facet, SingleExtractor
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.limits import Limits, check_limits
 
@@ -22,6 +22,8 @@ GROUPS: dict[Extractor, str] = {
     "svd": "diffusion",
     "zeroscope": "zeroscope",
     "dinov2": "dinov2",
+    "dino": "dino",
+    "fused": "fused",
 }
 
 # Both sides of the working size must be multiples of this: latents at 1/8, halved by the UNet.
@@ -103,20 +105,66 @@ class ZeroscopeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dinov2Config:
-    """Which DINOv2 gives the features, from which layer, and how finely."""
+class ImageTransformerConfig:
+    """Which image transformer gives the features, what of which layer, and how finely."""
 
-    model: str = "facebook/dinov2-base"  # transformers folder or hub name
-    layer: int = 0  # transformer block whose patch tokens are taken, 1 is the first; 0: the last
-    stride_px: int = 8  # working pixels per patch: the frame is enlarged until a patch of 14 px covers them
+    GROUP: ClassVar[str]
+
+    model: str  # transformers folder or hub name
+    layer: int = 0  # transformer block, 1 is the first; 0: the last
+    facet: Facet = "token"  # the block's patch tokens; or the queries, keys or values of its attention
+    norm: bool = True  # apply the model's last layer norm to tokens, of any layer
+    stride_px: int = 8  # working pixels between patches: the frame is enlarged or shrunk until it fits
+    patch_stride: int = 0  # its pixels between patches; fewer than a patch's: they overlap; 0: a patch's
     half: bool = True  # float16 on a GPU, bfloat16 on a CPU that has it; false: float32
 
-    LIMITS: ClassVar[Limits] = {"layer": (0, 100), "stride_px": (1, 128)}
+    LIMITS: ClassVar[Limits] = {"layer": (0, 100), "stride_px": (1, 128), "patch_stride": (0, 128)}
 
     def __post_init__(self) -> None:
-        check_limits(self, "features.dinov2")
+        check_limits(self, self.GROUP)
         if not self.model:
-            raise ConfigError("features.dinov2.model must name a transformers folder or a hub model")
+            raise ConfigError(f"{self.GROUP}.model must name a transformers folder or a hub model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dinov2Config(ImageTransformerConfig):
+    """DINOv2, whose patches are 14 pixels wide."""
+
+    GROUP: ClassVar[str] = "features.dinov2"
+
+    model: str = "facebook/dinov2-base"  # transformers folder or hub name
+
+
+@dataclass(frozen=True, kw_only=True)
+class DinoConfig(ImageTransformerConfig):
+    """The first DINO; the default has patches of 8 pixels, so that frames keep their size."""
+
+    GROUP: ClassVar[str] = "features.dino"
+
+    model: str = "facebook/dino-vits8"  # transformers folder or hub name; its patches have 8 px
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedConfig:
+    """Which two extractors are matched together, and how much each counts."""
+
+    first: SingleExtractor = "track4gen-mini"  # read with the settings of its own
+    second: SingleExtractor = "dinov2"  # one that reads other settings
+    first_weight: float = 1.0  # of the cosine similarity by the first one's features
+    second_weight: float = 1.0  # of that by the second one's
+    centre: bool = True  # subtract each one's mean feature of the video before scaling to unit length
+
+    LIMITS: ClassVar[Limits] = {"first_weight": (0, 1000), "second_weight": (0, 1000)}
+
+    def __post_init__(self) -> None:
+        check_limits(self, "features.fused")
+        if GROUPS[self.first] == GROUPS[self.second]:
+            raise ConfigError(
+                f"features.fused.second must read other settings than {self.first}, which reads those of "
+                f"features.{GROUPS[self.first]}, got {self.second}"
+            )
+        if not self.first_weight + self.second_weight:
+            raise ConfigError("features.fused.first_weight or second_weight must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,18 +176,33 @@ class FeaturesConfig:
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)  # track4gen-mini, track4gen, svd
     zeroscope: ZeroscopeConfig = field(default_factory=ZeroscopeConfig)
     dinov2: Dinov2Config = field(default_factory=Dinov2Config)
+    dino: DinoConfig = field(default_factory=DinoConfig)
+    fused: FusedConfig = field(default_factory=FusedConfig)
+
+    @property
+    def singles(self) -> tuple[SingleExtractor, ...]:
+        """The extractors that run: the chosen one, or the two that are fused."""
+        if self.extractor == "fused":
+            return self.fused.first, self.fused.second
+        return (self.extractor,)
 
 
 # Channels of each extractor's features with its default model and block.
-_CHANNELS: dict[Extractor, int] = {
+_CHANNELS: dict[str, int] = {
     "track4gen-mini": 128,
     "track4gen": 640,
     "svd": 640,
     "zeroscope": 640,
     "dinov2": 768,
+    "dino": 384,
 }
 
 
 def feature_channels(config: FeaturesConfig) -> int:
     """How many channels the features have; with a model of one's own, as many as with the default one."""
-    return config.patch.channels if config.extractor == "patch" else _CHANNELS[config.extractor]
+    return sum(config.patch.channels if name == "patch" else _CHANNELS[name] for name in config.singles)
+
+
+def size_multiple(config: FeaturesConfig) -> int:
+    """What both sides of the working size must be multiples of."""
+    return max(SIZE_MULTIPLE.get(name, 1) for name in config.singles)
