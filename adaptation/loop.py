@@ -161,7 +161,7 @@ def _settled(history: list[dict[str, Any]], patience: int) -> bool:
 
 
 def _probe(held_out: Trajectories, frame_count: int, generator: torch.Generator) -> list[PairBatch]:
-    """Sample the held-out pairs that every measurement uses, batches of four frames; none if none is held out."""
+    """Sample the held-out pairs of every measurement, in batches of four frames; none if none is held out."""
     if not len(held_out):
         return []
     try:
