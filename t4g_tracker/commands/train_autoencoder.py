@@ -10,6 +10,7 @@ from t4g_tracker.commands.parser import Parser
 from t4g_tracker.commands.printing import say
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
+    album_of,
     is_main_process,
     run_training,
     training_command,
@@ -55,7 +56,8 @@ def _train(request: argparse.Namespace) -> None:
     config = read_settings(_settings(), request.config, request.assignments)
     encoding = request.part == "encoder"
     vae, objective = _starting_point(request.out, encoding, request.seed)
-    identity = {"command": "train-autoencoder", "clips": config.clips.identity()}
+    album = album_of(request)
+    identity = {"command": "train-autoencoder", "clips": config.clips.identity(album)}
     if not encoding:
         identity["encoder"] = weights_digest(vae.encoder, vae.quant_conv)
     crop = config.clips.crop(config.clips.segment_frames or 4)
@@ -63,7 +65,7 @@ def _train(request: argparse.Namespace) -> None:
         request,
         request.out / request.part,
         objective,
-        ClipCrops(config.clips.synthetic(request.seed, request.keep_clips), crop, request.seed),
+        ClipCrops(config.clips.synthetic(request.seed, request.keep_clips, album), crop, request.seed),
         collate_clips,
         config.trainer,
         AutoencoderValidation(config.clips.validation_clips()),
