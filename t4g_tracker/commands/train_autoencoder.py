@@ -48,12 +48,24 @@ def _settings() -> AutoencoderTraining:
 
 
 def _train(request: argparse.Namespace) -> None:
+    train_part(request, read_settings(_settings(), request.config, request.assignments))
+    if is_main_process():
+        folder = request.out / "vae"
+        say(f"autoencoder in {folder}; next: t4g train-track4gen --from {request.out} --out FOLDER")
+
+
+def train_part(request: argparse.Namespace, config: AutoencoderTraining) -> None:
+    """Train one part with the command's arguments, and write the autoencoder to ``request.out``.
+
+    Raises:
+        Interrupted: If Ctrl-C ended the training early.
+        TrackerError: As in ``run_training``; also if the decoder's encoder is missing.
+    """
     from t4g_tracker.training.loop.frozen import weights_digest
     from t4g_tracker.training.track4gen.dataset import ClipCrops, collate_clips
     from t4g_tracker.training.track4gen.model_folder import save_half
     from t4g_tracker.training.track4gen.validation import AutoencoderValidation
 
-    config = read_settings(_settings(), request.config, request.assignments)
     encoding = request.part == "encoder"
     vae, objective = _starting_point(request.out, encoding, request.seed)
     album = album_of(request)
@@ -77,10 +89,8 @@ def _train(request: argparse.Namespace) -> None:
         _set_encoder(vae, finished, config.clips)
     else:
         vae.decoder = finished.decoder
-    folder = request.out / "vae"
-    with replace_folder(folder) as temporary:
+    with replace_folder(request.out / "vae") as temporary:
         save_half(vae, temporary)
-    say(f"autoencoder in {folder}; next: t4g train-track4gen --from {request.out} --out FOLDER")
 
 
 def _starting_point(

@@ -59,11 +59,26 @@ def _settings() -> Track4GenTraining:
 
 
 def _train(request: argparse.Namespace) -> None:
-    from t4g_tracker.training.track4gen.dataset import ClipCrops, collate_clips
-    from t4g_tracker.training.track4gen.model_folder import extractor_settings, save_model, starting_point
-    from t4g_tracker.training.track4gen.validation import Track4GenValidation
+    from t4g_tracker.training.track4gen.model_folder import extractor_settings
 
     config = read_settings(_settings(), request.config, request.assignments)
+    train_model(request, config)
+    if is_main_process():
+        settings = " ".join(extractor_settings(request.out, config.objective, config.objective.refines))
+        say(f"model in {request.out}; use it with --set features.extractor=track4gen {settings}")
+
+
+def train_model(request: argparse.Namespace, config: Track4GenTraining) -> None:
+    """Train a model with the command's arguments, and write it to ``request.out``.
+
+    Raises:
+        Interrupted: If Ctrl-C ended the training early.
+        TrackerError: As in ``run_training``; also if arguments or settings contradict each other.
+    """
+    from t4g_tracker.training.track4gen.dataset import ClipCrops, collate_clips
+    from t4g_tracker.training.track4gen.model_folder import save_model, starting_point
+    from t4g_tracker.training.track4gen.validation import Track4GenValidation
+
     _check(request, config)
     start = starting_point(request.source, config.objective, request.seed)
     segment_frames = config.clips.segment_frames or int(start.pipeline.unet.config.num_frames)
@@ -87,9 +102,7 @@ def _train(request: argparse.Namespace) -> None:
         identity,
     )
     if is_main_process():
-        refined = save_model(request.out, finished, start.pipeline)
-        settings = " ".join(extractor_settings(request.out, config.objective, refined))
-        say(f"model in {request.out}; use it with --set features.extractor=track4gen {settings}")
+        save_model(request.out, finished, start.pipeline)
 
 
 def _check(request: argparse.Namespace, config: Track4GenTraining) -> None:

@@ -31,7 +31,7 @@ class Feedback(ModelMixin, ConfigMixin):  # type: ignore[misc]
         super().__init__()
         self.convolution = nn.Conv2d(channels, channels, kernel_size=1)
         nn.init.zeros_(self.convolution.weight)
-        nn.init.zeros_(self.convolution.bias)
+        nn.init.zeros_(self.convolution.bias)  # type: ignore[arg-type]
 
     def forward(self, refined: Tensor) -> Tensor:
         """Compute what is added, (T, C, h, w), of refined features; no gradient reaches these."""

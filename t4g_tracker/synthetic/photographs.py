@@ -65,7 +65,7 @@ class Album:
         large = [path for path in found if min(_size(path)) >= SHORTEST_PX]
         if not large:
             raise ConfigError(
-                f"--photographs {folder}: has no photograph of at least {SHORTEST_PX} pixels on each side; the"
+                f"--photographs {folder}: has no photograph of at least {SHORTEST_PX} pixels a side; the"
                 f" names must end in {', '.join(SUFFIXES)}"
             )
         if len(large) < len(found):

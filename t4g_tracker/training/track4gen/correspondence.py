@@ -120,7 +120,7 @@ def position_loss(features: Tensor, pairs: Pairs, size: Size, temperature: float
 
 
 def _similarity(features: Tensor, pairs: Pairs, size: Size) -> tuple[Tensor, Tensor]:
-    """Compute the similarity (B * F * P, h * w) of points to cells of their target frames, and their place."""
+    """Compute the similarity (B * F * P, h * w) of points to their target frames' cells, and their place."""
     frames, channels, height, _ = features.shape
     stride_px = size[0] / height
     offset_px = centred_offset(stride_px)

@@ -124,13 +124,10 @@ def _load_not_here(folder: Path) -> NotHere | None:
     return loaded
 
 
-def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVideoDiffusionPipeline) -> bool:
+def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVideoDiffusionPipeline) -> None:
     """Write the trained parts in half precision, in the layout that the extractor reads.
 
     An earlier model in the folder is replaced only once the new one is whole; other files stay.
-
-    Returns:
-        Whether a refiner was written.
 
     Raises:
         OutputError: If it cannot be written.
@@ -148,7 +145,6 @@ def save_model(folder: Path, objective: Track4GenObjective, pipeline: StableVide
             save_half(objective.feedback, temporary / "feedback")
         if config.names_hidden:
             save_half(objective.not_here, temporary / "not_here")
-    return config.refines
 
 
 def save_half(model: Any, folder: Path) -> None:

@@ -83,7 +83,7 @@ class ClipsConfig:
         return SyntheticClips(self.count, self.frames, size, self.points, seed, folder, album)
 
     def identity(self, album: Album | None = None) -> dict[str, Any]:
-        """What decides the result of a training: the album, and all settings but those that only measure it."""
+        """What decides a training's result: the album, and all settings but those that only measure it."""
         decisive = {name: value for name, value in asdict(self).items() if name != "validation"}
         photographs = {"photographs": album.digest} if album else {}
         return {**decisive, **photographs, "version": CLIPS_VERSION}
@@ -128,3 +128,35 @@ class Track4GenTraining:
     clips: ClipsConfig = field(default_factory=ClipsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)  # makes the tracks of --videos
+
+
+MINI_CLIPS = ClipsConfig(count=1000, segment_frames=4, crop_height=192, crop_width=320)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinisTraining:
+    """Settings of ``t4g train-minis``: the autoencoder, the first denoiser, and the three trained from it."""
+
+    autoencoder: AutoencoderTraining = field(default_factory=AutoencoderTraining)
+    pretraining: Track4GenTraining = field(
+        default_factory=lambda: Track4GenTraining(
+            trainer=TrainerConfig(batch=None, learning_rate=5e-4, validate_every=2000),
+            clips=MINI_CLIPS,
+            objective=ObjectiveConfig(
+                correspondence=0.0, refiner=False, low_noise_share=0.1, train_image_encoder=True
+            ),
+        )
+    )
+    finetuning: Track4GenTraining = field(  # Track4Gen's; the other two leave parts of its objective out
+        default_factory=lambda: Track4GenTraining(
+            trainer=TrainerConfig(batch=None, learning_rate=2e-4, validate_every=2000),
+            clips=MINI_CLIPS,
+            objective=ObjectiveConfig(pairs_per_frame=96, train_image_encoder=True),
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if self.pretraining.objective.correspondence or self.pretraining.objective.feedback:
+            raise ConfigError("pretraining.objective.correspondence must be 0: the first model only denoises")
+        if not self.finetuning.objective.refines:
+            raise ConfigError("finetuning.objective must have a refiner and correspondence above 0")
