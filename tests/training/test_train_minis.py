@@ -50,11 +50,13 @@ def test_four_models_come_from_one_and_generate_and_a_finished_call_trains_nothi
     assert list(record["parts"]) == list(SHARES)
     assert [taken["steps"] for taken in record["parts"].values()] == [1, 1, 1, 2, 2, 2]
     assert {taken["batch"] for taken in record["parts"].values()} == {2}
-    rows = {
-        name: [json.loads(row) for row in (out / name / "history.jsonl").read_text().splitlines()]
+    made = {
+        name: json.loads(torch.load(out / name / "checkpoint.pt", weights_only=True)["identity"])
         for name in MODELS
     }
-    assert {name for name in MODELS if "correspondence" in rows[name][-1]} == {"norefiner", "track4gen"}
+    matching = {name for name in MODELS if made[name]["objective"]["correspondence"]}
+    assert matching == {"norefiner", "track4gen"}
+    assert len({made[name]["start"] for name in ("finetuned", "norefiner", "track4gen")}) == 1
     assert {name for name in MODELS if (out / name / "refiner").is_dir()} == {"track4gen"}
 
     # All load and differ; generation works with each, in the layout of any other model.
