@@ -6,27 +6,11 @@ The loop weights and adds them. Losses on cost maps, which Track4Gen's training 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from t4g_tracker.matching.losses import huber
 
-def huber(found: Tensor, target: Tensor, size: tuple[int, int], delta: float = 1 / 32) -> Tensor:
-    """Huber distance between found and target positions, on coordinates scaled to -1..1.
-
-    Args:
-        found: (P, 2) cells.
-        target: (P, 2) cells.
-        size: (h, w) of the grid in cells.
-        delta: Where the loss turns from square to linear, in units of half the frame.
-
-    Returns:
-        (P,) loss, x and y added.
-    """
-    x, y = (found - target).unbind(-1)
-    distance = torch.stack([x / (size[1] / 2), y / (size[0] / 2)], -1).abs()
-    square = 0.5 * distance.square()
-    linear = delta * (distance - 0.5 * delta)
-    return torch.where(distance <= delta, square, linear).sum(-1)
+__all__ = ["huber", "prior"]
 
 
 def prior(adapted: Tensor, frozen: Tensor) -> Tensor:

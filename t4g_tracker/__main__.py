@@ -24,6 +24,7 @@ COMMANDS = {  # each is a module of commands/ with a ``main``, except track, whi
     "weights": "list the models to choose from, and download them",
     "train-autoencoder": "train the mini model's autoencoder on synthetic clips",
     "train-track4gen": "train a video diffusion model whose features match points",
+    "train-minis": "train four small models to compare: pretrained, finetuned, norefiner, track4gen",
     "fit-readout": "fit a trained UNet's last convolution to denoising again",
     "paint-strip": "paint what each part of a video diffusion model makes of a video",
     "train-flow": "train a small optical flow network on synthetic pairs of frames",

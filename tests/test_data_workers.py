@@ -352,5 +352,5 @@ def test_a_program_that_ignores_its_children_can_train(tmp_path):
 def test_beside_a_gpu_the_workers_take_every_core_but_one_and_on_a_cpu_there_is_one(monkeypatch):
     monkeypatch.setattr(data_workers, "cores", lambda: 16)
     gpu = torch.device("cuda")
-    assert [default_workers(gpu, processes) for processes in (1, 4, 16)] == [8, 3, 1]
+    assert [default_workers(gpu, processes) for processes in (1, 4, 16)] == [15, 3, 1]
     assert default_workers(torch.device("cpu"), 1) == 1

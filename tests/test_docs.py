@@ -18,7 +18,11 @@ from t4g_tracker.commands.weights import models
 from t4g_tracker.config import GONE, MOVED, read_settings
 from t4g_tracker.pipeline import Config
 from t4g_tracker.training.flow.settings import FlowTraining
-from t4g_tracker.training.track4gen.settings import AutoencoderTraining, Track4GenTraining
+from t4g_tracker.training.track4gen.settings import (
+    AutoencoderTraining,
+    MinisTraining,
+    Track4GenTraining,
+)
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -29,6 +33,7 @@ RUNS = {  # commands by the settings that --set of each changes, if any
     "train-flow": FlowTraining,
     "train-autoencoder": AutoencoderTraining,
     "train-track4gen": Track4GenTraining,
+    "train-minis": MinisTraining,
     **dict.fromkeys(
         (
             "weights",

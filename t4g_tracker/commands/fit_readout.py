@@ -45,24 +45,29 @@ def _fit(request: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from t4g_tracker.features.diffusion_weights import find_folder
+    from t4g_tracker.features.diffusion_weights import find_folder, has_feedback
     from t4g_tracker.storage.files import prepare_output_folder
     from t4g_tracker.training.track4gen.crops import Crop
     from t4g_tracker.training.track4gen.dataset import ClipCrops, SyntheticClips
     from t4g_tracker.training.track4gen.model_folder import save_model, starting_point
-    from t4g_tracker.training.track4gen.objective import ObjectiveConfig, Track4GenObjective
+    from t4g_tracker.training.track4gen.objective import ObjectiveConfig
     from t4g_tracker.training.track4gen.readout import fit_last_convolution
 
     prepare_output_folder(request.out)
-    refined = (find_folder(request.model, need_refiner=False) / "refiner").is_dir()
-    config = ObjectiveConfig(refiner=refined, train_image_encoder=True)
-    pipeline, refiner = starting_point(request.model, config, request.seed, "model")
-    segment_frames = int(pipeline.unet.config.num_frames)
-    objective = Track4GenObjective(pipeline, refiner, config, segment_frames).eval()
+    folder = find_folder(request.model, need_refiner=False)
+    config = ObjectiveConfig(
+        refiner=(folder / "refiner").is_dir(),
+        feedback=has_feedback(folder),
+        hidden=float((folder / "not_here").is_dir()),
+        train_image_encoder=True,
+    )
+    start = starting_point(request.model, config, request.seed, "model")
+    segment_frames = int(start.pipeline.unet.config.num_frames)
+    objective = start.objective(config, segment_frames).eval()
     clips = SyntheticClips(request.clips, *CLIP_SHAPE, request.seed, request.keep_clips)
     crop = Crop(1, segment_frames, CROP_SIZE, turn=0.3, zoom=1.35, tint=0.2)
     crops = ClipCrops(clips, crop, request.seed)
     torch.manual_seed(request.seed)
     numbers = tqdm(range(request.clips), unit="clip", dynamic_ncols=True)
     fit_last_convolution(objective, (crops[number, number].frames for number in numbers))
-    save_model(request.out, objective, pipeline)
+    save_model(request.out, objective, start.pipeline)

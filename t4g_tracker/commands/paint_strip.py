@@ -63,7 +63,7 @@ def _paint(request: argparse.Namespace) -> None:
     from PIL import Image
 
     from t4g_tracker.errors import VideoError
-    from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline
+    from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_model
     from t4g_tracker.inputs.video import read_video, working_frames
     from t4g_tracker.storage.files import atomic_write, prepare_output_folder
     from t4g_tracker.training.track4gen.objective import ObjectiveConfig
@@ -72,7 +72,7 @@ def _paint(request: argparse.Namespace) -> None:
     prepare_output_folder(request.out.parent)
     folder = find_folder(request.model, need_refiner=False)
     check_folder(folder, ObjectiveConfig().block, need_refiner=False)
-    pipeline = load_pipeline(folder, torch.float32)
+    pipeline = load_model(folder, torch.float32)
     count = int(pipeline.unet.config.num_frames)
     frames = working_frames(read_video(request.video), tuple(request.size))[:count]
     if len(frames) < count:

@@ -10,6 +10,7 @@ from t4g_tracker.commands.parser import Parser
 from t4g_tracker.commands.printing import say
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
+    album_of,
     is_main_process,
     run_training,
     training_command,
@@ -47,15 +48,28 @@ def _settings() -> AutoencoderTraining:
 
 
 def _train(request: argparse.Namespace) -> None:
+    train_part(request, read_settings(_settings(), request.config, request.assignments))
+    if is_main_process():
+        folder = request.out / "vae"
+        say(f"autoencoder in {folder}; next: t4g train-track4gen --from {request.out} --out FOLDER")
+
+
+def train_part(request: argparse.Namespace, config: AutoencoderTraining) -> None:
+    """Train one part with the command's arguments, and write the autoencoder to ``request.out``.
+
+    Raises:
+        Interrupted: If Ctrl-C ended the training early.
+        TrackerError: As in ``run_training``; also if the decoder's encoder is missing.
+    """
     from t4g_tracker.training.loop.frozen import weights_digest
     from t4g_tracker.training.track4gen.dataset import ClipCrops, collate_clips
     from t4g_tracker.training.track4gen.model_folder import save_half
     from t4g_tracker.training.track4gen.validation import AutoencoderValidation
 
-    config = read_settings(_settings(), request.config, request.assignments)
     encoding = request.part == "encoder"
     vae, objective = _starting_point(request.out, encoding, request.seed)
-    identity = {"command": "train-autoencoder", "clips": config.clips.identity()}
+    album = album_of(request)
+    identity = {"command": "train-autoencoder", "clips": config.clips.identity(album)}
     if not encoding:
         identity["encoder"] = weights_digest(vae.encoder, vae.quant_conv)
     crop = config.clips.crop(config.clips.segment_frames or 4)
@@ -63,7 +77,7 @@ def _train(request: argparse.Namespace) -> None:
         request,
         request.out / request.part,
         objective,
-        ClipCrops(config.clips.synthetic(request.seed, request.keep_clips), crop, request.seed),
+        ClipCrops(config.clips.synthetic(request.seed, request.keep_clips, album), crop, request.seed),
         collate_clips,
         config.trainer,
         AutoencoderValidation(config.clips.validation_clips()),
@@ -75,10 +89,8 @@ def _train(request: argparse.Namespace) -> None:
         _set_encoder(vae, finished, config.clips)
     else:
         vae.decoder = finished.decoder
-    folder = request.out / "vae"
-    with replace_folder(folder) as temporary:
+    with replace_folder(request.out / "vae") as temporary:
         save_half(vae, temporary)
-    say(f"autoencoder in {folder}; next: t4g train-track4gen --from {request.out} --out FOLDER")
 
 
 def _starting_point(

@@ -10,6 +10,7 @@ from t4g_tracker.commands.parser import Parser
 from t4g_tracker.commands.printing import say
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
+    album_of,
     is_main_process,
     run_training,
     training_command,
@@ -59,7 +60,7 @@ def _train(request: argparse.Namespace) -> None:
         model = new_raft(request.source, request.seed)
     except WeightsError as error:
         raise WeightsError(f"--from: {error}") from error
-    objective = FlowObjective(model, config.objective)
+    objective, album = FlowObjective(model, config.objective), album_of(request)
     if request.keep_clips is not None:
         check_room(request.keep_clips, config.pairs.count, config.pairs.bytes_each, "pairs.count")
     identity = {
@@ -67,12 +68,13 @@ def _train(request: argparse.Namespace) -> None:
         "start": weights_digest(model),
         "pairs": {**asdict(config.pairs), "version": CLIPS_VERSION},
         "objective": asdict(config.objective),
+        **({"photographs": album.digest} if album else {}),
     }
     averaged: FlowObjective = run_training(
         request,
         request.out,
         objective,
-        PairCrops(config.pairs, request.seed, request.keep_clips),
+        PairCrops(config.pairs, request.seed, request.keep_clips, album),
         collate_pairs,
         config.trainer,
         FlowValidation(val_pairs(config.validation, VALIDATION_SIZE)),

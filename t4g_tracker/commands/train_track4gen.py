@@ -13,6 +13,7 @@ from t4g_tracker.commands.parser import Parser
 from t4g_tracker.commands.printing import say
 from t4g_tracker.commands.training_arguments import (
     add_training_arguments,
+    album_of,
     is_main_process,
     run_training,
     training_command,
@@ -21,10 +22,9 @@ from t4g_tracker.config import read_settings
 from t4g_tracker.errors import ConfigError
 
 if TYPE_CHECKING:
-    from diffusers import StableVideoDiffusionPipeline
-
-    from t4g_tracker.features.refiner import Refiner
+    from t4g_tracker.synthetic.photographs import Album
     from t4g_tracker.training.track4gen.dataset import Clips
+    from t4g_tracker.training.track4gen.model_folder import StartingPoint
     from t4g_tracker.training.track4gen.settings import Track4GenTraining
 
 PREPARING_TIMEOUT = timedelta(days=7)  # how long other processes wait for the flow of all videos
@@ -59,27 +59,42 @@ def _settings() -> Track4GenTraining:
 
 
 def _train(request: argparse.Namespace) -> None:
-    from t4g_tracker.training.track4gen.dataset import ClipCrops, collate_clips
-    from t4g_tracker.training.track4gen.model_folder import extractor_settings, save_model, starting_point
-    from t4g_tracker.training.track4gen.objective import Track4GenObjective
-    from t4g_tracker.training.track4gen.validation import Track4GenValidation
+    from t4g_tracker.training.track4gen.model_folder import extractor_settings
 
     config = read_settings(_settings(), request.config, request.assignments)
-    _check(request)
-    pipeline, refiner = starting_point(request.source, config.objective, request.seed)
-    segment_frames = config.clips.segment_frames or int(pipeline.unet.config.num_frames)
+    train_model(request, config)
+    if is_main_process():
+        settings = " ".join(extractor_settings(request.out, config.objective, config.objective.refines))
+        say(f"model in {request.out}; use it with --set features.extractor=track4gen {settings}")
+
+
+def train_model(request: argparse.Namespace, config: Track4GenTraining) -> None:
+    """Train a model with the command's arguments, and write it to ``request.out``.
+
+    Raises:
+        Interrupted: If Ctrl-C ended the training early.
+        TrackerError: As in ``run_training``; also if arguments or settings contradict each other.
+    """
+    from t4g_tracker.training.track4gen.dataset import ClipCrops, collate_clips
+    from t4g_tracker.training.track4gen.model_folder import save_model, starting_point
+    from t4g_tracker.training.track4gen.validation import Track4GenValidation
+
+    _check(request, config)
+    start = starting_point(request.source, config.objective, request.seed)
+    segment_frames = config.clips.segment_frames or int(start.pipeline.unet.config.num_frames)
     if config.clips.frames < segment_frames:
         raise ConfigError(
             f"clips.frames must be at least {segment_frames}, the frames that the UNet sees at once, "
             f"got {config.clips.frames}"
         )
-    clips = _clips(request, config)
-    identity = _identity(request, config, clips, pipeline, refiner)
+    album = album_of(request)
+    clips = _clips(request, config, album)
+    identity = _identity(request, config, clips, start, album)
     config = _with_image_encoder(request, config)
     finished = run_training(
         request,
         request.out,
-        Track4GenObjective(pipeline, refiner, config.objective, segment_frames),
+        start.objective(config.objective, segment_frames),
         ClipCrops(clips, config.clips.crop(segment_frames), request.seed),
         collate_clips,
         config.trainer,
@@ -87,27 +102,32 @@ def _train(request: argparse.Namespace) -> None:
         identity,
     )
     if is_main_process():
-        refined = save_model(request.out, finished, pipeline)
-        settings = " ".join(extractor_settings(request.out, config.objective, refined))
-        say(f"model in {request.out}; use it with --set features.extractor=track4gen {settings}")
+        save_model(request.out, finished, start.pipeline)
 
 
-def _check(request: argparse.Namespace) -> None:
+def _check(request: argparse.Namespace, config: Track4GenTraining) -> None:
     """Raise ConfigError if arguments contradict each other."""
+    if request.videos is not None and config.objective.hidden:
+        raise ConfigError(
+            "objective.hidden: needs to know which points are hidden; for --videos, whose tracks end where"
+            " the flow fails, set it to 0"
+        )
     if Path(request.source).expanduser().resolve() == request.out.resolve():
         raise ConfigError(f"--out {request.out}: is the folder of --from; give another one")
     if request.videos is not None and request.keep_clips is not None:
         raise ConfigError(
             "--keep-clips: is for synthetic clips; leave it out, those of --videos are in --out"
         )
+    if request.videos is not None and request.photographs is not None:
+        raise ConfigError("--photographs: is for synthetic clips; leave it out, or --videos")
 
 
 def _identity(
     request: argparse.Namespace,
     config: Track4GenTraining,
     clips: Clips,
-    pipeline: StableVideoDiffusionPipeline,
-    refiner: Refiner,
+    start: StartingPoint,
+    album: Album | None,
 ) -> dict[str, Any]:
     """Everything that decides the result, besides seed and the trainer's settings; for the checkpoint."""
     from t4g_tracker.training.loop.frozen import weights_digest
@@ -115,9 +135,9 @@ def _identity(
 
     identity: dict[str, Any] = {
         "command": "train-track4gen",
-        "start": weights_digest(pipeline.vae, pipeline.image_encoder, pipeline.unet, refiner),
+        "start": weights_digest(*start.modules()),
         "videos": str(request.videos and request.videos.resolve()),
-        "clips": config.clips.identity(),
+        "clips": config.clips.identity(album),
         "objective": asdict(config.objective),
         "flow": asdict(config.flow),
     }
@@ -126,10 +146,10 @@ def _identity(
     return identity
 
 
-def _clips(request: argparse.Namespace, config: Track4GenTraining) -> Clips:
+def _clips(request: argparse.Namespace, config: Track4GenTraining, album: Album | None) -> Clips:
     """Open the clips to train on: synthetic ones, or those of real videos."""
     if request.videos is None:
-        return config.clips.synthetic(request.seed, request.keep_clips)
+        return config.clips.synthetic(request.seed, request.keep_clips, album)
 
     from accelerate import PartialState
 

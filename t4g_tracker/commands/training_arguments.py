@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.data import Dataset
 
+    from t4g_tracker.synthetic.photographs import Album
     from t4g_tracker.training.loop.settings import TrainerConfig
 
 
@@ -44,7 +45,20 @@ def add_training_arguments(parser: Parser, settings: Callable[[], Any]) -> None:
         type=path_text,
         help="cache generated clips in this folder, so that each is generated once",
     )
+    parser.add_argument(
+        "--photographs",
+        type=path_text,
+        metavar="FOLDER",
+        help="take textures of synthetic clips from these photographs too, beside those of scikit-image",
+    )
     add_settings_arguments(parser, "trainer.steps=20000", settings)
+
+
+def album_of(request: argparse.Namespace) -> Album | None:
+    """Open the photographs of ``--photographs``; raises ConfigError if there are none."""
+    from t4g_tracker.synthetic.photographs import Album
+
+    return None if request.photographs is None else Album.of(request.photographs)
 
 
 def run_training(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from t4g_tracker.datatypes import FeatureGrid
 from t4g_tracker.errors import WeightsError
-from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline, load_refiner
+from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_model, load_refiner
 from t4g_tracker.features.networks import (
     check_frames,
     dtype_for,
@@ -94,7 +94,7 @@ def extract(
     check_frames(frames)
     folder = check(config, kind)
     dtype = dtype_for(config.half, device)
-    pipeline = load_pipeline(folder, dtype).to(device)
+    pipeline = load_model(folder, dtype).to(device)
     pipeline.set_progress_bar_config(disable=True)
     refine = kind == "track4gen" and config.refiner
     refiner = load_refiner(folder, dtype).to(device) if refine else nn.Identity()

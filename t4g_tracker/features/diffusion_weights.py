@@ -13,11 +13,13 @@ from diffusers import (
     StableVideoDiffusionPipeline,
     UNetSpatioTemporalConditionModel,
 )
+from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from t4g_tracker.errors import WeightsError
 from t4g_tracker.features import model_configs, model_files
-from t4g_tracker.features.layouts import SVD, TRACK4GEN, Layout
+from t4g_tracker.features.feedback import Feedback, add_after
+from t4g_tracker.features.layouts import FEEDBACK, SVD, TRACK4GEN, Layout
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.weight_loading import loading
 
@@ -74,7 +76,57 @@ def check_folder(folder: Path, block: int, need_refiner: bool, setting: str = SE
                 f"{setting}: {folder / 'refiner'} takes {refiner_channels} channels, but up-block {block} of"
                 f" the UNet gives {channels}; set features.diffusion.block to the block it was trained on"
             )
+    if has_feedback(folder):
+        _check_feedback(folder, setting)
     return configs
+
+
+def has_feedback(folder: Path) -> bool:
+    """Whether the model in a folder feeds its refined features back into its UNet."""
+    return (folder / "feedback").is_dir()
+
+
+def _check_feedback(folder: Path, setting: str) -> None:
+    """Check that the parts that feed features back fit together; raises WeightsError."""
+    configs = model_files.read_configs(folder, replace(FEEDBACK, setting=setting))
+    number = model_configs.config_number
+    feedback, file = configs["feedback/config.json"], folder / "feedback" / "config.json"
+    block = number(feedback, "block", 2, file, setting, (0, model_configs.MOST_LAYERS))
+    channels = model_configs.block_channels(
+        configs["unet/config.json"], folder / "unet", UNET_CLASS, block, setting
+    )
+    for part in ("refiner", "feedback"):
+        config, file = configs[f"{part}/config.json"], folder / part / "config.json"
+        if number(config, "channels", 640, file, setting) != channels:
+            raise WeightsError(
+                f"{setting}: {folder / part} does not take the {channels} channels of up-block {block}, whose"
+                " features are fed back; copy the whole folder of that training again"
+            )
+
+
+def load_model(folder: Path, dtype: torch.dtype, setting: str = SETTING) -> StableVideoDiffusionPipeline:
+    """Load a pipeline on the CPU, strictly, that runs as it was trained: with feedback if the folder has any.
+
+    Feedback follows the UNet to its device. It is no part of what ``save_pretrained`` writes.
+
+    Args:
+        folder: A folder that ``check_folder`` has checked.
+        dtype: Of UNet, image encoder, refiner and feedback.
+        setting: What names the folder, for error messages.
+
+    Raises:
+        WeightsError: If a part cannot be read, or a weight is missing, left over or of the wrong shape.
+    """
+    pipeline = load_pipeline(folder, dtype, setting)
+    if has_feedback(folder):
+        refiner, feedback = load_refiner(folder, dtype, setting), load_feedback(folder, dtype, setting)
+
+        def addition(raw: Tensor) -> Tensor:
+            added: Tensor = feedback.to(raw.device)(refiner.to(raw.device)(raw))
+            return added
+
+        add_after(pipeline.unet, feedback.config.block, addition)
+    return pipeline
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype, setting: str = SETTING) -> StableVideoDiffusionPipeline:
@@ -104,3 +156,9 @@ def load_refiner(folder: Path, dtype: torch.dtype, setting: str = SETTING) -> Re
     """Load ``refiner/`` on the CPU, strictly; raises as ``load_pipeline`` does."""
     refiner: Refiner = model_files.load_strictly(Refiner, folder, "refiner", setting, torch_dtype=dtype)
     return refiner
+
+
+def load_feedback(folder: Path, dtype: torch.dtype, setting: str = SETTING) -> Feedback:
+    """Load ``feedback/`` on the CPU, strictly; raises as ``load_pipeline`` does."""
+    feedback: Feedback = model_files.load_strictly(Feedback, folder, "feedback", setting, torch_dtype=dtype)
+    return feedback

@@ -30,7 +30,20 @@ SVD = Layout(
     weighted=("unet", "vae", "image_encoder"),
 )
 
-TRACK4GEN = replace(SVD, configs=(*SVD.configs, "refiner/config.json"), weighted=(*SVD.weighted, "refiner"))
+TRACK4GEN = replace(
+    SVD,
+    configs=(*SVD.configs, "refiner/config.json"),
+    weighted=(*SVD.weighted, "refiner"),
+    others=("feedback/config.json", "feedback/*.safetensors"),
+)
+
+# Beside the parts of SVD, in models trained with objective.feedback.
+FEEDBACK = Layout(
+    setting=SVD.setting,
+    kind="the whole folder of such a model",
+    configs=("unet/config.json", "refiner/config.json", "feedback/config.json"),
+    weighted=("refiner", "feedback"),
+)
 
 ZEROSCOPE = Layout(
     setting="features.zeroscope.model",

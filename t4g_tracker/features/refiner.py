@@ -35,6 +35,18 @@ class Refiner(ModelMixin, ConfigMixin):  # type: ignore[misc]
         refined: Tensor = self.layers(features)
         return refined
 
+    def start_as_identity(self) -> None:
+        """Set every convolution to pass its input on: 1 at the kernel's centre, no bias.
+
+        With the statistics of a new batch norm, which divide by sqrt(1 + 1e-5), this gives features that are
+        not negative back, and 0 for negative ones. In training a batch norm takes the statistics of its
+        batch: then each channel is shifted and scaled, and what lies below its mean is lost.
+        """
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.dirac_(layer.weight)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
 
 def _convolution(channels: int) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, kernel_size=3, stride=1, padding=1)

@@ -58,7 +58,7 @@ class Model:
         Raises:
             WeightsError: If a part cannot be read or a weight does not fit.
         """
-        pipeline = diffusion_weights.load_pipeline(self.folder, dtype, self.setting).to(device)
+        pipeline = diffusion_weights.load_model(self.folder, dtype, self.setting).to(device)
         pipeline.set_progress_bar_config(disable=True)
         if not self.refined:
             return pipeline, None

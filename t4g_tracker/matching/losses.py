@@ -79,3 +79,22 @@ def window_cross_entropy(similarity: Tensor, cells: Tensor, target: Tensor, temp
     share = tent / tent.sum(1, keepdim=True).clamp_min(1e-6)
     log_probability = torch.log_softmax(similarity.float() / temperature, dim=1)
     return -(share * log_probability.masked_fill(share == 0, 0)).sum(1)
+
+
+def huber(found: Tensor, target: Tensor, size: tuple[int, int], delta: float = 1 / 32) -> Tensor:
+    """Huber distance between found and target positions, on coordinates scaled to -1..1.
+
+    Args:
+        found: (P, 2) cells.
+        target: (P, 2) cells.
+        size: (h, w) of the grid in cells.
+        delta: Where the loss turns from square to linear, in units of half the frame.
+
+    Returns:
+        (P,) loss, x and y added.
+    """
+    x, y = (found - target).unbind(-1)
+    distance = torch.stack([x / (size[1] / 2), y / (size[0] / 2)], -1).abs()
+    square = 0.5 * distance.square()
+    linear = delta * (distance - 0.5 * delta)
+    return torch.where(distance <= delta, square, linear).sum(-1)

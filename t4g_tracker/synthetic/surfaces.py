@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ class SurfaceConfig:
     flat: float = 0.1  # share of sky and walls; the rest are patterns
     blurred: float = 0.2  # share of photographs and patterns that are out of focus
     faint: float = 0.15  # share of photographs and patterns with little contrast
+    more: tuple[Path, ...] = ()  # files of photographs beside scikit-image's
 
     def __post_init__(self) -> None:
         for name in ("photographs", "flat", "blurred", "faint"):
@@ -51,7 +53,7 @@ def random_surface(generator: torch.Generator, size: Size, config: SurfaceConfig
     """
     kind = uniform(generator, 0, 1)
     if kind < config.photographs:
-        texture = photo_texture(generator, size)
+        texture = photo_texture(generator, size, config.more)
     elif kind < config.photographs + config.flat:
         return flat_texture(generator, size)
     else:

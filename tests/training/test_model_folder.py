@@ -39,8 +39,8 @@ def test_an_autoencoder_that_lacks_weights_or_is_cut_short_is_refused(tmp_path):
 def test_the_mini_pipeline_begins_with_what_the_autoencoder_is(tmp_path):
     folder, stretch = tmp_path / "ae", ("clips.segment_frames=4",)
     assert train_tiny("train-autoencoder", folder, "--part", "encoder", settings=stretch) == 0
-    pipeline, refiner = starting_point(str(folder), ObjectiveConfig(), seed=0)
-    assert weights_digest(pipeline.vae) == weights_digest(load_autoencoder(folder))
-    assert refiner.config.channels == pipeline.unet.config.block_out_channels[0]
-    again, _ = starting_point(str(folder), ObjectiveConfig(), seed=0)
-    assert weights_digest(again.unet) == weights_digest(pipeline.unet)
+    start = starting_point(str(folder), ObjectiveConfig(), seed=0)
+    assert weights_digest(start.pipeline.vae) == weights_digest(load_autoencoder(folder))
+    assert start.refiner.config.channels == start.pipeline.unet.config.block_out_channels[0]
+    again = starting_point(str(folder), ObjectiveConfig(), seed=0)
+    assert weights_digest(*again.modules()) == weights_digest(*start.modules())

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_datasets import dots
 from tiny_models import save_tiny_svd
 from tiny_runs import sliding, train_tiny
@@ -14,12 +15,21 @@ from tiny_runs import sliding, train_tiny
 from t4g_tracker.__main__ import main
 from t4g_tracker.config import read_settings
 from t4g_tracker.features.extractor import extract_features
+from t4g_tracker.features.not_here import FIRST_SIMILARITY
 from t4g_tracker.features.settings import DiffusionConfig, FeaturesConfig
 from t4g_tracker.visualize.encoding import write_video
 
 
 @pytest.mark.parametrize(
-    "variant", [(), ("objective.refiner=false",), ("objective.correspondence=0",)], ids=" ".join
+    "variant",
+    [
+        (),
+        ("objective.refiner=false",),
+        ("objective.correspondence=0",),
+        ("objective.loss=huber", "objective.trained=temporal", "objective.refiner_start=identity"),
+        ("objective.feedback=true", "objective.hidden=0.25"),
+    ],
+    ids=" ".join,
 )
 def test_a_trained_folder_is_read_as_the_command_says(tmp_path, capsys, variant):
     save_tiny_svd(tmp_path / "svd")
@@ -36,7 +46,9 @@ def test_a_trained_folder_is_read_as_the_command_says(tmp_path, capsys, variant)
     before = extract_features(frames, plain, torch.device("cpu"), seed=0)
     assert trained.shape == before.shape
     assert not torch.allclose(trained.values, before.values)
-    assert (trained.values.min() >= 0) == (not variant)  # a refiner ends in a ReLU
+    assert (trained.values.min() >= 0) == (out / "refiner").is_dir()  # a refiner ends in a ReLU
+    for part, setting in (("feedback", "objective.feedback=true"), ("not_here", "objective.hidden=0.25")):
+        assert (out / part).is_dir() == (setting in variant)
 
 
 def test_a_checkpoint_of_another_starting_point_is_refused(tmp_path, capsys):
@@ -85,3 +97,25 @@ def test_from_a_folder_without_weights_is_refused(tmp_path, capsys):
     code = main(["train-track4gen", "--from", str(tmp_path), "--out", str(tmp_path / "out"), "--quiet"])
     assert code == 2
     assert "train-autoencoder" in capsys.readouterr().err
+
+
+def test_feedback_and_the_class_of_hidden_points_are_trained_further(tmp_path, capsys):
+    save_tiny_svd(tmp_path / "svd")
+    parts = ("objective.feedback=true", "objective.hidden=0.25")
+    assert train_tiny("train-track4gen", tmp_path / "one", "--from", tmp_path / "svd", settings=parts) == 0
+    still = (*parts, "trainer.learning_rate=1e-9")
+    assert train_tiny("train-track4gen", tmp_path / "two", "--from", tmp_path / "one", settings=still) == 0
+    for part in ("feedback", "not_here"):
+        (one,), (two,) = ((tmp_path / name / part).glob("*.safetensors") for name in ("one", "two"))
+        for name, value in load_file(one).items():
+            torch.testing.assert_close(load_file(two)[name], value, atol=1e-4, rtol=1e-3)
+    assert load_file(one)["similarity"] != FIRST_SIMILARITY  # it was trained
+    assert train_tiny("train-track4gen", tmp_path / "three", "--from", tmp_path / "one") == 2
+    assert "set objective.feedback=true" in capsys.readouterr().err
+
+
+def test_hidden_points_of_real_videos_are_unknown(tmp_path, capsys):
+    save_tiny_svd(tmp_path / "svd")
+    where = ["--from", tmp_path / "svd", "--videos", tmp_path]
+    assert train_tiny("train-track4gen", tmp_path / "out", *where, settings=("objective.hidden=1",)) == 2
+    assert "objective.hidden: " in capsys.readouterr().err

@@ -17,6 +17,7 @@ COMMANDS = [
     "train-autoencoder",
     "train-track4gen",
     "train-flow",
+    "train-minis",
     "bench-flow",
     "make-synthetic-val",
     "fit-readout",

@@ -12,6 +12,8 @@ from t4g_tracker.seeds import generator_for
 from t4g_tracker.storage.cache import make_key
 from t4g_tracker.storage.files import prepare_output_folder
 from t4g_tracker.synthetic.clips import CLIPS_VERSION, FlowPair, generate_pair, train_generator
+from t4g_tracker.synthetic.photographs import Album
+from t4g_tracker.synthetic.surfaces import SurfaceConfig
 from t4g_tracker.training.flow.crops import FlowBatch, PairsConfig, crop_pair
 from t4g_tracker.training.loop.items import cached_or_generated
 
@@ -25,10 +27,13 @@ class PairCrops(Dataset[FlowBatch]):
         config: Pairs and crops.
         seed: Seed of pairs and crops; no seed gives the pairs of validation.
         folder: Cache of generated pairs; None generates them every time.
+        album: Photographs for textures beside scikit-image's.
     """
 
-    def __init__(self, config: PairsConfig, seed: int, folder: Path | None = None) -> None:
-        self.config, self.seed, self.folder = config, seed, folder
+    def __init__(
+        self, config: PairsConfig, seed: int, folder: Path | None = None, album: Album | None = None
+    ) -> None:
+        self.config, self.seed, self.folder, self.album = config, seed, folder, album
 
     def __len__(self) -> int:
         return self.config.count
@@ -45,12 +50,14 @@ class PairCrops(Dataset[FlowBatch]):
 
         def generate() -> FlowPair:
             generator = train_generator(self.seed, index)
-            return generate_pair(generator, size, gaps=config.gaps, largest_motion=config.largest_motion)
+            surfaces = SurfaceConfig(more=self.album.files if self.album else ())
+            return generate_pair(generator, size, surfaces, config.gaps, config.largest_motion)
 
         if self.folder is None:
             return generate()
         motion = make_key(gaps=config.gaps, largest_motion=config.largest_motion)[:8]
-        name = f"pair-v{CLIPS_VERSION}-{size[0]}x{size[1]}-{motion}-{self.seed}-{index}.npz"
+        album = f"-{self.album.digest}" if self.album else ""
+        name = f"pair-v{CLIPS_VERSION}{album}-{size[0]}x{size[1]}-{motion}-{self.seed}-{index}.npz"
         path = prepare_output_folder(self.folder) / name
         pair = cached_or_generated(path, FlowPair, lambda: _with_flow(generate(), torch.float16))
         return _with_flow(pair, torch.float32)

@@ -43,11 +43,11 @@ def default_workers(device: torch.device, processes: int) -> int:
     """Choose the number of data workers of each training process if ``trainer.workers`` is null.
 
     On a CPU it is one, since the model uses the cores. With a GPU it is this process's share of the cores
-    minus one, at least one, and at most eight because each worker holds several batches in memory.
+    minus one, at least one, and at most sixteen because each worker holds several batches in memory.
     """
     if device.type == "cpu":
         return 1
-    return min(8, max(1, cores() // processes - 1))
+    return min(16, max(1, cores() // processes - 1))
 
 
 def generate_ahead(

@@ -14,7 +14,7 @@ class TrainerConfig:
     """How any objective is optimised."""
 
     steps: int = 100_000  # largest number; a time budget may end training earlier
-    batch: int = 8  # items per step and process
+    batch: int | None = 8  # items per step and process; null: as many as the GPU holds, on a CPU two
     learning_rate: float = 4e-4  # at its highest
     weight_decay: float = 1e-4  # of AdamW
     warm_up: float = 0.05  # share of the training in which the learning rate rises; then a cosine to 0
@@ -23,7 +23,7 @@ class TrainerConfig:
     precision: Precision = "auto"  # auto: bfloat16 where the device is fast at it
     validate_every: int = 500  # steps between validations
     save_every_s: float = 120.0  # seconds between checkpoints
-    workers: int | None = None  # processes that generate batches ahead; null: one, with a GPU up to eight
+    workers: int | None = None  # processes that generate batches ahead; null: one, with a GPU up to 16
 
     LIMITS: ClassVar[Limits] = {
         "steps": (1, HUGE),

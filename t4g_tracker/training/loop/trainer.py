@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from t4g_tracker.storage.files import locked_folder
 from t4g_tracker.training.loop.batches import ItemOrder, batches_from
 from t4g_tracker.training.loop.checkpoint import Checkpoint, TrainingState
 from t4g_tracker.training.loop.data_workers import default_workers
+from t4g_tracker.training.loop.fitting import fitting_batch
 from t4g_tracker.training.loop.history import History
 from t4g_tracker.training.loop.optimisation import moving_average, one_cycle, optimise
 from t4g_tracker.training.loop.settings import TrainerConfig
@@ -93,14 +94,17 @@ def train(
         TrackerError: Any such error of generating an item.
     """
     check_precision("trainer.precision", config.precision, run.device)
-    accelerator = _accelerator(run.device, pick_precision(config.precision, run.device))
+    precision = pick_precision(config.precision, run.device)
+    accelerator = _accelerator(run.device, precision)
     writes = accelerator.is_main_process
     with locked_folder(run.folder, place="--out") if writes else nullcontext():
+        batch = config.batch or fitting_batch(objective, items, collate, accelerator.device, precision)
+        config = replace(config, batch=batch)
         training = _begin(objective, config, run, validate, identity, accelerator)
 
         # Data workers generate this process's share of the items, from the step to resume at.
         processes = accelerator.num_processes
-        order = ItemOrder(len(items), config.batch, processes, accelerator.process_index, run.seed)  # type: ignore[arg-type]
+        order = ItemOrder(len(items), batch, processes, accelerator.process_index, run.seed)  # type: ignore[arg-type]
         workers = config.workers
         if workers is None:
             workers = default_workers(accelerator.device, processes)
@@ -285,6 +289,8 @@ def _accelerator(device: torch.device, precision: torch.dtype) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
+    if device.type == "cuda" and precision != torch.float32:
+        torch.set_float32_matmul_precision("high")  # what autocast leaves in float32 is computed in TF32
     mixed = "no" if precision == torch.float32 else "bf16"
     return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
 

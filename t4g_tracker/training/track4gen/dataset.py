@@ -14,6 +14,8 @@ from t4g_tracker.coordinates import Size
 from t4g_tracker.seeds import generator_for
 from t4g_tracker.storage.files import prepare_output_folder
 from t4g_tracker.synthetic.clips import CLIPS_VERSION, TrainingClip, generate_clip, train_generator
+from t4g_tracker.synthetic.photographs import Album
+from t4g_tracker.synthetic.surfaces import SurfaceConfig
 from t4g_tracker.training.loop.batches import TensorBatch
 from t4g_tracker.training.loop.items import cached_or_generated
 from t4g_tracker.training.track4gen.crops import Crop, crop_clip
@@ -40,6 +42,7 @@ class SyntheticClips:
         points: N tracks in each.
         seed: Seed of the clips; no seed gives those of ``synthetic-val``.
         folder: Cache of generated clips; None generates them every time.
+        album: Photographs for textures beside scikit-image's.
     """
 
     count: int
@@ -48,18 +51,23 @@ class SyntheticClips:
     points: int
     seed: int = 0
     folder: Path | None = None
+    album: Album | None = None
 
     def __len__(self) -> int:
         return self.count
 
     def clip(self, index: int) -> TrainingClip:
         def generate() -> TrainingClip:
-            return generate_clip(train_generator(self.seed, index), self.frames, self.size, self.points)
+            surfaces = SurfaceConfig(more=self.album.files if self.album else ())
+            return generate_clip(
+                train_generator(self.seed, index), self.frames, self.size, self.points, surfaces
+            )
 
         if self.folder is None:
             return generate()
         size = f"{self.size[0]}x{self.size[1]}"
-        name = f"v{CLIPS_VERSION}-{size}-{self.frames}-{self.points}-{self.seed}-{index}.npz"
+        album = f"-{self.album.digest}" if self.album else ""
+        name = f"v{CLIPS_VERSION}{album}-{size}-{self.frames}-{self.points}-{self.seed}-{index}.npz"
         return cached_or_generated(prepare_output_folder(self.folder) / name, TrainingClip, generate)
 
 

@@ -10,6 +10,7 @@ from t4g_tracker.errors import ConfigError
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.limits import HUGE, Limits, check_limits
 from t4g_tracker.synthetic.clips import CLIPS_VERSION, TrainingClip, generate_clip, val_generator
+from t4g_tracker.synthetic.photographs import Album
 from t4g_tracker.training.loop.items import check_room
 from t4g_tracker.training.loop.settings import TrainerConfig
 from t4g_tracker.training.track4gen.crops import Crop
@@ -69,8 +70,8 @@ class ClipsConfig:
         size = (self.crop_height, self.crop_width)
         return Crop(self.segments, frames, size, self.turn, self.zoom, self.tint)
 
-    def synthetic(self, seed: int, folder: Path | None) -> SyntheticClips:
-        """Make the synthetic clips to train on, cached in ``folder``.
+    def synthetic(self, seed: int, folder: Path | None, album: Album | None = None) -> SyntheticClips:
+        """Make the synthetic clips to train on, cached in ``folder``, with further photographs.
 
         Raises:
             OutputError: If the disk has too little room for all of them.
@@ -79,12 +80,13 @@ class ClipsConfig:
         if folder is not None:
             frame_bytes, track_bytes = 3 * size[0] * size[1], 9 * self.points  # of one frame
             check_room(folder, self.count, self.frames * (frame_bytes + track_bytes), "clips.count")
-        return SyntheticClips(self.count, self.frames, size, self.points, seed, folder)
+        return SyntheticClips(self.count, self.frames, size, self.points, seed, folder, album)
 
-    def identity(self) -> dict[str, Any]:
-        """The settings that decide the result of a training: all except those that only measure it."""
+    def identity(self, album: Album | None = None) -> dict[str, Any]:
+        """What decides a training's result: the album, and all settings but those that only measure it."""
         decisive = {name: value for name, value in asdict(self).items() if name != "validation"}
-        return {**decisive, "version": CLIPS_VERSION}
+        photographs = {"photographs": album.digest} if album else {}
+        return {**decisive, **photographs, "version": CLIPS_VERSION}
 
     def validation_clips(self) -> list[TrainingClip]:
         """Generate the clips to measure progress on, from seeds that no training uses."""
@@ -126,3 +128,35 @@ class Track4GenTraining:
     clips: ClipsConfig = field(default_factory=ClipsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)  # makes the tracks of --videos
+
+
+MINI_CLIPS = ClipsConfig(count=1000, segment_frames=4, crop_height=192, crop_width=320)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinisTraining:
+    """Settings of ``t4g train-minis``: the autoencoder, the first denoiser, and the three trained from it."""
+
+    autoencoder: AutoencoderTraining = field(default_factory=AutoencoderTraining)
+    pretraining: Track4GenTraining = field(
+        default_factory=lambda: Track4GenTraining(
+            trainer=TrainerConfig(batch=None, learning_rate=5e-4, validate_every=2000),
+            clips=MINI_CLIPS,
+            objective=ObjectiveConfig(
+                correspondence=0.0, refiner=False, low_noise_share=0.1, train_image_encoder=True
+            ),
+        )
+    )
+    finetuning: Track4GenTraining = field(  # Track4Gen's; the other two leave parts of its objective out
+        default_factory=lambda: Track4GenTraining(
+            trainer=TrainerConfig(batch=None, learning_rate=2e-4, validate_every=2000),
+            clips=MINI_CLIPS,
+            objective=ObjectiveConfig(pairs_per_frame=96, train_image_encoder=True),
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if self.pretraining.objective.correspondence or self.pretraining.objective.feedback:
+            raise ConfigError("pretraining.objective.correspondence must be 0: the first model only denoises")
+        if not self.finetuning.objective.refines:
+            raise ConfigError("finetuning.objective must have a refiner and correspondence above 0")
