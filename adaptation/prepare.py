@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from t4g_tracker.coordinates import Size, centred_offset
-from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.datatypes import Empty, FeatureGrid
 
 FRAMES_AT_ONCE = 16  # in single precision, which bounds memory
 
@@ -29,7 +29,9 @@ class PreparedFeatures:
         return int(self.values.shape[1])
 
 
-def prepare_features(features: FeatureGrid, centre: bool, unit_length: bool = True) -> PreparedFeatures:
+def prepare_features(
+    features: FeatureGrid, centre: bool, unit_length: bool = True, empty: Empty = torch.empty
+) -> PreparedFeatures:
     """Subtract the video's mean feature, then bring every cell to unit length; each if asked for.
 
     A part common to all cells distinguishes none of them, yet a residual would have to cancel it
@@ -40,14 +42,18 @@ def prepare_features(features: FeatureGrid, centre: bool, unit_length: bool = Tr
         features: Frozen features (T, C, h, w) of any floating dtype.
         centre: Whether to subtract the mean feature.
         unit_length: Whether to scale cells; cells of zeros stay zero.
+        empty: Makes the result.
 
     Raises:
         ValueError: If the cells do not tile the frame from edge to edge.
     """
     check_tiling(features)
     mean = mean_feature(features.values) if centre else None
-    parts = features.values.split(FRAMES_AT_ONCE)
-    values = torch.cat([prepare_cells(part, mean, unit_length) for part in parts])
+    values = empty(*features.shape, dtype=torch.float16)
+    for part, prepared in zip(
+        features.values.split(FRAMES_AT_ONCE), values.split(FRAMES_AT_ONCE), strict=True
+    ):
+        prepared.copy_(prepare_cells(part, mean, unit_length))
     return PreparedFeatures(values, features.working_size, centre, unit_length)
 
 

@@ -40,6 +40,7 @@ DEPENDS = {
     "tracking": (),
     "visibility": (),
     "outputs": (),
+    "memory": (),
 }
 OTHER_TEXT = {"features.zeroscope.model": "a/b", "features.dinov2.model": "a/b", "flow.weights": __file__}
 OTHER_NUMBER = {

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import Dinov2Model
 
 from t4g_tracker.coordinates import centred_offset, resize_frames
-from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.datatypes import Empty, FeatureGrid
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.layouts import DINOV2
 from t4g_tracker.features.model_configs import config_number
@@ -53,7 +53,12 @@ def check(config: Dinov2Config) -> Path:
 
 
 def extract(
-    frames: Tensor, config: Dinov2Config, *, device: torch.device, progress: Progress | None = None
+    frames: Tensor,
+    config: Dinov2Config,
+    *,
+    device: torch.device,
+    progress: Progress | None = None,
+    empty: Empty = torch.empty,
 ) -> FeatureGrid:
     """Compute the feature grid of a video, one frame at a time.
 
@@ -66,6 +71,7 @@ def extract(
         config: Which model, layer and stride.
         device: Where the model runs.
         progress: Called with (frames done, frames in all) after each frame.
+        empty: Makes the result.
 
     Returns:
         ``FeatureGrid`` of T frames, float16 on the CPU. The base model at 320x576 gives 768
@@ -89,16 +95,18 @@ def extract(
     dtype = dtype_for(config.half, device)
     model = load_strictly(Dinov2Model, folder, ".", DINOV2.setting).to(device, dtype)
     grid = (size[0] // stride, size[1] // stride)
-    parts = []
+    grids: Tensor | None = None
     with torch.no_grad():
         for index, frame in enumerate(frames):
             image = _prepared(frame.to(device), grid, int(model.config.patch_size)).to(dtype)
             tokens = _layer_output(model, image, config.layer)[:, 1:]  # the first stands for the whole image
             values = tokens.transpose(1, 2).reshape(1, -1, *grid)
-            parts.append(in_float16(values, folder, "features.dinov2"))
+            grids = empty(len(frames), *values.shape[1:], dtype=torch.float16) if grids is None else grids
+            grids[index] = in_float16(values, folder, "features.dinov2")[0]
             if progress is not None:
                 progress(index + 1, len(frames))
-    return FeatureGrid(torch.cat(parts), stride, centred_offset(stride), size)
+    assert grids is not None
+    return FeatureGrid(grids, stride, centred_offset(stride), size)
 
 
 def _prepared(frame: Tensor, grid: tuple[int, int], patch: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.bundled import TRACK4GEN_MINI, file_identity, find_bundled
-from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.datatypes import Empty, FeatureGrid
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.networks import dtype_for
 from t4g_tracker.features.patch import extract_patch
@@ -60,6 +60,7 @@ def extract_features(
     device: torch.device,
     seed: int,
     progress: Progress | None = None,
+    empty: Empty = torch.empty,
 ) -> FeatureGrid:
     """Compute frozen features of every frame.
 
@@ -69,6 +70,7 @@ def extract_features(
         device: Where to compute.
         seed: Of the patch projection or the diffusion noise; DINOv2 uses no random numbers.
         progress: Called with (frames done, frames in all).
+        empty: Makes the result.
 
     Returns:
         A ``FeatureGrid`` in half precision on the CPU.
@@ -78,19 +80,23 @@ def extract_features(
         ConfigError: If its cells cannot tile frames of this size.
     """
     if config.extractor == "patch":
-        return extract_patch(frames, config.patch, device, seed, progress)
+        return extract_patch(frames, config.patch, device, seed, progress, empty)
     if config.extractor == "dinov2":
         from t4g_tracker.features import dinov2
 
-        return dinov2.extract(frames, config.dinov2, device=device, progress=progress)
+        return dinov2.extract(frames, config.dinov2, device=device, progress=progress, empty=empty)
     if config.extractor == "zeroscope":
         from t4g_tracker.features import zeroscope
 
-        return zeroscope.extract(frames, config.zeroscope, device=device, seed=seed, progress=progress)
+        return zeroscope.extract(
+            frames, config.zeroscope, device=device, seed=seed, progress=progress, empty=empty
+        )
     from t4g_tracker.features import diffusion
 
     settings, kind = _diffusion_model(config)
-    return diffusion.extract(frames, settings, kind=kind, device=device, seed=seed, progress=progress)
+    return diffusion.extract(
+        frames, settings, kind=kind, device=device, seed=seed, progress=progress, empty=empty
+    )
 
 
 def _weights_folder(config: FeaturesConfig) -> Path | None:
@@ -105,9 +111,9 @@ def _weights_folder(config: FeaturesConfig) -> Path | None:
         from t4g_tracker.features import zeroscope
 
         return zeroscope.check(config.zeroscope)
-    from t4g_tracker.features import diffusion
+    from t4g_tracker.features import diffusion_folder
 
-    return diffusion.check(*_diffusion_model(config))
+    return diffusion_folder.check(*_diffusion_model(config))
 
 
 def _diffusion_model(config: FeaturesConfig) -> tuple[DiffusionConfig, Kind]:

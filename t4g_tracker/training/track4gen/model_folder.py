@@ -11,7 +11,8 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
 
 from t4g_tracker.errors import WeightsError
-from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_pipeline, load_refiner
+from t4g_tracker.features.diffusion_folder import check_folder, find_folder
+from t4g_tracker.features.diffusion_weights import load_pipeline, load_refiner
 from t4g_tracker.features.model_files import load_strictly
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.features.settings import DiffusionConfig
