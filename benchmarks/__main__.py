@@ -55,7 +55,7 @@ def _main(argv: list[str] | None) -> int:
         text, whole = _measured(request, groups)
     else:
         commit = commit_of(ROOT, request.against)
-        with checked_out(ROOT, commit) as other:
+        with checked_out(ROOT, commit, request.out) as other:
             text, whole = _compared(request, groups, commit[:12], other)
     report = request.out / ("against.md" if request.against else "report.md")
     report.write_text(text, encoding="utf-8")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,22 +32,24 @@ def code_of(tree: Path) -> str:
 
 
 @contextmanager
-def checked_out(tree: Path, commit: str) -> Iterator[Path]:
-    """Check a commit out into a temporary folder, which is removed at the end.
+def checked_out(tree: Path, commit: str, folder: Path) -> Iterator[Path]:
+    """Check a commit out into a folder in ``folder``, which is removed at the end.
+
+    What a killed benchmark has left there is removed before.
 
     Raises:
         TrackerError: If that fails, or the commit has no run_tracker.py.
     """
-    _git(tree, "worktree", "prune")  # what a killed benchmark has left
-    with tempfile.TemporaryDirectory(prefix="t4g-revision-") as folder:
-        other = Path(folder) / "tree"
-        _git(tree, "worktree", "add", "--detach", "--quiet", str(other), commit, refused=commit)
-        try:
-            if not (other / "run_tracker.py").is_file():
-                raise TrackerError(f"{commit}: has no run_tracker.py; name a later revision")
-            yield other
-        finally:
-            _git(tree, "worktree", "remove", "--force", str(other))
+    other = folder / "revision"
+    shutil.rmtree(other, ignore_errors=True)
+    _git(tree, "worktree", "prune")
+    _git(tree, "worktree", "add", "--detach", "--quiet", str(other), commit, refused=commit)
+    try:
+        if not (other / "run_tracker.py").is_file():
+            raise TrackerError(f"{commit}: has no run_tracker.py; name a later revision")
+        yield other
+    finally:
+        _git(tree, "worktree", "remove", "--force", str(other))
 
 
 def _git(tree: Path, *words: str, refused: str = "") -> str:

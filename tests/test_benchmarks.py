@@ -139,7 +139,9 @@ def test_tables_have_a_cell_for_each_title(results):
 def test_another_revision_needs_no_more_than_the_command_line(tmp_path):
     commit = repository(tmp_path / "repository", 1.5)
     case = Case(frames=4, points=3, size=(64, 96))
-    with checked_out(tmp_path / "repository", commit) as tree:
+    (tmp_path / "revision").mkdir()  # of a benchmark that was killed
+    (tmp_path / "revision" / "run_tracker.py").write_text("left")
+    with checked_out(tmp_path / "repository", commit, tmp_path) as tree:
         assert tree != tmp_path / "repository"
         found = measure(case, tree, tmp_path, steps=2, settings=[])
         with pytest.raises(TrackerError, match=r"exit code 1; it said: error: adaptation\.width"):
