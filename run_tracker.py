@@ -40,7 +40,7 @@ def track(argv: list[str] | None) -> int:
     call = call_of(argv, request)
     config = read_settings(Config(), request.config, request.assignments)
     inputs = read_inputs(request, config)
-    clip = open_clip(inputs.video, config, inputs.foreground)
+    clip = open_clip(inputs.video, config, inputs.foreground, inputs.arrays)
     with open_run(request, clip, inputs.queries, call, stop=stop_on_interrupt) as (run, destination):
         # Fit: frozen features, optical flow, trajectories, adaptation.
         fitted = fit_clip(clip, config, run)

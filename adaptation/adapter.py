@@ -13,7 +13,7 @@ from torch.nn.functional import conv2d, linear, normalize, pad, pixel_unshuffle,
 from adaptation.prepare import PreparedFeatures, align
 from t4g_tracker.choices import AdapterKind, HeadKind
 from t4g_tracker.coordinates import Size, centred_offset
-from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.datatypes import Empty, FeatureGrid
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.matching.head import CostMapHead
 
@@ -194,6 +194,7 @@ def apply_adapter(
     device: torch.device,
     precision: torch.dtype = torch.float32,
     batch: int = 4,
+    empty: Empty = torch.empty,
 ) -> FeatureGrid:
     """Run an adapter over the whole video.
 
@@ -204,19 +205,25 @@ def apply_adapter(
         device: Where to compute.
         precision: Autocast type; float32 for none.
         batch: Frames at a time, which bounds memory.
+        empty: Makes the result.
 
     Returns:
-        The adapted grid at unit length, half precision, on the CPU.
+        The adapted grid at unit length, half precision, on the CPU; channels last in memory, as tracking
+        reads them.
     """
     was_training = adapter.training
     adapter.eval()
-    parts = []
+    values: Tensor | None = None
     for begin in range(0, len(frames), batch):
         part = slice(begin, begin + batch)
         frozen = features.values[part].to(device).to(precision)
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             adapted = adapter(normalise_frames(frames[part].to(device)), frozen)
-        parts.append(normalize(adapted.float(), dim=1, eps=1e-6).half().cpu())
+        if values is None:
+            channels, height, width = adapted.shape[1:]
+            values = empty(len(frames), height, width, channels, dtype=torch.float16).permute(0, 3, 1, 2)
+        values[part] = normalize(adapted.float(), dim=1, eps=1e-6).half().cpu()
     adapter.train(was_training)
     stride = adapter.stride_px
-    return FeatureGrid(torch.cat(parts), stride, centred_offset(stride), features.working_size)
+    assert values is not None
+    return FeatureGrid(values, stride, centred_offset(stride), features.working_size)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
 from t4g_tracker.coordinates import Size, centred_offset
-from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.datatypes import Empty, FeatureGrid
 
 FRAMES_AT_ONCE = 16  # in single precision, which bounds memory
 SHORTEST = 1e-6  # a cell shorter than this counts as empty
@@ -32,7 +32,11 @@ class PreparedFeatures:
 
 
 def prepare_features(
-    features: FeatureGrid, centre: bool, unit_length: bool = True, components: int = 0
+    features: FeatureGrid,
+    centre: bool,
+    unit_length: bool = True,
+    components: int = 0,
+    empty: Empty = torch.empty,
 ) -> PreparedFeatures:
     """Subtract the video mean, keep principal components, scale cells to unit length; each if asked for.
 
@@ -47,20 +51,25 @@ def prepare_features(
         unit_length: Whether to scale cells; cells of zeros stay zero.
         components: How many principal components to keep, which become the channels; 0, or at least
             as many as there are channels, leaves features as they are.
+        empty: Makes the result.
 
     Raises:
         ValueError: If the cells do not tile the frame from edge to edge.
     """
     check_tiling(features)
     mean = mean_feature(features.values) if centre else None
-    parts = features.values.split(FRAMES_AT_ONCE)
-    if not 0 < components < features.values.shape[1]:
-        values = torch.cat([prepare_cells(part, mean, unit_length) for part in parts])
-        return PreparedFeatures(values, features.working_size, centre, unit_length)
-    directions = principal_directions(features.values, mean, components)
-    kept = [torch.einsum("tchw,ck->tkhw", centred(part, mean), directions) for part in parts]
-    values = torch.cat([prepare_cells(part, None, unit_length) for part in kept])
-    return PreparedFeatures(values, features.working_size, centre, unit_length, components)
+    kept = components if 0 < components < features.values.shape[1] else 0
+    directions = principal_directions(features.values, mean, kept) if kept else None
+    count, channels, height, width = features.shape
+    values = empty(count, kept or channels, height, width, dtype=torch.float16)
+    parts = zip(features.values.split(FRAMES_AT_ONCE), values.split(FRAMES_AT_ONCE), strict=True)
+    for part, prepared in parts:
+        if directions is None:
+            prepared.copy_(prepare_cells(part, mean, unit_length))
+        else:
+            projected = torch.einsum("tchw,ck->tkhw", centred(part, mean), directions)
+            prepared.copy_(prepare_cells(projected, None, unit_length))
+    return PreparedFeatures(values, features.working_size, centre, unit_length, kept)
 
 
 def principal_directions(frozen: Tensor, mean: Tensor | None, count: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from adaptation.adapter import Adapter, apply_adapter, build_adapter, build_head
 from adaptation.prepare import PreparedFeatures
 from t4g_tracker.choices import AdapterKind, HeadKind, Precision
-from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.datatypes import Empty, FeatureGrid
 from t4g_tracker.hardware import pick_precision
 from t4g_tracker.matching.head import CostMapHead
 
@@ -82,6 +82,7 @@ class Adaptation:
         frames: Tensor,
         device: torch.device | None = None,
         step: int | None = None,
+        empty: Empty = torch.empty,
     ) -> FeatureGrid:
         """Correct the features of the whole video.
 
@@ -90,6 +91,7 @@ class Adaptation:
             frames: (T, 3, H, W) uint8 at the working size.
             device: Where to compute; None takes the CPU.
             step: Which snapshot; None is the last.
+            empty: Makes the result.
 
         Returns:
             The adapted grid at unit length, half precision, on the CPU.
@@ -109,4 +111,5 @@ class Adaptation:
             raise ValueError(f"the adapter was fitted on features of {fitted}; these have {given}")
         device = device or torch.device("cpu")
         adapter = self.adapter(step).to(device)
-        return apply_adapter(adapter, features, frames, device, pick_precision(self.precision, device))
+        precision = pick_precision(self.precision, device)
+        return apply_adapter(adapter, features, frames, device, precision, empty=empty)

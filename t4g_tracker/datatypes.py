@@ -7,6 +7,7 @@ H and W the grid at hand.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+Empty = Callable[..., Tensor]  # torch.empty, or what makes the same tensor in a file: shape, and dtype=
 
 
 @dataclass(frozen=True)

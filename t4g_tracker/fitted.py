@@ -18,12 +18,14 @@ from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Tracks, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.hardware import pick_device
 from t4g_tracker.inputs.video import read_video
+from t4g_tracker.memory import long_arrays
 from t4g_tracker.motion.following import Motion
 from t4g_tracker.pipeline import Adaptation, Clip, Config, Plan, frame_bytes, open_clip, plan
 from t4g_tracker.stage_cache import Run
 from t4g_tracker.stage_log import Progress, StageLog, bars_of, no_bar
 from t4g_tracker.storage.cache import Cache
 from t4g_tracker.storage.files import default_cache_folder
+from t4g_tracker.storage.long_arrays import LongArrays
 from t4g_tracker.tracking.flow_alone import track_by_flow
 from t4g_tracker.tracking.tracker import track
 
@@ -63,18 +65,20 @@ def fit(
         tracks = fitted.track([[0, 120, 80], [12, 40, 96]])  # frame, x, y
     """
     config = settings_of(config)
-    video = opened(video, config)
+    opened_cache = _cache(cache)
+    arrays = long_arrays(config.memory, None if opened_cache is None else opened_cache.folder)
+    video = opened(video, config, arrays)
     size = working_size(video.size, config.working_size)
     foreground = None if masks is None else as_masks(masks, video, size)
     device = pick_device(str(device))
     run = Run(
         device=device,
         seed=whole_number("seed", seed, 2**63 - 1),
-        cache=_cache(cache),
+        cache=opened_cache,
         bar=no_bar if progress is None else bars_of(progress),
         log=StageLog(device=device),
     )
-    return fit_clip(open_clip(video, config, foreground), config, run)
+    return fit_clip(open_clip(video, config, foreground, arrays), config, run)
 
 
 def settings_of(config: Config | None) -> Config:
@@ -86,15 +90,19 @@ def settings_of(config: Config | None) -> Config:
     )
 
 
-def opened(video: Video | str | Path | ArrayLike, config: Config) -> Video:
+def opened(video: Video | str | Path | ArrayLike, config: Config, arrays: LongArrays | None = None) -> Video:
     """Read a video from a path, or make it from an array; an open video is returned unchanged.
 
-    ``config``: settings of the run, which tell how much memory the video of a path will take.
+    Args:
+        video: As in ``fit``.
+        config: Settings of the run, which tell how much memory the video of a path will take.
+        arrays: Where its frames are held; None for memory, or else for the system's temporary folder.
     """
     if isinstance(video, Video):
         return video
     if isinstance(video, str | Path):
-        return read_video(video, frame_bytes=frame_bytes(config))
+        arrays = arrays or long_arrays(config.memory, None)
+        return read_video(video, frame_bytes=frame_bytes(config), arrays=arrays)
     return as_video(video)
 
 
@@ -251,7 +259,7 @@ class Fitted:
     def adapted_features(self, step: int | None) -> FeatureGrid:
         """Features corrected by the adapter as it was after ``step`` steps; None is the last."""
         return self.stages.adaptation.value.apply(
-            self.stages.prepared.value, self.clip.frames, self.run.device, step
+            self.stages.prepared.value, self.clip.frames, self.run.device, step, self.clip.arrays.empty
         )
 
     def _track(

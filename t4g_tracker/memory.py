@@ -1,16 +1,50 @@
-"""Whether a video fits into memory: what it needs, and what the machine leaves."""
+"""Whether a video fits into memory: what it needs, what the machine leaves, and what goes into files."""
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
 from t4g_tracker.coordinates import Size
 from t4g_tracker.errors import VideoError, warn
+from t4g_tracker.limits import Limits, check_limits
+from t4g_tracker.storage.long_arrays import LongArrays
 
 _CLOSE = 0.8  # share of the free memory from which a video is told to be large
+_FIXED = 1.2e9  # bytes that a run takes for a video of any length: libraries, models, buffers
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """How much memory a run may take."""
+
+    # 10^9 bytes, beyond which frames, flow and features are held in files; 0: four fifths of what is free
+    max_gb: float = 0.0
+
+    LIMITS: ClassVar[Limits] = {"max_gb": (0, 1_000_000)}
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+
+
+def long_arrays(config: MemoryConfig, folder: Path | None) -> LongArrays:
+    """Make the holder of a video's arrays, which uses files in ``folder`` if they do not fit into memory.
+
+    Args:
+        config: How much memory there is.
+        folder: On a disk, not in memory; None for the system's folder of temporary files.
+    """
+    if config.max_gb:
+        return LongArrays(folder, int(config.max_gb * 1e9))
+    return LongArrays(folder, psutil.Process().memory_info().rss + int(_CLOSE * free_memory()))
 
 
 def frames_bytes(original: Size) -> int:
@@ -25,9 +59,17 @@ def free_memory() -> int:
 
 
 def check_memory(
-    source: str, frames: int, size: Size, frame_bytes: int, held: int = 0, only_refuse: bool = False
+    source: str,
+    frames: int,
+    size: Size,
+    frame_bytes: int,
+    held: int = 0,
+    only_refuse: bool = False,
+    arrays: LongArrays | None = None,
 ) -> None:
     """Refuse a video that needs more memory than is free, and warn of one that needs nearly as much.
+
+    With ``arrays``, put its frames, flow and features into files instead.
 
     Args:
         source: The video, begins the message.
@@ -36,10 +78,14 @@ def check_memory(
         frame_bytes: What the work on the video takes for each of them.
         held: Bytes of it that are taken already.
         only_refuse: Do not warn.
+        arrays: Where they are held; None for memory, whatever its size.
 
     Raises:
-        VideoError: If it needs more.
+        VideoError: If it needs more, or the disk has no room for the files.
     """
+    if arrays is not None:
+        _put_into_files(arrays, source, frames, size, frame_bytes, held)
+        return
     need, free = frames * frame_bytes - held, free_memory()
     if need <= _CLOSE * free:
         return
@@ -49,6 +95,25 @@ def check_memory(
         raise VideoError(f"{source}: {what}, but {_gigabytes(free)} are free; {_smaller(fitting)}")
     if not only_refuse:
         warn(f"{source}: {what}, and {_gigabytes(free)} are free; if it does not fit, {_smaller(fitting)}")
+
+
+def _put_into_files(
+    arrays: LongArrays, source: str, frames: int, size: Size, frame_bytes: int, held: int
+) -> None:
+    """Let ``arrays`` be in files if a video needs more memory than a run may take, or than is free."""
+    need = frames * frame_bytes
+    if arrays.in_files or (need + _FIXED <= arrays.limit and need - held <= _CLOSE * free_memory()):
+        return
+    arrays.folder.mkdir(parents=True, exist_ok=True)
+    room = shutil.disk_usage(arrays.folder).free
+    what = f"{frames} frames of {size[1]}x{size[0]} need about {_gigabytes(need)} of memory"
+    if need > room:
+        raise VideoError(
+            f"{source}: {what}, more than there is, and {_gigabytes(room)} are free for files instead in "
+            f"{arrays.folder}; free some space, or {_smaller(int(room // frame_bytes))}"
+        )
+    log.info("%s; frames, flow and features are held in files in %s", what, arrays.folder)
+    arrays.to_files()
 
 
 def out_of_memory(source: str) -> VideoError:

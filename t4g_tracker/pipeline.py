@@ -43,7 +43,7 @@ from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.hardware import check_precision, pick_precision
 from t4g_tracker.inputs.video import content_hash, working_frames
 from t4g_tracker.matching.settings import MatchingConfig
-from t4g_tracker.memory import check_memory
+from t4g_tracker.memory import MemoryConfig, check_memory, long_arrays
 from t4g_tracker.motion.fields import pairs_over_gaps
 from t4g_tracker.motion.settings import (
     MotionConfig,
@@ -55,6 +55,7 @@ from t4g_tracker.motion.trajectories import make_trajectories
 from t4g_tracker.outputs.run_files import OutputsConfig
 from t4g_tracker.stage_cache import Controls, Node, Run, Stages
 from t4g_tracker.storage.cache import digest, make_key
+from t4g_tracker.storage.long_arrays import LongArrays
 from t4g_tracker.tracking.settings import TrackingConfig
 from t4g_tracker.tracking.visibility import VisibilityConfig
 
@@ -75,6 +76,7 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     visibility: VisibilityConfig = field(default_factory=VisibilityConfig)
     outputs: OutputsConfig = field(default_factory=OutputsConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
 
     def __post_init__(self) -> None:
         missing = sorted(set(self.trajectories.direct_gaps) - set(self.motion.gaps))
@@ -99,6 +101,7 @@ class Clip:
     content: str  # digest of the original frames
     frames: Tensor  # (T, 3, H, W) uint8 at the working size
     foreground: Tensor | None = None  # (T, H, W) bool at the working size
+    arrays: LongArrays = field(default_factory=LongArrays)  # where its frames, flow and features are held
 
     @property
     def size(self) -> Size:
@@ -111,7 +114,7 @@ def frame_bytes(config: Config) -> Callable[[Size], int]:
     A pixel of the frame takes 3 bytes and 1 in grey for sub-pixel refinement; one of the working size 3; one
     of the flow's size 3, and 8 for flow of half precision both ways over each gap, and straight from one
     frame. A channel takes 2 bytes a cell: at stride 8 in frozen and in prepared features, at stride 4 in
-    adapted ones, twice while they are joined.
+    adapted ones, and as much again stands for trajectories and what else grows with the video.
 
     Source: ``peak_memory_mb`` of tracking in run.json, 16 and 48 frames, points in one frame,
     features.extractor=patch, differs by 9.8 MB a frame at 426x240, 17.3 at 854x480 and 23.3 at 1920x1080, and
@@ -129,16 +132,25 @@ def frame_bytes(config: Config) -> Callable[[Size], int]:
     return of_size
 
 
-def open_clip(video: Video, config: Config, foreground: Tensor | None = None) -> Clip:
+def open_clip(
+    video: Video, config: Config, foreground: Tensor | None = None, arrays: LongArrays | None = None
+) -> Clip:
     """Resize a video to the working size of these settings.
 
+    Args:
+        video: T frames.
+        config: Every setting.
+        foreground: (T, H, W) bool at the working size.
+        arrays: Those that the video was read with; None makes some, in the system's temporary folder.
+
     Raises:
-        VideoError: If a run on it needs more memory than is free.
+        VideoError: If a run on it needs more memory than it may take, and more than the disk has free.
     """
+    arrays = arrays or long_arrays(config.memory, None)
     need, held = frame_bytes(config)(video.size), video.frames.nbytes
-    check_memory(video.source, video.frame_count, video.size, need, held, only_refuse=True)
-    frames = working_frames(video, working_size(video.size, config.working_size))
-    return Clip(video, content_hash(video), frames, foreground)
+    check_memory(video.source, video.frame_count, video.size, need, held, arrays=arrays)
+    frames = working_frames(video, working_size(video.size, config.working_size), arrays.empty)
+    return Clip(video, content_hash(video), frames, foreground, arrays)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +178,7 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         ConfigError: If the adapter cannot read frames of this size.
     """
     check_working_size(config.adaptation.adapter, clip.size)
-    stages = Stages(run, None if run.cache is None else run.cache.of(clip.content))
+    stages = Stages(run, None if run.cache is None else run.cache.of(clip.content), clip.arrays)
     frames = Node(make_key(content=clip.content, size=clip.size), lambda: clip.frames)
 
     # 1. Frozen features: raw from the extractor, on its own grid, and prepared for adapters.
@@ -187,6 +199,7 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         "features",
         prepare_features,
         tiles,
+        long=True,
         centre=config.adaptation.centre,
         unit_length=config.adaptation.unit_length,
         components=config.adaptation.components
@@ -254,7 +267,10 @@ def _plan_flow(
     """Lay out the flow method, the flow over gaps, and that straight from any frame."""
     settings, device = effective_flow(config.flow), stages.run.device
     size = flow_size(clip.video.size, config.flow)
-    frames = Node(make_key(content=clip.content, size=size), lambda: working_frames(clip.video, size))
+    frames = Node(
+        make_key(content=clip.content, size=size),
+        lambda: working_frames(clip.video, size, clip.arrays.empty),
+    )
     stamp = weights_stamp(settings)
     key = make_key(flow=asdict(settings), weights=stamp)
 
@@ -305,7 +321,7 @@ def _extract(
 ) -> FeatureGrid:
     """Stage 1; ``precision`` follows from settings and device, and is here only to be part of the key."""
     controls.report(0, len(frames))  # shows the bar while the model loads
-    return extract_features(frames, settings, device, seed, controls.report)
+    return extract_features(frames, settings, device, seed, controls.report, controls.empty)
 
 
 def _flow(
@@ -317,7 +333,7 @@ def _flow(
     pairs: list[tuple[int, int]],
 ) -> FlowFields:
     """Stage 2."""
-    return estimator.both_ways(frames, pairs, controls.report)
+    return estimator.both_ways(frames, pairs, controls.report, controls.empty)
 
 
 def _trajectories(

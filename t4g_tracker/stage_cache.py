@@ -16,10 +16,12 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from t4g_tracker.datatypes import Empty
 from t4g_tracker.errors import Interrupted
 from t4g_tracker.stage_log import Bar, StageLog, no_bar
 from t4g_tracker.storage.cache import Cache, make_key, pack, unpack
 from t4g_tracker.storage.files import plain_values
+from t4g_tracker.storage.long_arrays import LongArrays
 
 Value = TypeVar("Value")
 Stop = Callable[[], AbstractContextManager[Callable[[], bool]]]
@@ -86,6 +88,7 @@ class Controls:
     report: Callable[..., None]  # takes (done, in all) and optionally a note
     stop: Stop  # entered by a stage that can stop between steps; in all others Ctrl-C interrupts at once
     checkpoint: Checkpoint
+    empty: Empty  # makes what is as long as the video
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class Stages:
 
     run: Run
     cache: Cache | None  # the part of the run's cache that belongs to the video
+    arrays: LongArrays = field(default_factory=LongArrays)  # where arrays as long as the video are
 
     def stage(
         self,
@@ -159,7 +163,7 @@ class Stages:
             log = self.run.log
             with log.stage(name), self.run.bar(name, unit) as report:
                 begin = time.perf_counter()
-                controls = Controls(report, self.run.stop, checkpoint)
+                controls = Controls(report, self.run.stop, checkpoint, self.arrays.empty)
                 with _told_what_is_kept(name, checkpoint):
                     result = compute(settings, controls, **values, **facts)
                 spent = time.perf_counter() - begin if seconds is None else seconds(result)
@@ -172,14 +176,19 @@ class Stages:
 
         return Node(key, value, self.cache is not None and self.cache.has(name, key))
 
-    def derived(self, name: str, compute: Callable[..., Value], node: Node[Any], **facts: Any) -> Node[Value]:
-        """Make a value that is too cheap to cache; its time counts for the stage ``name``."""
+    def derived(
+        self, name: str, compute: Callable[..., Value], node: Node[Any], long: bool = False, **facts: Any
+    ) -> Node[Value]:
+        """Make a value that is too cheap to cache; its time counts for the stage ``name``.
+
+        One that is ``long`` as the video is computed with ``empty=``, which makes arrays.
+        """
         key = make_key(derived=compute.__name__, input=node.key, facts=_plain(facts))
 
         def value() -> Value:
             source = node.value
             with self.run.log.stage(name):
-                return compute(source, **facts)
+                return compute(source, **facts, **({"empty": self.arrays.empty} if long else {}))
 
         return Node(key, value)
 
@@ -188,7 +197,7 @@ class Stages:
         if self.cache is None or not self.cache.has(name, key):
             return None
         with self.run.log.stage(name):
-            entry = self.cache.load_timed(name, key)
+            entry = self.cache.load_timed(name, key, self.arrays)
             if entry is None:
                 return None
             self.run.log.add_cached(name, key, entry[1])

@@ -58,7 +58,7 @@ def names_in(settings, prefix="") -> set[str]:
         (
             "1: 2",
             "1 is not a setting; settings are in working_size, features, flow, motion, trajectories, "
-            "matching, adaptation, tracking, visibility, outputs",
+            "matching, adaptation, tracking, visibility, outputs, memory",
         ),
         ("adaptation: {steps: 1.5}", "adaptation.steps must be a whole number, got 1.5"),
         ("adaptation: {steps: 1e3}", "adaptation.steps must be a whole number, got 1000.0; write 1000"),

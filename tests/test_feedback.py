@@ -10,7 +10,8 @@ from tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, save_tiny_track4gen
 
 from t4g_tracker.errors import WeightsError
 from t4g_tracker.features.diffusion import extract
-from t4g_tracker.features.diffusion_weights import check_folder, load_model, load_pipeline
+from t4g_tracker.features.diffusion_folder import check_folder
+from t4g_tracker.features.diffusion_weights import load_model, load_pipeline
 from t4g_tracker.features.feedback import Feedback
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.features.settings import DiffusionConfig

@@ -41,7 +41,7 @@ def test_auto_is_published_raft_where_it_is_and_dis_elsewhere(tmp_path, monkeypa
 
 
 def test_raft_at_half_size_answers_in_pixels_of_the_frames(shifted, monkeypatch):
-    def constant(model, frames, pairs, updates, device, progress):
+    def constant(model, frames, pairs, updates, device, progress, empty):
         assert frames.shape[-2:] == (72, 96)
         return torch.full((len(pairs), 2, 72, 96), 2.0, dtype=torch.float16)
 
@@ -98,7 +98,7 @@ def test_raft_mini_finds_a_shift_to_a_pixel_and_refined_to_a_tenth(shifted):
 
 
 def test_best_takes_dis_where_raft_is_lost(shifted, monkeypatch):
-    def lost(model, frames, pairs, updates, device, progress):
+    def lost(model, frames, pairs, updates, device, progress, empty):
         return torch.full((len(pairs), 2, *frames.shape[-2:]), 40.0, dtype=torch.float16)
 
     monkeypatch.setattr(raft, "load_raft", lambda *_: object())
@@ -114,7 +114,7 @@ def test_best_takes_dis_where_raft_is_lost(shifted, monkeypatch):
 
 
 def test_best_takes_raft_where_dis_is_lost(shifted, monkeypatch):
-    def right(model, frames, pairs, updates, device, progress):
+    def right(model, frames, pairs, updates, device, progress, empty):
         return shifted.forward[None].half()
 
     monkeypatch.setattr(raft, "load_raft", lambda *_: object())

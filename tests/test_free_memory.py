@@ -104,8 +104,7 @@ def test_a_run_takes_more_than_its_frames(tmp_path, free):
     with pytest.raises(VideoError, match="12 frames of 48x32 need about"):
         read_video(path, frame_bytes=frame_bytes(Config()))
     video = Video(moving_square(12), 24.0, "a", "an array")
-    with pytest.raises(VideoError, match=r"^an array: 12 frames of 48x32 need about"):
-        open_clip(video, Config())
+    assert open_clip(video, Config()).arrays.in_files  # instead of refusing it
 
 
 @pytest.mark.parametrize(

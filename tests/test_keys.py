@@ -42,6 +42,7 @@ DEPENDS = {
     "tracking": (),
     "visibility": (),
     "outputs": (),
+    "memory": (),
 }
 OTHER_TEXT = {
     **dict.fromkeys([f"features.{name}.model" for name in ("zeroscope", "dinov2", "dino")], "a/b"),

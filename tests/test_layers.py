@@ -136,6 +136,18 @@ print([name for name in {HEAVY} if name in sys.modules])
     assert run(program) == "[]"
 
 
+def test_checking_the_default_features_loads_no_library_of_models():
+    """A run that finds its features cached needs no more, and diffusers takes seconds to import."""
+    program = f"""
+import sys
+from t4g_tracker.features.extractor import check_features
+from t4g_tracker.features.settings import FeaturesConfig
+assert check_features(FeaturesConfig())
+print([name for name in {LARGE} if name in sys.modules])
+"""
+    assert run(program) == "[]"
+
+
 def test_importing_the_library_changes_nothing_and_loads_no_library_of_one_choice():
     program = f"""
 import os, random, signal, sys

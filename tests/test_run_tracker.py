@@ -232,9 +232,9 @@ def test_points_in_other_frames_need_flow_from_these_frames_alone(
     estimators = []
 
     class Watched(FlowEstimator):
-        def both_ways(self, frames, pairs, progress=None):
+        def both_ways(self, frames, pairs, *others):
             estimators.append(pairs)
-            return super().both_ways(frames, pairs, progress)
+            return super().both_ways(frames, pairs, *others)
 
     monkeypatch.setattr(stages, "FlowEstimator", Watched)
     (tmp_path / "more.json").write_text(json.dumps([[3, 50, 30], [0, 70, 20]]))

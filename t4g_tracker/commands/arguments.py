@@ -179,6 +179,22 @@ def add_cache(parser: Parser) -> None:
         help="folder of cached features, flow and adapted weights (default: $T4G_CACHE, else t4g-tracker in "
         "$XDG_CACHE_HOME or ~/.cache)",
     )
+    parser.add_argument(
+        "--max-memory",
+        dest="assignments",
+        action="append",
+        type=_most_memory,
+        metavar="GB",
+        help="memory that the run may take, as memory.max_gb; what a longer video needs is held in temporary "
+        "files in the cache's folder (default: four fifths of what is free)",
+    )
+
+
+def _most_memory(text: str) -> str:
+    """Parse gigabytes to the assignment of their setting."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) or not float(text):
+        raise argparse.ArgumentTypeError(f"must be a number of gigabytes above 0, such as 2.5, got {text}")
+    return f"memory.max_gb={float(text)}"
 
 
 def _cache_folder(text: str) -> Path:

@@ -108,6 +108,7 @@ def _compare_command(argv: list[str] | None) -> int:
     from t4g_tracker.commands.points import read_points
     from t4g_tracker.commands.runs import open_run
     from t4g_tracker.hardware import pick_device
+    from t4g_tracker.memory import long_arrays
     from t4g_tracker.outputs.run_record import Call
     from t4g_tracker.pipeline import open_clip
 
@@ -117,9 +118,9 @@ def _compare_command(argv: list[str] | None) -> int:
     chosen = choose_features(base.features, request.features, request.raw)
     configs = {name: replace(base, features=features) for name, features in chosen.items()}
     pick_device(request.device)
-    inputs = read_points(request, base)
+    inputs = read_points(request, base, long_arrays(base.memory, request.cache))
     check_choices(chosen)
-    clip = open_clip(inputs.video, base)
+    clip = open_clip(inputs.video, base, arrays=inputs.arrays)
     with open_run(request, clip, inputs.queries, call, COMPARISON) as (run, destination):
         # Compare: track with the features of each extractor.
         results, tracking_seconds = compare(clip, configs, run, inputs, request.raw)

@@ -45,7 +45,7 @@ def _fit(request: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from t4g_tracker.features.diffusion_weights import find_folder, has_feedback
+    from t4g_tracker.features.diffusion_folder import find_folder, has_feedback
     from t4g_tracker.storage.files import prepare_output_folder
     from t4g_tracker.training.track4gen.crops import Crop
     from t4g_tracker.training.track4gen.dataset import ClipCrops, SyntheticClips

@@ -63,7 +63,8 @@ def _paint(request: argparse.Namespace) -> None:
     from PIL import Image
 
     from t4g_tracker.errors import VideoError
-    from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_model
+    from t4g_tracker.features.diffusion_folder import check_folder, find_folder
+    from t4g_tracker.features.diffusion_weights import load_model
     from t4g_tracker.inputs.video import read_video, working_frames
     from t4g_tracker.storage.files import atomic_write, prepare_output_folder
     from t4g_tracker.training.track4gen.objective import ObjectiveConfig

@@ -19,8 +19,10 @@ from t4g_tracker.hardware import pick_device
 from t4g_tracker.inputs.masks import read_foreground, read_mask
 from t4g_tracker.inputs.queries import grid_queries, read_queries
 from t4g_tracker.inputs.video import read_video
+from t4g_tracker.memory import long_arrays
 from t4g_tracker.outputs.track_files import TracksFile, read_tracks_file
 from t4g_tracker.pipeline import Config, frame_bytes
+from t4g_tracker.storage.long_arrays import LongArrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,7 @@ class Inputs:
     queries: QueryPoints  # N query points
     truth: Tracks | None  # true tracks of the same points, if known
     foreground: Tensor | None = None  # (T, H, W) bool at the working size
+    arrays: LongArrays | None = None  # where the video's frames are held
 
 
 def read_inputs(request: TrackRequest, config: Config) -> Inputs:
@@ -41,31 +44,32 @@ def read_inputs(request: TrackRequest, config: Config) -> Inputs:
     """
     pick_device(request.device)
     check_named_weights(config.flow)
-    inputs = read_points(request, config)
+    inputs = read_points(request, config, long_arrays(config.memory, request.cache))
     inputs = replace(inputs, foreground=read_foreground_of(request, inputs.video, config))
     check_features(config.features)
     return inputs
 
 
-def read_points(request: PointsRequest, config: Config) -> Inputs:
-    """Read the video of a request, its query points, and their true tracks if it gives any.
+def read_points(request: PointsRequest, config: Config, arrays: LongArrays) -> Inputs:
+    """Read the video of a request into ``arrays``, its query points, and their true tracks if it gives any.
 
     Raises:
         VideoError, QueryError: If one cannot be used, or they do not belong together.
     """
-    video = request_video(request, config)
+    video = request_video(request, config, arrays)
     queries = request_queries(request, video)
-    return Inputs(video, queries, request_truth(request, video, queries))
+    return Inputs(video, queries, request_truth(request, video, queries), arrays=arrays)
 
 
-def request_video(request: PointsRequest, config: Config) -> Video:
-    """Read the video of a request, or its part; refuse one that a run would not fit into memory."""
+def request_video(request: PointsRequest, config: Config, arrays: LongArrays) -> Video:
+    """Read the video of a request, or its part, into ``arrays``."""
     return read_video(
         request.video,
         request.first_frames,
         frames=request.frames,
         start_frame=request.start_frame,
         frame_bytes=frame_bytes(config),
+        arrays=arrays,
     )
 
 

@@ -8,16 +8,14 @@ Source: Track4Gen, arXiv:2412.06016; Stable Video Diffusion, arXiv:2311.15127.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from t4g_tracker.datatypes import FeatureGrid
-from t4g_tracker.errors import WeightsError
-from t4g_tracker.features.diffusion_weights import check_folder, find_folder, load_model, load_refiner
+from t4g_tracker.datatypes import Empty, FeatureGrid
+from t4g_tracker.features.diffusion_folder import check
+from t4g_tracker.features.diffusion_weights import load_model, load_refiner
 from t4g_tracker.features.networks import (
     check_frames,
     dtype_for,
@@ -27,35 +25,8 @@ from t4g_tracker.features.networks import (
     segment_features,
     tiled_grid,
 )
-from t4g_tracker.features.settings import SVD_MODEL, DiffusionConfig, Kind
+from t4g_tracker.features.settings import DiffusionConfig, Kind
 from t4g_tracker.stage_log import Progress
-
-
-def check(config: DiffusionConfig, kind: Kind) -> Path:
-    """Check that the weights are there and fit together, without loading them.
-
-    Call it before long work; a hub name is downloaded here.
-
-    Args:
-        config: Which model.
-        kind: "track4gen" needs a model of the user's own, with ``refiner/`` unless
-            ``config.refiner`` is off; "svd" ignores any refiner.
-
-    Returns:
-        The folder of the weights.
-
-    Raises:
-        WeightsError: If a part is missing, does not fit, or cannot be downloaded.
-    """
-    if kind == "track4gen" and not config.model:
-        raise WeightsError(
-            "features.diffusion.model is empty, and Track4Gen's weights are not published; give the folder of"
-            " weights trained here with --set features.diffusion.model=FOLDER, or set features.extractor=svd"
-        )
-    need_refiner = kind == "track4gen" and config.refiner
-    folder = find_folder(config.model or SVD_MODEL, need_refiner)
-    check_folder(folder, config.block, need_refiner)
-    return folder
 
 
 def extract(
@@ -66,6 +37,7 @@ def extract(
     device: torch.device,
     seed: int,
     progress: Progress | None = None,
+    empty: Empty = torch.empty,
 ) -> FeatureGrid:
     """Compute the feature grid of a video, segment by segment.
 
@@ -80,6 +52,7 @@ def extract(
         device: Where the model runs.
         seed: Of the noise. The same seed on the same machine gives the same features.
         progress: Called with (frames done, frames in all) after each segment.
+        empty: Makes the result.
 
     Returns:
         ``FeatureGrid`` of T frames, float16 on the CPU. SVD's block 2 at 320x576 gives
@@ -106,7 +79,7 @@ def extract(
 
     segment_frames = config.segment_frames or int(pipeline.unet.config.num_frames)
     with torch.no_grad():
-        values = segment_features(frames, segment_frames, extract_segment, progress)
+        values = segment_features(frames, segment_frames, extract_segment, progress, empty)
     size = (int(frames.shape[-2]), int(frames.shape[-1]))
     return tiled_grid(values, size, f"features.diffusion.block={config.block}")
 

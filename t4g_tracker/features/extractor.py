@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.bundled import TRACK4GEN_MINI, file_identity, find_bundled
-from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.datatypes import Empty, FeatureGrid
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.fused import fuse
 from t4g_tracker.features.networks import dtype_for
@@ -68,6 +68,7 @@ def extract_features(
     device: torch.device,
     seed: int,
     progress: Progress | None = None,
+    empty: Empty = torch.empty,
 ) -> FeatureGrid:
     """Compute frozen features of every frame.
 
@@ -77,6 +78,7 @@ def extract_features(
         device: Where to compute.
         seed: Of the patch projection or the diffusion noise; image transformers use no random numbers.
         progress: Called with (frames done, frames in all).
+        empty: Makes the result.
 
     Returns:
         A ``FeatureGrid`` in half precision on the CPU. Its cells tile the frame from edge to edge, except
@@ -89,20 +91,24 @@ def extract_features(
     if config.extractor == "fused":
         return _extract_fused(frames, config, device, seed, progress)
     if config.extractor == "patch":
-        return extract_patch(frames, config.patch, device, seed, progress)
+        return extract_patch(frames, config.patch, device, seed, progress, empty)
     if config.extractor in ("dinov2", "dino"):
         from t4g_tracker.features import image_transformers
 
         settings = config.dinov2 if config.extractor == "dinov2" else config.dino
-        return image_transformers.extract(frames, settings, device=device, progress=progress)
+        return image_transformers.extract(frames, settings, device=device, progress=progress, empty=empty)
     if config.extractor == "zeroscope":
         from t4g_tracker.features import zeroscope
 
-        return zeroscope.extract(frames, config.zeroscope, device=device, seed=seed, progress=progress)
+        return zeroscope.extract(
+            frames, config.zeroscope, device=device, seed=seed, progress=progress, empty=empty
+        )
     from t4g_tracker.features import diffusion
 
     model, kind = _diffusion_model(config)
-    return diffusion.extract(frames, model, kind=kind, device=device, seed=seed, progress=progress)
+    return diffusion.extract(
+        frames, model, kind=kind, device=device, seed=seed, progress=progress, empty=empty
+    )
 
 
 def _extract_fused(
@@ -139,9 +145,9 @@ def _weights_folder(config: FeaturesConfig) -> Path | None:
         from t4g_tracker.features import zeroscope
 
         return zeroscope.check(config.zeroscope)
-    from t4g_tracker.features import diffusion
+    from t4g_tracker.features import diffusion_folder
 
-    return diffusion.check(*_diffusion_model(config))
+    return diffusion_folder.check(*_diffusion_model(config))
 
 
 def _diffusion_model(config: FeaturesConfig) -> tuple[DiffusionConfig, Kind]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import Dinov2Model, ViTModel
 
 from t4g_tracker.coordinates import Size, resize_frames
-from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.datatypes import Empty, FeatureGrid
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.layouts import DINO, DINOV2, Layout
 from t4g_tracker.features.model_configs import config_number
@@ -91,7 +91,12 @@ def check(config: ImageTransformerConfig) -> Path:
 
 
 def extract(
-    frames: Tensor, config: ImageTransformerConfig, *, device: torch.device, progress: Progress | None = None
+    frames: Tensor,
+    config: ImageTransformerConfig,
+    *,
+    device: torch.device,
+    progress: Progress | None = None,
+    empty: Empty = torch.empty,
 ) -> FeatureGrid:
     """Compute the feature grid of a video, one frame at a time.
 
@@ -106,6 +111,7 @@ def extract(
         config: Which model, layer, facet and stride.
         device: Where the model runs.
         progress: Called with (frames done, frames in all) after each frame.
+        empty: Makes the result.
 
     Returns:
         ``FeatureGrid`` of T frames, float16 on the CPU. DINOv2's base model at 320x576 gives 768
@@ -139,17 +145,19 @@ def extract(
         )
     grid = ((resized[0] - patch) // step + 1, (resized[1] - patch) // step + 1)
     _set_grid(model.embeddings, step, patch, grid)
-    parts = []
+    grids: Tensor | None = None
     with torch.no_grad():
         for index, frame in enumerate(frames):
             image = _prepared(frame.to(device), resized).to(dtype)
             cells = _layer_output(model, image, config)[:, 1:]  # the first stands for the whole image
             values = cells.transpose(1, 2).reshape(1, -1, *grid)
-            parts.append(in_float16(values, folder, config.GROUP))
+            grids = empty(len(frames), *values.shape[1:], dtype=torch.float16) if grids is None else grids
+            grids[index] = in_float16(values, folder, config.GROUP)[0]
             if progress is not None:
                 progress(index + 1, len(frames))
     offset = (patch / 2) * stride / step - 0.5  # the middle of the first patch, in working pixels
-    return FeatureGrid(torch.cat(parts), stride, offset, size)
+    assert grids is not None
+    return FeatureGrid(grids, stride, offset, size)
 
 
 def _set_grid(embeddings: Any, step: int, patch: int, grid: Size) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from t4g_tracker.coordinates import Size, centred_offset
-from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.datatypes import Empty, FeatureGrid
 from t4g_tracker.errors import ConfigError, WeightsError
 from t4g_tracker.features.segments import segment_plan
 from t4g_tracker.hardware import pick_precision
@@ -59,6 +59,7 @@ def segment_features(
     segment_frames: int,
     extract_segment: Callable[[Tensor, slice], Tensor],
     progress: Progress | None,
+    empty: Empty = torch.empty,
 ) -> Tensor:
     """Extract the features of a video segment by segment; those of borrowed frames are dropped.
 
@@ -68,6 +69,7 @@ def segment_features(
         extract_segment: Takes the frames (N, 3, H, W) of one segment and which of them to keep;
             returns the features (K, C, h, w) of those, float16 on the CPU.
         progress: Called with (frames done, frames in all) after each segment.
+        empty: Makes the result.
 
     Returns:
         (T, C, h, w) float16 on the CPU.
@@ -76,7 +78,7 @@ def segment_features(
     for segment in segment_plan(len(frames), segment_frames):
         features = extract_segment(frames[list(segment.frames)], segment.keep)
         if values is None:
-            values = torch.empty(len(frames), *features.shape[1:], dtype=torch.float16)
+            values = empty(len(frames), *features.shape[1:], dtype=torch.float16)
         values[list(segment.kept_frames)] = features
         if progress is not None:
             progress(segment.kept_frames[-1] + 1, len(frames))

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from t4g_tracker.coordinates import centred_offset
-from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.datatypes import Empty, FeatureGrid
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.settings import PatchConfig
 
@@ -20,6 +20,7 @@ def extract_patch(
     device: torch.device,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    empty: Empty = torch.empty,
 ) -> FeatureGrid:
     """Describe each cell by its window of pixels, mean colour removed, randomly projected.
 
@@ -32,6 +33,7 @@ def extract_patch(
         device: Where to compute.
         seed: Seed of the projection.
         progress: Called with (frames done, frames in all).
+        empty: Makes the result.
 
     Returns:
         (T, channels, H / stride, W / stride) half precision on the CPU.
@@ -50,11 +52,11 @@ def extract_patch(
     kernel = torch.randn(config.channels, 3, side, side, generator=generator) / side
     kernel = (kernel - kernel.mean((2, 3), keepdim=True)).to(device)
     margin = (side - stride) // 2
-    parts = []
+    values = empty(len(frames), config.channels, height // stride, width // stride, dtype=torch.float16)
     for index, frame in enumerate(frames):
         pixels = pad(frame[None].to(device).float() / 255, (margin,) * 4, mode="replicate")
-        parts.append(conv2d(pixels, kernel, stride=stride).half().cpu())
+        values[index] = conv2d(pixels, kernel, stride=stride)[0].half().cpu()
         if progress is not None:
             progress(index + 1, len(frames))
     size = (int(frames.shape[-2]), int(frames.shape[-1]))
-    return FeatureGrid(torch.cat(parts), stride, centred_offset(stride), size)
+    return FeatureGrid(values, stride, centred_offset(stride), size)

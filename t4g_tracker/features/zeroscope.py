@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from t4g_tracker.datatypes import FeatureGrid
+from t4g_tracker.datatypes import Empty, FeatureGrid
 from t4g_tracker.errors import WeightsError
 from t4g_tracker.features.layouts import ZEROSCOPE
 from t4g_tracker.features.model_configs import POSITIVE, block_channels, config_number
@@ -91,6 +91,7 @@ def extract(
     device: torch.device,
     seed: int,
     progress: Progress | None = None,
+    empty: Empty = torch.empty,
 ) -> FeatureGrid:
     """Compute the feature grid of a video, segment by segment.
 
@@ -103,6 +104,7 @@ def extract(
         device: Where the model runs.
         seed: Of the noise. The same seed on the same machine gives the same features.
         progress: Called with (frames done, frames in all) after each segment.
+        empty: Makes the result.
 
     Returns:
         ``FeatureGrid`` of T frames, float16 on the CPU. Block 2 at 320x576 gives 640 channels
@@ -124,7 +126,7 @@ def extract(
             output = _block_output(model, segment, config, generator)
             return in_float16(output[keep], folder, "features.zeroscope")
 
-        values = segment_features(frames, config.segment_frames, extract_segment, progress)
+        values = segment_features(frames, config.segment_frames, extract_segment, progress, empty)
     size = (int(frames.shape[-2]), int(frames.shape[-1]))
     return tiled_grid(values, size, f"features.zeroscope.block={config.block}")
 

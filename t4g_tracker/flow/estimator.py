@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 from t4g_tracker.bundled import RAFT_MINI, file_identity
 from t4g_tracker.coordinates import Size, resize_frames
-from t4g_tracker.datatypes import FlowFields
+from t4g_tracker.datatypes import Empty, FlowFields
 from t4g_tracker.errors import ConfigError, warn
 from t4g_tracker.flow.dis import dis_flow, refine_flow
 from t4g_tracker.flow.fusion import best_flow
@@ -130,20 +130,27 @@ class FlowEstimator:
 
             self._raft = load_raft(cast(Variant, config.method), config.weights, device)
 
-    def pairs(self, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress | None = None) -> Tensor:
+    def pairs(
+        self,
+        frames: Tensor,
+        pairs: list[tuple[int, int]],
+        progress: Progress | None = None,
+        empty: Empty = torch.empty,
+    ) -> Tensor:
         """Compute the flow of a list of frame pairs.
 
         Args:
             frames: (T, 3, H, W) uint8.
             pairs: P pairs (from, to) of frame indices.
             progress: Called with (pairs done, pairs in all).
+            empty: Makes the result.
 
         Returns:
             (P, 2, H, W) float16 displacement (dx, dy) in pixels of ``frames``.
         """
         if self._raft is not None:
-            return self._raft_pairs(self._raft, frames, pairs, progress)
-        flows = torch.empty(len(pairs), 2, *frames.shape[-2:], dtype=torch.float16)
+            return self._raft_pairs(self._raft, frames, pairs, progress, empty)
+        flows = empty(len(pairs), 2, *frames.shape[-2:], dtype=torch.float16)
 
         def store(index: int) -> None:
             first, second = pairs[index]
@@ -158,7 +165,12 @@ class FlowEstimator:
         return dis_flow(first, second, self.config.finest_scale, self.config.patch_stride)
 
     def _raft_pairs(
-        self, raft: RAFT, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress | None
+        self,
+        raft: RAFT,
+        frames: Tensor,
+        pairs: list[tuple[int, int]],
+        progress: Progress | None,
+        empty: Empty,
     ) -> Tensor:
         """``pairs`` by RAFT, refined by DIS if the settings say so."""
         from t4g_tracker.flow.raft import raft_flow_pairs
@@ -172,7 +184,8 @@ class FlowEstimator:
             if progress is not None:
                 progress(done * len(pairs) // rounds, len(pairs))
 
-        flows = _enlarged(raft_flow_pairs(raft, small, pairs, updates, self.device, advance), size)
+        coarse = raft_flow_pairs(raft, small, pairs, updates, self.device, advance, empty)
+        flows = _enlarged(coarse, size, empty)
         if refine:
 
             def store(index: int) -> None:
@@ -192,7 +205,11 @@ class FlowEstimator:
         return best_flow(first, second, torch.stack([own, refined]))
 
     def both_ways(
-        self, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress | None = None
+        self,
+        frames: Tensor,
+        pairs: list[tuple[int, int]],
+        progress: Progress | None = None,
+        empty: Empty = torch.empty,
     ) -> FlowFields:
         """Compute the flow of pairs of frames of (T, 3, H, W), forward and backward.
 
@@ -200,8 +217,9 @@ class FlowEstimator:
             frames: (T, 3, H, W) uint8.
             pairs: Distinct pairs (i, j) of frame indices, i < j.
             progress: Called with (flows done, flows in all).
+            empty: Makes the result.
         """
-        flows = self.pairs(frames, [way for i, j in pairs for way in ((i, j), (j, i))], progress)
+        flows = self.pairs(frames, [way for i, j in pairs for way in ((i, j), (j, i))], progress, empty)
         return FlowFields(torch.tensor(pairs, dtype=torch.int64).view(-1, 2), flows[0::2], flows[1::2])
 
 
@@ -214,13 +232,13 @@ def _shrunk(frames: Tensor, scale: float) -> Tensor:
     return torch.cat([frame.round().clamp(0, 255).to(torch.uint8) for frame in smaller])
 
 
-def _enlarged(flows: Tensor, size: Size) -> Tensor:
+def _enlarged(flows: Tensor, size: Size, empty: Empty = torch.empty) -> Tensor:
     """Flows (P, 2, h, w) enlarged to frames of ``size``, displacements scaled along."""
     small = flows.shape[-2:]
     if tuple(small) == tuple(size):
         return flows
     factor = torch.tensor([size[1] / small[1], size[0] / small[0]])[:, None, None]
-    larger = torch.empty(len(flows), 2, *size, dtype=flows.dtype)
+    larger = empty(len(flows), 2, *size, dtype=flows.dtype)
     for index, flow in enumerate(flows):
         wide = interpolate(flow[None].float(), size=size, mode="bilinear", align_corners=False)
         larger[index] = wide[0] * factor

@@ -22,6 +22,7 @@ from torchvision.models.optical_flow import (
 )
 
 from t4g_tracker.bundled import RAFT_MINI, find_bundled
+from t4g_tracker.datatypes import Empty
 from t4g_tracker.errors import WeightsError, one_line
 from t4g_tracker.stage_log import Progress
 from t4g_tracker.weight_loading import loading
@@ -85,6 +86,7 @@ def raft_flow_pairs(
     updates: int,
     device: torch.device,
     progress: Progress | None = None,
+    empty: Empty = torch.empty,
 ) -> Tensor:
     """Compute the flow of a list of frame pairs.
 
@@ -104,6 +106,7 @@ def raft_flow_pairs(
         updates: Recurrent updates a pair. At least 1; torchvision's default is 12.
         device: Where the model is.
         progress: Called with (pairs done, pairs in all).
+        empty: Makes the result.
 
     Returns:
         (P, 2, H, W) float16 on the CPU, displacement (dx, dy) in working pixels.
@@ -114,7 +117,7 @@ def raft_flow_pairs(
     if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8:
         raise ValueError(f"frames must be (T, 3, H, W) uint8, got {tuple(frames.shape)} {frames.dtype}")
     height, width = frames.shape[-2:]
-    flows = torch.empty(len(pairs), 2, height, width, dtype=torch.float16)
+    flows = empty(len(pairs), 2, height, width, dtype=torch.float16)
     order = sorted(range(len(pairs)), key=lambda index: max(pairs[index]))
     last_use = {frame: turn for turn, index in enumerate(order) for frame in pairs[index]}
     encoded: dict[int, _Encoding] = {}

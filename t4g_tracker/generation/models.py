@@ -13,7 +13,7 @@ from diffusers import StableVideoDiffusionPipeline
 
 from t4g_tracker.bundled import WEIGHTS
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.features import diffusion_weights
+from t4g_tracker.features import diffusion_folder, diffusion_weights
 from t4g_tracker.features.extractor import weights_identity
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.features.settings import SVD_MODEL, DiffusionConfig
@@ -90,9 +90,9 @@ def _find(choice: ModelChoice, config: GenerationConfig, decoder: Decoder) -> Mo
         folder = bundled[choice.model]
     else:
         named = SVD_MODEL if choice.model == "svd" else choice.model
-        folder = diffusion_weights.find_folder(named, need_refiner=False, setting=setting)
+        folder = diffusion_folder.find_folder(named, need_refiner=False, setting=setting)
     refined = (folder / "refiner").is_dir()
-    configs = diffusion_weights.check_folder(folder, FEATURE_BLOCK, refined, setting)
+    configs = diffusion_folder.check_folder(folder, FEATURE_BLOCK, refined, setting)
     untrained = any(name in bundled and folder.samefile(bundled[name]) for name in UNTRAINED_DECODERS)
     model = Model(
         name=choice.name,

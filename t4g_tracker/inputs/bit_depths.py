@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from t4g_tracker.errors import VideoError, warn
+from t4g_tracker.storage.long_arrays import LongArrays
 
 _RANGES = (8, 10, 12, 14, 16)  # bits that cameras give
 _DARK = 16  # of 255: as bright as 12 bits are in 16
@@ -23,7 +24,8 @@ class EightBitFrames:
     bits: dropping some and then others is dropping both, so that no deep picture has to be kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, arrays: LongArrays | None = None) -> None:
+        self._arrays = arrays  # where they are held; None for memory
         self.pictures: list[np.ndarray] = []  # (H, W, 3) uint8
         self._deep: list[int] = []  # which of them had more bits
         self._largest = 0  # value of a deep one
@@ -34,7 +36,7 @@ class EightBitFrames:
             self._allow_for(picture)
             self._deep.append(len(self.pictures))
             picture = (picture >> (self._bits() - 8)).astype(np.uint8)
-        self.pictures.append(picture)
+        self.pictures.append(picture if self._arrays is None else self._arrays.held(picture))
 
     def _allow_for(self, picture: np.ndarray) -> None:
         """Let the deep frames lose as many bits as a picture (H, W, 3) of uint16 demands."""

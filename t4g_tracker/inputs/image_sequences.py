@@ -20,6 +20,7 @@ from t4g_tracker.inputs.frame_times import Timing, timing_of
 from t4g_tracker.inputs.images import IMAGE_ERRORS, current_rgb, opened_image, read_picture
 from t4g_tracker.inputs.input_files import refuse_special
 from t4g_tracker.inputs.reading import Reading
+from t4g_tracker.storage.long_arrays import LongArrays
 
 FrameCheck = Callable[[int, Size], None]  # called with the number of frames to read and their (H, W)
 
@@ -131,6 +132,7 @@ def read_folder(
     skip: int = 0,
     check: FrameCheck | None = None,
     start_frame: int = 0,
+    arrays: LongArrays | None = None,
 ) -> Reading:
     """Read a folder of images, or some of them, as frames (H, W, 3) uint8 RGB of one size.
 
@@ -140,6 +142,7 @@ def read_folder(
         skip: How many to leave out before.
         check: Called once, when the first is read: it may refuse what does not fit into memory.
         start_frame: The number that the user gives to the folder's first frame.
+        arrays: Where frames are held; None for memory, whatever its size.
 
     Raises:
         VideoError: If there are no images, one cannot be read, they differ in size, or their numbers
@@ -159,7 +162,7 @@ def read_folder(
     files = images.files[part]
     _refuse_false_numbers(folder, images, start_frame, part.stop)
     warn_of_doubts(folder, images, part)
-    frames, notes, pixel_aspect = EightBitFrames(), set[str | None](), 1.0
+    frames, notes, pixel_aspect = EightBitFrames(arrays), set[str | None](), 1.0
     for file in files:
         picture = read_picture(file)
         notes.add(picture.note)
@@ -189,7 +192,11 @@ def _deep_pictures(files: Iterable[Path]) -> Iterator[np.ndarray]:
 
 
 def read_image_sequence(
-    path: Path, first_frames: int = 0, skip: int = 0, check: FrameCheck | None = None
+    path: Path,
+    first_frames: int = 0,
+    skip: int = 0,
+    check: FrameCheck | None = None,
+    arrays: LongArrays | None = None,
 ) -> Reading:
     """Read the pictures of a multi-page TIFF or an animated WebP.
 
@@ -198,6 +205,7 @@ def read_image_sequence(
         first_frames: How many pictures to read after those that are skipped; 0 for all.
         skip: How many to leave out before.
         check: Called once, before they are read: it may refuse what does not fit into memory.
+        arrays: Where frames are held; None for memory, whatever its size.
 
     Returns:
         Frames (H, W, 3) uint8 RGB of one size, upright, and when they are shown. A WebP has durations; a
@@ -206,7 +214,7 @@ def read_image_sequence(
     Raises:
         VideoError: If the file is cut short, damaged or not an image, or its pictures differ in size.
     """
-    frames, starts_ms = EightBitFrames(), [0.0]
+    frames, starts_ms = EightBitFrames(arrays), [0.0]
     remedy = "it is cut short, damaged or of another kind, so copy or export it again"
     with opened_image(path, VideoError, remedy) as opened:
         last = getattr(opened, "n_frames", 1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.coordinates import Size, resize_frames
-from t4g_tracker.datatypes import Video
+from t4g_tracker.datatypes import Empty, Video
 from t4g_tracker.errors import VideoError
 from t4g_tracker.inputs.image_sequences import (
     FRAME_SUFFIXES,
@@ -25,6 +25,7 @@ from t4g_tracker.inputs.video_files import FrameBytes, read_video_file
 from t4g_tracker.inputs.video_streams import warn_of_aspect
 from t4g_tracker.memory import check_memory, frames_bytes, out_of_memory
 from t4g_tracker.storage.files import safe_name
+from t4g_tracker.storage.long_arrays import LongArrays
 
 _VALUES_PER_CHUNK = 2**25  # resize this many values at once: 128 MiB as float32
 
@@ -36,6 +37,7 @@ def read_video(
     frames: tuple[int, int] | None = None,
     start_frame: int = 0,
     frame_bytes: FrameBytes = frames_bytes,
+    arrays: LongArrays | None = None,
 ) -> Video:
     """Read every frame of a video file or of a folder of frames, or some of them.
 
@@ -55,6 +57,7 @@ def read_video(
         start_frame: The number that the user gives to the first frame of ``path``.
         frame_bytes: What the work on the video takes for each frame of (H, W), to compare with
             free memory before anything is decoded; by default the frame alone.
+        arrays: Where frames are held; with files, a video that does not fit into memory is put there.
 
     Returns:
         The video, with ``frames`` (T, H, W, 3) uint8 RGB at the original size and T
@@ -68,10 +71,10 @@ def read_video(
             has no pictures or only one, if its frames differ in size, if it does not have
             the ``frames`` asked for, or if it does not fit into memory.
     """
-    source, path = str(path), Path(path)
+    source, path, own_arrays = str(path), Path(path), arrays or LongArrays()
     skip, count = _part(source, first_frames, frames, start_frame)
     try:
-        read = _read(source, path, count, skip, start_frame, frame_bytes)
+        read = _read(source, path, count, skip, start_frame, frame_bytes, arrays)
         if frames is not None and len(read.frames) < count:
             raise VideoError(_ends_early(source, read, frames, start_frame))
         if len(read.frames) < 2:
@@ -83,7 +86,7 @@ def read_video(
         elif len(read.frames) == first_frames:
             source += f" (first {first_frames} frames)"
         return Video(
-            _stack(read.frames),
+            own_arrays.stacked(read.frames),
             read.timing.fps,
             safe_name(path.name if path.is_dir() else path.stem, safe_name(path.resolve().name, "video")),
             source,
@@ -97,17 +100,23 @@ def read_video(
 
 
 def _read(
-    source: str, path: Path, count: int, skip: int, start_frame: int, frame_bytes: FrameBytes
+    source: str,
+    path: Path,
+    count: int,
+    skip: int,
+    start_frame: int,
+    frame_bytes: FrameBytes,
+    arrays: LongArrays | None,
 ) -> Reading:
     """Read a folder or a file of any kind, but its first ``skip`` frames, and up to ``count``; 0 for all."""
     address = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.+)", source, re.IGNORECASE)
 
     def check(frames: int, size: Size) -> None:
-        check_memory(source, frames, size, frame_bytes(size))
+        check_memory(source, frames, size, frame_bytes(size), arrays=arrays)
 
     try:
         if path.is_dir():
-            return read_folder(path, count, skip, check, start_frame)
+            return read_folder(path, count, skip, check, start_frame, arrays)
         if not path.exists():
             if address is not None:
                 raise VideoError(f"{address[1]}://{address[2]}: is a web address; download it first")
@@ -118,8 +127,8 @@ def _read(
         if path.stat().st_size == 0:
             raise VideoError(f"{source}: is empty (0 bytes); copy or export the video again")
         if path.suffix.lower() in SEQUENCE_SUFFIXES:
-            return read_image_sequence(path, count, skip, check)
-        return read_video_file(path, count, skip, frame_bytes)
+            return read_image_sequence(path, count, skip, check, arrays)
+        return read_video_file(path, count, skip, frame_bytes, arrays)
     except OSError as error:
         raise VideoError(f"{source}: cannot be read ({error.strerror}); check the path") from error
 
@@ -176,7 +185,7 @@ def content_hash(video: Video) -> str:
     return digest.hexdigest()
 
 
-def working_frames(video: Video, size: Size) -> Tensor:
+def working_frames(video: Video, size: Size, empty: Empty = torch.empty) -> Tensor:
     """Resize every frame to the working size with anti-aliasing.
 
     A few frames are resized at a time, so a 4K video needs little more memory than the
@@ -185,23 +194,16 @@ def working_frames(video: Video, size: Size) -> Tensor:
     Args:
         video: T frames of any size, uint8.
         size: (H, W) in working pixels.
+        empty: Makes the result.
 
     Returns:
         (T, 3, H, W) uint8 RGB. A copy, even if the size is already right.
     """
     count, height, width, _ = video.frames.shape
-    resized = torch.empty((count, 3, *size), dtype=torch.uint8)
+    resized = empty(count, 3, *size, dtype=torch.uint8)
     step = max(1, _VALUES_PER_CHUNK // (height * width * 3))
     for start in range(0, count, step):
         chunk = torch.tensor(video.frames[start : start + step]).permute(0, 3, 1, 2)
         small = resize_frames(chunk.float(), size)
         resized[start : start + step] = small.round().clamp(0, 255).to(torch.uint8)
     return resized
-
-
-def _stack(frames: list[np.ndarray]) -> np.ndarray:
-    """Stack frames like ``np.stack``, emptying ``frames`` meanwhile, so that no video is in memory twice."""
-    stacked = np.empty((len(frames), *frames[0].shape), np.uint8)
-    for index in range(len(stacked)):
-        stacked[index] = frames.pop(0)
-    return stacked

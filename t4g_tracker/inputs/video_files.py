@@ -41,6 +41,7 @@ from t4g_tracker.inputs.video_streams import (
     why_unreadable,
 )
 from t4g_tracker.memory import check_memory, frames_bytes
+from t4g_tracker.storage.long_arrays import LongArrays
 
 # FFmpeg hides damage unless told to fail where data contradict themselves, are short or fail a checksum.
 _STRICT = {"err_detect": "crccheck+buffer+explode"}
@@ -61,6 +62,7 @@ class _Job:
     wanted: int  # frames to keep then; 0 for all
     frame_bytes: FrameBytes
     careful: bool  # with one thread: damage is then met where it is
+    arrays: LongArrays | None  # where frames are held
 
 
 @dataclass
@@ -86,7 +88,11 @@ class _Decoded:
 
 
 def read_video_file(
-    path: Path, first_frames: int = 0, skip: int = 0, frame_bytes: FrameBytes = frames_bytes
+    path: Path,
+    first_frames: int = 0,
+    skip: int = 0,
+    frame_bytes: FrameBytes = frames_bytes,
+    arrays: LongArrays | None = None,
 ) -> Reading:
     """Decode a video file, or some of its frames.
 
@@ -97,6 +103,7 @@ def read_video_file(
         first_frames: How many frames to keep after those that are skipped; 0 for all.
         skip: How many to decode and drop before.
         frame_bytes: What the work on the video takes for a frame of (H, W), to compare with free memory.
+        arrays: Where frames are held; None for memory, whatever its size.
 
     Returns:
         Frames of one size, cropped, upright and mirrored as a player shows them.
@@ -107,9 +114,9 @@ def read_video_file(
         MemoryError: If memory runs out all the same.
     """
     try:
-        quick = _read(_Job(path, skip, first_frames, frame_bytes, careful=False))
+        quick = _read(_Job(path, skip, first_frames, frame_bytes, careful=False, arrays=arrays))
         # Several threads report damage late, or lose frames in silence, so doubt is settled with one.
-        read = quick or _read(_Job(path, skip, first_frames, frame_bytes, careful=True))
+        read = quick or _read(_Job(path, skip, first_frames, frame_bytes, careful=True, arrays=arrays))
     except MemoryError:
         raise
     except av.FFmpegError as error:
@@ -128,7 +135,8 @@ def _read(job: _Job) -> Reading | None:
         size = stream.codec_context.height, stream.codec_context.width
         count = max(0, stated_frames(stream) - job.skip)
         if count and size[0] * size[1] and not job.careful:
-            check_memory(str(job.path), min(count, job.wanted or count), size, job.frame_bytes(size))
+            wanted, need = min(count, job.wanted or count), job.frame_bytes(size)
+            check_memory(str(job.path), wanted, size, need, arrays=job.arrays)
         decoded = _decode(container, stream, job)
         lost = not decoded.full and decoded.packets > decoded.count  # several threads hide damage at the end
         if not job.careful and (decoded.damaged or lost):
@@ -215,7 +223,7 @@ def _keep(picture: Any, crop: Crop, decoded: _Decoded, job: _Job) -> None:
         raise VideoError(
             f"{job.path}: changes size from {sizes} at frame {decoded.count}; {_reencode(job.path)}"
         )
-    frames.append(frame)
+    frames.append(frame if job.arrays is None else job.arrays.held(frame))
     decoded.seconds.append(picture.time)
     decoded.tick_s, decoded.turned = float(picture.time_base or 0), is_on_its_side(picture)
     decoded.oblique |= is_oblique(picture)
@@ -228,7 +236,7 @@ def _check_memory(decoded: _Decoded, count: int, job: _Job, only_refuse: bool = 
     """Refuse a video of ``count`` frames that does not fit beside those that are decoded."""
     frame = decoded.frames[0]
     size, held = frame.shape[:2], len(decoded.frames) * frame.nbytes
-    check_memory(str(job.path), count, size, job.frame_bytes(size), held, only_refuse)
+    check_memory(str(job.path), count, size, job.frame_bytes(size), held, only_refuse, job.arrays)
 
 
 def _check_complete(decoded: _Decoded, container: Any, stream: Any, path: Path) -> None:

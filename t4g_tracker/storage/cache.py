@@ -18,6 +18,7 @@ import torch
 
 from t4g_tracker.errors import CacheError, OutputError
 from t4g_tracker.storage.files import default_cache_folder, prepare_output_folder
+from t4g_tracker.storage.long_arrays import LongArrays
 from t4g_tracker.storage.torch_files import load_torch, peek, save_torch
 from t4g_tracker.storage.unfinished import remove_leftovers
 
@@ -83,15 +84,17 @@ class Cache:
         entry = self.load_timed(kind, key)
         return None if entry is None else entry[0]
 
-    def load_timed(self, kind: str, key: str) -> tuple[Any, float] | None:
+    def load_timed(self, kind: str, key: str, arrays: LongArrays | None = None) -> tuple[Any, float] | None:
         """Load an entry's payload and the seconds it took to compute, or None if there is no entry.
+
+        ``arrays`` as for ``load_torch``.
 
         Raises:
             CacheError: If the file is cut short, changed, unreadable or made with other settings.
         """
         path = self.path(kind, key)
         try:
-            entry = load_torch(path, PLACE, REMEDY)
+            entry = load_torch(path, PLACE, REMEDY, arrays)
         except FileNotFoundError:
             return None
         if (entry["kind"], entry["key"]) != (kind, key):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from t4g_tracker.errors import CacheError, OutputError, ran_out_of_memory
 from t4g_tracker.storage.files import atomic_write
+from t4g_tracker.storage.long_arrays import SMALL, LongArrays
 
 DIGEST = "digest"
 
@@ -42,20 +43,25 @@ def save_torch(path: Path, record: Mapping[str, Any], place: str) -> None:
         ) from error
 
 
-def load_torch(path: Path, place: str, remedy: str) -> dict[str, Any]:
+def load_torch(path: Path, place: str, remedy: str, arrays: LongArrays | None = None) -> dict[str, Any]:
     """Load a record of ``save_torch`` to the CPU, and check that it is what was saved.
 
     Args:
         path: The file.
         place: Name of what the user can change if it cannot be read, for error messages.
         remedy: What the user can do about a damaged file.
+        arrays: Where arrays are long; if in files, the tensors of a large file stay in it, mapped into
+            memory, and must not be written to.
 
     Raises:
         FileNotFoundError: If there is no such file.
         CacheError: If it cannot be read, is cut short, or holds anything else than what was saved.
     """
     try:
-        record = torch.load(path, map_location="cpu", weights_only=True)
+        mapped = arrays is not None and arrays.in_files and path.stat().st_size >= SMALL
+        record = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        if arrays is not None and mapped:
+            arrays.adopt(record)
         whole = isinstance(record, dict) and record.pop(DIGEST, None) == content_digest(record)
     except FileNotFoundError:
         raise
@@ -98,11 +104,20 @@ def content_digest(value: Any) -> str:
     return digest.hexdigest()
 
 
+def _checksum(tensor: Tensor) -> int:
+    """The CRC-32 of a tensor's values in order; of a few rows at a time, since they may have to be copied."""
+    rows = max(1, SMALL * len(tensor) // max(1, tensor.nbytes)) if tensor.ndim else 1
+    checksum = 0
+    for part in tensor.split(rows) if tensor.ndim else [tensor]:
+        plain = part.cpu().contiguous().reshape(-1).view(torch.uint8)
+        checksum = zlib.crc32(plain.numpy().data, checksum)
+    return checksum
+
+
 def _parts(value: Any) -> Iterator[str]:
     """Name every part of a value in order; no two values have the same names."""
     if isinstance(value, Tensor):
-        plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        yield f"{value.dtype} {tuple(value.shape)} {zlib.crc32(plain.numpy().data)}"
+        yield f"{value.dtype} {tuple(value.shape)} {_checksum(value.detach())}"
     elif isinstance(value, Mapping):
         yield f"mapping {len(value)}"
         for key, entry in value.items():

@@ -12,7 +12,8 @@ from PIL import Image
 from t4g_tracker.__main__ import main
 from t4g_tracker.commands.train_minis import MODELS, SHARES
 from t4g_tracker.errors import ConfigError
-from t4g_tracker.features.diffusion_weights import check_folder, load_model
+from t4g_tracker.features.diffusion_folder import check_folder
+from t4g_tracker.features.diffusion_weights import load_model
 from t4g_tracker.training.loop.frozen import weights_digest
 from t4g_tracker.training.track4gen.settings import MinisTraining
 

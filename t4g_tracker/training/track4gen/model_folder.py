@@ -11,14 +11,8 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, StableVideoDiffusionPipeline
 
 from t4g_tracker.errors import WeightsError
-from t4g_tracker.features.diffusion_weights import (
-    check_folder,
-    find_folder,
-    has_feedback,
-    load_feedback,
-    load_pipeline,
-    load_refiner,
-)
+from t4g_tracker.features.diffusion_folder import check_folder, find_folder, has_feedback
+from t4g_tracker.features.diffusion_weights import load_feedback, load_pipeline, load_refiner
 from t4g_tracker.features.feedback import Feedback
 from t4g_tracker.features.model_files import load_strictly
 from t4g_tracker.features.not_here import NotHere

@@ -1,0 +1,1 @@
+"""Time and memory of each stage, measured in fresh processes: ``python -m benchmarks --help``."""
