@@ -12,9 +12,9 @@ from tiny_generated import BASELINES, MODELS, OURS, write_generated
 from tiny_videos import moving_square, write_video
 
 from t4g_tracker.__main__ import main as t4g
-from t4g_tracker.errors import StudyError, TrackerWarning
+from t4g_tracker.errors import StudyError, TrackerWarning, VideoError
 from t4g_tracker.inputs.video import read_video
-from t4g_tracker.outputs.generated import Scene, find_scenes
+from t4g_tracker.outputs.generated import GeneratedFolder, Scene, read_generated
 from t4g_tracker.study.answers import Answer, Key, KeyTrial, Participant, read_answers, read_key
 from t4g_tracker.study.media import copy_video
 from t4g_tracker.study.tally import ALL, Share, attentive, tally
@@ -28,7 +28,7 @@ SCENES = [
 
 
 def choose(pairs=40, checks=2, seed=0, scenes=SCENES):
-    return choose_trials(scenes, OURS, BASELINES, pairs, checks, seed)
+    return choose_trials(GeneratedFolder(Path(), list(MODELS), scenes), OURS, BASELINES, pairs, checks, seed)
 
 
 def of_kind(trials, kind):
@@ -79,14 +79,18 @@ def test_checks_are_one_video_twice_or_with_its_spoilt_self():
 @pytest.mark.parametrize(
     ("ours", "baselines", "message"),
     [
-        ("track4gem", ["finetuned-model"], "track4gem: has no generated videos; models are finetuned"),
+        (
+            "track4gem",
+            ["finetuned-model"],
+            "track4gem: has no generated videos; models are pretrained-model, fine",
+        ),
         (OURS, ["finetuned-model", "finetuned-model"], "a model is named twice"),
         (OURS, [OURS], "a model is named twice"),
     ],
 )
 def test_models_that_are_not_there_are_told(ours, baselines, message):
     with pytest.raises(StudyError, match=message):
-        choose_trials(SCENES, ours, baselines, 1, 0, 0)
+        choose_trials(GeneratedFolder(Path(), list(MODELS), SCENES), ours, baselines, 1, 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -163,17 +167,17 @@ def test_a_copied_video_keeps_its_pictures_and_loses_what_its_file_says(tmp_path
 
 
 def test_a_folder_without_videos_or_input_is_told(tmp_path):
-    with pytest.raises(StudyError, match="no such folder"):
-        find_scenes(tmp_path / "none")
-    with pytest.raises(StudyError, match="holds no video IMAGE/MODEL/seed-N"):
-        find_scenes(tmp_path)
+    with pytest.raises(VideoError, match="no such folder"):
+        read_generated(tmp_path / "none")
+    with pytest.raises(VideoError, match="holds no video IMAGE/MODEL/seed-N"):
+        read_generated(tmp_path)
     write_generated(tmp_path, images=("cow",), models=("svd",), seeds=(1,), frames=2)
-    assert [(scene.image, scene.seed, list(scene.videos)) for scene in find_scenes(tmp_path)] == [
+    assert [(scene.image, scene.seed, list(scene.videos)) for scene in read_generated(tmp_path).scenes] == [
         ("cow", 1, ["svd"])
     ]
     (tmp_path / "cow" / "input.png").unlink()
-    with pytest.raises(StudyError, match=r"has videos but no input image; put it there as input\.png"):
-        find_scenes(tmp_path)
+    with pytest.raises(VideoError, match=r"has videos but no input image; put it there as input\.png"):
+        read_generated(tmp_path)
 
 
 KEY = Key(

@@ -58,7 +58,7 @@ def _main(argv: list[str] | None) -> int:
     with locked_folder(request.out) as folder:
         failures, notes = _failures(found.runs, request.failures, request.cache)
         write_site(folder, request.title, found, failures, notes)
-    videos = sum(len(scene.videos) for scenes in found.generated.values() for scene in scenes)
+    videos = sum(len(scene.videos) for folder in found.generated for scene in folder.scenes)
     say(
         f"{len(found.runs)} runs, {len(found.comparisons)} comparisons, {videos} generated videos, "
         f"{len(failures)} failures: open {request.out / INDEX}"

@@ -93,14 +93,14 @@ def _counter() -> Parser:
 
 
 def _make(request: argparse.Namespace) -> None:
-    from t4g_tracker.outputs.generated import find_scenes
+    from t4g_tracker.outputs.generated import read_generated
     from t4g_tracker.storage.files import locked_folder
     from t4g_tracker.study.publishing import KEY, PAGE, write_study
     from t4g_tracker.study.trials import choose_trials
 
-    scenes = find_scenes(request.runs)
+    generated = read_generated(request.runs)
     trials = choose_trials(
-        scenes, request.ours, request.baselines, request.pairs, request.checks, request.seed
+        generated, request.ours, request.baselines, request.pairs, request.checks, request.seed
     )
     with locked_folder(request.out) as folder:
         write_study(folder, trials, request.ours, request.baselines, request.seed)

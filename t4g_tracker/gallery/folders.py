@@ -10,7 +10,7 @@ from typing import Any
 
 from t4g_tracker.errors import OutputError, one_line, warn
 from t4g_tracker.inputs.input_files import decoded, open_input
-from t4g_tracker.outputs.generated import Scene, find_scenes
+from t4g_tracker.outputs.generated import GeneratedFolder, find_generated, read_generated
 
 MOST_BYTES = 50_000_000
 RUN, COMPARISON = "run.json", "compare.json"
@@ -38,7 +38,7 @@ class Found:
 
     runs: list[ResultFolder]
     comparisons: list[ResultFolder]
-    generated: dict[Path, list[Scene]]  # by the folder of generated videos
+    generated: list[GeneratedFolder]
 
 
 def find_results(folders: Sequence[Path]) -> Found:
@@ -46,11 +46,11 @@ def find_results(folders: Sequence[Path]) -> Found:
 
     Raises:
         OutputError: If a folder is missing, or none holds results.
-        StudyError: If generated videos lack their input image.
+        VideoError: If generated videos lack their input image.
     """
     runs: dict[Path, ResultFolder] = {}
     comparisons: dict[Path, ResultFolder] = {}
-    generated: dict[Path, list[Scene]] = {}
+    generated: dict[Path, GeneratedFolder] = {}
     for folder in folders:
         if not folder.is_dir():
             raise OutputError(f"{folder}: no such folder; give folders of results, such as outputs")
@@ -59,12 +59,12 @@ def find_results(folders: Sequence[Path]) -> Found:
                 result = _read(file)
                 if result is not None:
                     found[file.parent.resolve()] = result
-        for root in sorted({video.parents[2] for video in folder.rglob("*/*/seed-*.mp4")}):
-            generated[root.resolve()] = find_scenes(root)
+        for root in find_generated(folder):
+            generated[root.resolve()] = read_generated(root)
     if not (runs or comparisons or generated):
         given = ", ".join(map(str, folders))
         raise OutputError(f"{given}: no results there; give folders with {RUN} or {COMPARISON} below them")
-    return Found(list(runs.values()), list(comparisons.values()), generated)
+    return Found(list(runs.values()), list(comparisons.values()), list(generated.values()))
 
 
 def _read(file: Path) -> ResultFolder | None:

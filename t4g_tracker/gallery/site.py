@@ -14,7 +14,7 @@ from t4g_tracker.errors import OutputError
 from t4g_tracker.gallery.failures import ALIKE, FAST, KINDS, REAPPEARED, Failure
 from t4g_tracker.gallery.folders import Found, ResultFolder
 from t4g_tracker.metrics import MEASURES
-from t4g_tracker.outputs.generated import Scene, models_of
+from t4g_tracker.outputs.generated import GeneratedFolder
 from t4g_tracker.pages.rendering import render_page
 from t4g_tracker.storage.files import replace_folder, safe_name, write_json, write_text
 from t4g_tracker.tables import Table, rounded
@@ -79,8 +79,7 @@ def write_site(
                 _comparison(media, number, run) for number, run in enumerate(found.comparisons, 1)
             ],
             "generated": [
-                _generated(media, number, root, scenes)
-                for number, (root, scenes) in enumerate(found.generated.items(), 1)
+                _generated(media, number, folder) for number, folder in enumerate(found.generated, 1)
             ],
             "notes": list(notes),
         }
@@ -172,18 +171,17 @@ def _comparison(media: _Media, number: int, run: ResultFolder) -> dict[str, Any]
     return {"name": run.name, "facts": _facts(run), "scores": table, **files}
 
 
-def _generated(media: _Media, number: int, root: Path, scenes: Sequence[Scene]) -> dict[str, Any]:
+def _generated(media: _Media, number: int, folder: GeneratedFolder) -> dict[str, Any]:
     """A row an image and seed: the input, then a video a model, or nothing where there is none."""
-    models = models_of(scenes)
     rows = []
-    for scene in scenes:
+    for scene in folder.scenes:
         place = f"generated-{number}", safe_name(scene.image)
         videos = [
             media.copy(scene.videos[model], *place, f"model-{column}-seed-{scene.seed}.mp4")
             if model in scene.videos
             else ""
-            for column, model in enumerate(models, 1)
+            for column, model in enumerate(folder.models, 1)
         ]
         given = media.copy(scene.input, *place, scene.input.name)
         rows.append({"image": scene.image, "seed": scene.seed, "input": given, "videos": videos})
-    return {"name": root.name, "models": models, "rows": rows}
+    return {"name": folder.path.resolve().name, "models": folder.models, "rows": rows}

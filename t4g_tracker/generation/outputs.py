@@ -1,9 +1,4 @@
-"""Files of generated videos: their names, the films, and the record that says which are still good.
-
-OUT/generation.json
-OUT/<picture>/input.png, side-by-side-seed-1.mp4, side-by-side-tracks-seed-1.mp4
-OUT/<picture>/<model>/seed-1.mp4, tracks-seed-1.npz, tracks-seed-1.mp4, frames-seed-1/000.png
-"""
+"""Generated videos side by side, and the record that says which files are still good."""
 
 from __future__ import annotations
 
@@ -18,32 +13,15 @@ import numpy as np
 
 from t4g_tracker.errors import warn
 from t4g_tracker.identity import differences
+from t4g_tracker.outputs.generated import RECORD, read_record
 from t4g_tracker.storage.files import plain_values, write_json
 from t4g_tracker.visualize.painting import INK, PAPER, resized, write_text
 from t4g_tracker.visualize.tiles import GAP_PX, columns_across, tile_size
 
-RECORD = "generation.json"
-INPUT = "input.png"
 QUALITY = 14  # H.264's CRF: measures read these films, and compression must not show in them
 SCREEN_PX = 1920  # largest width of films side by side
 NAME_PX = 20  # height of the names above them
 LABEL_PX = 32  # height of the strip that they stand in
-
-
-def video_name(picture: str, model: str, seed: int) -> str:
-    """Path of a video inside the output folder."""
-    return f"{picture}/{model}/seed-{seed}.mp4"
-
-
-def beside(video: str, prefix: str, suffix: str) -> str:
-    """Path of a file of the same seed beside a video, such as tracks-seed-1.npz."""
-    path = Path(video)
-    return (path.parent / f"{prefix}{path.stem}{suffix}").as_posix()
-
-
-def side_by_side_name(picture: str, seed: int, what: str = "") -> str:
-    """Path of the film of all models side by side; ``what`` is "tracks-" for that of their tracks."""
-    return f"{picture}/side-by-side-{what}seed-{seed}.mp4"
 
 
 def side_by_side(picture: np.ndarray, videos: Mapping[str, np.ndarray]) -> Iterator[np.ndarray]:
@@ -89,9 +67,9 @@ class Record:
         if not path.exists():
             return record
         try:
-            found = json.loads(path.read_bytes())
+            found = read_record(folder)
             entries = [found["videos"], found["side_by_side"]]
-        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        except (KeyError, TypeError):
             entries = []
         if not entries or not all(_is_table(entry) for entry in entries):
             warn(f"{path}: is damaged, so all videos are made anew; to keep them, stop and restore it")

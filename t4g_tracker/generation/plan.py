@@ -10,9 +10,9 @@ import torch
 
 from t4g_tracker.datatypes import QueryPoints
 from t4g_tracker.generation.models import Model
-from t4g_tracker.generation.outputs import beside, video_name
 from t4g_tracker.generation.pictures import Picture
 from t4g_tracker.generation.settings import GenerationConfig
+from t4g_tracker.outputs.generated import frame_name, frames_name, tracks_names, video_name
 from t4g_tracker.storage.files import plain_values
 
 
@@ -56,12 +56,12 @@ class Wanted:
     @property
     def tracks(self) -> list[str]:
         """The files of its tracks: npz, and the film."""
-        return [beside(self.name, "tracks-", suffix) for suffix in (".npz", ".mp4")] if self.grid else []
+        return tracks_names(self.name) if self.grid else []
 
     def files(self, frames: int) -> list[str]:
         """All its files."""
-        folder = beside(self.name, "frames-", "")
-        pictures = [f"{folder}/{frame:03d}.png" for frame in range(frames)] if self.save_frames else []
+        folder = frames_name(self.name)
+        pictures = [f"{folder}/{frame_name(frame)}" for frame in range(frames)] if self.save_frames else []
         return [self.name, *self.tracks, *pictures]
 
 

@@ -21,20 +21,20 @@ from t4g_tracker.generation.decoding import linear_decoder, own_decoder
 from t4g_tracker.generation.embed import EmbeddedTracks, embedded_tracks, feature_grid
 from t4g_tracker.generation.models import FEATURE_BLOCK
 from t4g_tracker.generation.noise import picture_noise, starting_noise
-from t4g_tracker.generation.outputs import (
-    INPUT,
-    QUALITY,
-    Record,
-    beside,
-    side_by_side,
-    side_by_side_name,
-    video_name,
-)
+from t4g_tracker.generation.outputs import QUALITY, Record, side_by_side
 from t4g_tracker.generation.pictures import Picture
 from t4g_tracker.generation.pipeline import Generated, generate
 from t4g_tracker.generation.plan import Generation, Wanted, all_videos, settings_of
 from t4g_tracker.generation.settings import GenerationConfig
 from t4g_tracker.inputs.video import read_video
+from t4g_tracker.outputs.generated import (
+    INPUT,
+    frame_name,
+    frames_name,
+    side_by_side_name,
+    tracks_names,
+    video_name,
+)
 from t4g_tracker.outputs.run_files import OutputsConfig, write_npz, write_overlay
 from t4g_tracker.stage_log import Bar, StageLog
 from t4g_tracker.storage.files import prepare_output_folder, replace_folder
@@ -179,9 +179,9 @@ def _make(
         pictures = _as_frames(_decode(made.latents, pipeline, video, config))
         write_video(folder / video.name, pictures, config.fps, QUALITY)
         if video.save_frames:
-            with replace_folder(folder / beside(video.name, "frames-", "")) as whole:
+            with replace_folder(folder / frames_name(video.name)) as whole:
                 for index, picture in enumerate(pictures):
-                    write_picture(whole / f"{index:03d}.png", picture)
+                    write_picture(whole / frame_name(index), picture)
         facts["last_sigma"] = made.last_sigma
         if video.grid is not None:
             found = _track(video, made, pictures, refiner, config)
@@ -209,10 +209,10 @@ def _make(
 def _forget(video: Wanted, frames: int, record: Record) -> None:
     """Remove files of an earlier video of this name that this one does not replace."""
     record.videos.pop(video.name, None)
-    saved = (record.folder / beside(video.name, "frames-", "")).glob("*.png")
-    earlier = {record.folder / beside(video.name, "tracks-", suffix) for suffix in (".npz", ".mp4")}
+    saved = (record.folder / frames_name(video.name)).glob("*.png")
+    earlier = {record.folder / name for name in tracks_names(video.name)}
     if video.grid is None:
-        film = side_by_side_name(video.picture.name, video.seed, "tracks-")
+        film = side_by_side_name(video.picture.name, video.seed, tracks=True)
         record.films.pop(film, None)
         earlier.add(record.folder / film)
     for path in earlier.union(saved) - {record.folder / name for name in video.files(frames)}:
@@ -256,14 +256,11 @@ def _as_frames(pictures: Tensor) -> np.ndarray:
 
 def _play_side_by_side(picture: Picture, seed: int, what: Generation, record: Record) -> None:
     """Write the films of all models side by side, unless they are there and of the same videos."""
-    films = {side_by_side_name(picture.name, seed): ""}
-    if what.grids:
-        films[side_by_side_name(picture.name, seed, "tracks-")] = "tracks-"
-    for name, prefix in films.items():
-        of = {
-            model.name: beside(video_name(picture.name, model.name, seed), prefix, ".mp4")
-            for model in what.models
-        }
+    for tracks in (False, True) if what.grids else (False,):
+        name = side_by_side_name(picture.name, seed, tracks)
+        of = {model.name: video_name(picture.name, model.name, seed) for model in what.models}
+        if tracks:
+            of = {model: tracks_names(video)[1] for model, video in of.items()}
         settings = {"picture": picture.digest, "videos": record.digests(list(of.values()))}
         if record.keeps(record.films.get(name), settings, [name]):
             continue

@@ -1,61 +1,165 @@
-"""A folder of generated videos: ``IMAGE/MODEL/seed-N.mp4``, with the input ``IMAGE/input.png`` of each."""
+"""A folder of generated videos: where its files lie, and what it holds.
+
+OUT/generation.json
+OUT/<picture>/input.png, side-by-side-seed-1.mp4, side-by-side-tracks-seed-1.mp4
+OUT/<picture>/<model>/seed-1.mp4, tracks-seed-1.npz, tracks-seed-1.mp4, frames-seed-1/000.png
+
+``t4g generate`` writes it. Videos that come from elsewhere can be put into such folders, without the record.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from t4g_tracker.errors import StudyError
+from t4g_tracker.errors import VideoError
 
-INPUTS = ("input.png", "input.jpg")  # names of an input image
-_VIDEO = re.compile(r"seed-(\d{1,18})\.mp4")
+RECORD = "generation.json"
+INPUT = "input.png"
+VIDEO = "IMAGE/MODEL/seed-N.mp4"  # for messages
+_INPUTS = (INPUT, "input.jpg")  # of pictures from elsewhere too
+_VIDEO = re.compile(r"seed-([0-9]{1,19})\.mp4")  # seeds are below 2^63
+
+
+def video_name(picture: str, model: str, seed: int) -> str:
+    """Path of a video inside the folder."""
+    return f"{picture}/{model}/seed-{seed}.mp4"
+
+
+def tracks_names(video: str) -> list[str]:
+    """Paths of the tracks of a video: npz, and the film."""
+    return [_beside(video, "tracks-", suffix) for suffix in (".npz", ".mp4")]
+
+
+def frames_name(video: str) -> str:
+    """Path of the folder of a video's frames."""
+    return _beside(video, "frames-", "")
+
+
+def frame_name(index: int) -> str:
+    """Name of a frame in that folder."""
+    return f"{index:03d}.png"
+
+
+def side_by_side_name(picture: str, seed: int, tracks: bool = False) -> str:
+    """Path of the film of all models side by side, or of that of their tracks."""
+    return f"{picture}/side-by-side-{'tracks-' if tracks else ''}seed-{seed}.mp4"
+
+
+def _beside(video: str, prefix: str, suffix: str) -> str:
+    """Path of a file of the same seed beside a video."""
+    path = Path(video)
+    return (path.parent / f"{prefix}{path.stem}{suffix}").as_posix()
+
+
+@dataclass(frozen=True)
+class GeneratedVideo:
+    """A video, and what it was generated from."""
+
+    path: Path
+    model: str
+    image: str  # name of the picture's folder
+    seed: int
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What all models were given: an image and the seed of the noise; and what each made of it."""
+    """What all models were given, a picture and the seed of the noise, and what each made of it."""
 
-    image: str  # name of the image's folder
+    image: str  # name of the picture's folder
     seed: int
-    input: Path  # the image
+    input: Path  # the picture
     videos: dict[str, Path]  # by model
 
 
-def find_scenes(folder: Path) -> list[Scene]:
-    """List what was generated, by image and then by seed.
+@dataclass(frozen=True)
+class GeneratedFolder:
+    """What a folder of generated videos holds."""
+
+    path: Path
+    models: list[str]  # in the order of ``list_generated``, as in each scene
+    scenes: list[Scene]  # by image, then by seed
+
+
+def list_generated(folder: Path) -> list[GeneratedVideo]:
+    """List the videos of a folder, model by model, those of one by image and seed.
+
+    Models are in the order of the record: those of the latest run as its command named them, then those of
+    earlier runs. Any others follow by name.
 
     Args:
         folder: Its folders are images; theirs, models; other files are ignored.
 
     Raises:
-        StudyError: If ``folder`` is missing or holds no generated video, or videos without their input.
+        VideoError: If ``folder`` is missing or holds no generated video.
     """
     if not folder.is_dir():
-        raise StudyError(f"{folder}: no such folder; give the output folder of generated videos")
-    scenes = []
-    for image in sorted(path for path in folder.iterdir() if path.is_dir()):
-        found: dict[int, dict[str, Path]] = {}
-        for video in sorted(image.glob("*/seed-*.mp4")):
-            name = _VIDEO.fullmatch(video.name)
-            if name is not None:
-                found.setdefault(int(name[1]), {})[video.parent.name] = video
-        if found:
-            given = _input_of(image)
-            scenes += [Scene(image.name, seed, given, found[seed]) for seed in sorted(found)]
-    if not scenes:
-        raise StudyError(f"{folder}: holds no video IMAGE/MODEL/seed-N.mp4; generate some first")
-    return scenes
+        raise VideoError(f"{folder}: no such folder; give the output folder of generated videos")
+    videos = list(_videos(folder))
+    if not videos:
+        raise VideoError(f"{folder}: holds no video {VIDEO}; run t4g generate to its end")
+    known = {model: place for place, model in enumerate(_recorded_models(folder))}
+    return sorted(
+        videos,
+        key=lambda video: (known.get(video.model, len(known)), video.model, video.image, video.seed),
+    )
 
 
-def models_of(scenes: Sequence[Scene]) -> list[str]:
-    """The names of all models, sorted."""
-    return sorted({model for scene in scenes for model in scene.videos})
+def read_generated(folder: Path) -> GeneratedFolder:
+    """List what was generated, by what the models were given.
+
+    Raises:
+        VideoError: If ``folder`` is missing or holds no generated video, or videos without their picture.
+    """
+    videos = list_generated(folder)
+    by_scene: dict[tuple[str, int], dict[str, Path]] = {}
+    for video in videos:
+        by_scene.setdefault((video.image, video.seed), {})[video.model] = video.path
+    scenes = [
+        Scene(image, seed, _input_of(folder / image), by_scene[image, seed])
+        for image, seed in sorted(by_scene)
+    ]
+    return GeneratedFolder(folder, list(dict.fromkeys(video.model for video in videos)), scenes)
+
+
+def find_generated(folder: Path) -> list[Path]:
+    """Look for folders of generated videos: ``folder`` itself, and those below it."""
+    return sorted({video.path.parents[2] for video in _videos(folder, "**/")})
+
+
+def read_record(folder: Path) -> Any:
+    """Read the record of a folder, unchecked; None if there is none or it is no JSON."""
+    try:
+        return json.loads((folder / RECORD).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _videos(folder: Path, below: str = "") -> Iterator[GeneratedVideo]:
+    for path in folder.glob(f"{below}*/*/seed-*.mp4"):
+        name = _VIDEO.fullmatch(path.name)
+        if name is not None:
+            yield GeneratedVideo(path, path.parent.name, path.parents[1].name, int(name[1]))
+
+
+def _recorded_models(folder: Path) -> list[str]:
+    """The models of the latest run, then those of earlier ones, as far as the record tells."""
+    record = read_record(folder)
+    if not isinstance(record, dict):
+        return []
+    latest, videos = (record.get(what) for what in ("models", "videos"))
+    models = list(latest) if isinstance(latest, dict) else []
+    if isinstance(videos, dict):
+        models += [Path(name).parent.name for name in videos]
+    return list(dict.fromkeys(models))
 
 
 def _input_of(folder: Path) -> Path:
-    for name in INPUTS:
+    for name in _INPUTS:
         if (folder / name).is_file():
             return folder / name
-    raise StudyError(f"{folder}: has videos but no input image; put it there as {INPUTS[0]}")
+    raise VideoError(f"{folder}: has videos but no input image; put it there as {INPUT}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from t4g_tracker.errors import StudyError
-from t4g_tracker.outputs.generated import Scene, models_of
+from t4g_tracker.outputs.generated import GeneratedFolder, Scene
 
 PAIR, SAME, SPOILT = "pair", "same", "spoilt"  # kinds of trials
 
@@ -36,7 +36,7 @@ class Trial:
 
 
 def choose_trials(
-    scenes: Sequence[Scene], ours: str, baselines: Sequence[str], pairs: int, checks: int, seed: int
+    generated: GeneratedFolder, ours: str, baselines: Sequence[str], pairs: int, checks: int, seed: int
 ) -> list[Trial]:
     """Choose pairs of videos at random, and attention checks.
 
@@ -44,7 +44,7 @@ def choose_trials(
     up twice. Which side is listed first is decided by a fair coin for each trial.
 
     Args:
-        scenes: What was generated.
+        generated: What was generated.
         ours: The model that is compared with each of the baselines.
         baselines: Other models.
         pairs: How many pairs, at least 1.
@@ -54,7 +54,8 @@ def choose_trials(
     Raises:
         StudyError: If a model has no videos, or there are fewer different pairs.
     """
-    _check_models(scenes, ours, baselines)
+    _check_models(generated.models, ours, baselines)
+    scenes = generated.scenes
     chance = random.Random(seed)
     turns = chance.sample(list(baselines), len(baselines))
     trials: list[Trial] = []
@@ -72,9 +73,8 @@ def choose_trials(
     return trials
 
 
-def _check_models(scenes: Sequence[Scene], ours: str, baselines: Sequence[str]) -> None:
+def _check_models(known: Sequence[str], ours: str, baselines: Sequence[str]) -> None:
     """Refuse names of models that generated nothing, or that are given twice."""
-    known = models_of(scenes)
     for model in (ours, *baselines):
         if model not in known:
             raise StudyError(f"{model}: has no generated videos; models are {', '.join(known)}")

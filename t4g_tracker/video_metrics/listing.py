@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from t4g_tracker.errors import ConfigError, VideoError, suggestion
 from t4g_tracker.inputs.image_sequences import VIDEO_SUFFIXES, image_files
-
-GENERATION = "generation.json"  # at the top of a folder of generated videos
+from t4g_tracker.outputs.generated import RECORD, list_generated
 
 
 @dataclass(frozen=True)
@@ -75,8 +72,8 @@ def _videos_of(path: Path) -> list[ListedVideo]:
         raise VideoError(f"{path}: no such file or folder; check the path")
     if not path.is_dir():
         return [ListedVideo(path)]
-    if (path / GENERATION).is_file():
-        return _generated(path)
+    if (path / RECORD).is_file():
+        return [ListedVideo(**vars(video)) for video in list_generated(path)]
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     files = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES]
     if files:
@@ -86,29 +83,6 @@ def _videos_of(path: Path) -> list[ListedVideo]:
     folders = [ListedVideo(entry) for entry in entries if entry.is_dir() and image_files(entry)]
     if not folders:
         raise VideoError(
-            f"{path}: holds no video, no frames and no {GENERATION}; give videos, or a folder of them"
+            f"{path}: holds no video, no frames and no {RECORD}; give videos, or a folder of them"
         )
     return folders
-
-
-def _generated(folder: Path) -> list[ListedVideo]:
-    """The videos that ``t4g generate`` wrote to a folder, model by model, in the order of its command."""
-    videos = []
-    for file in folder.glob("*/*/seed-*.mp4"):
-        number = re.fullmatch(r"seed-([0-9]{1,19})", file.stem)
-        if number:
-            videos.append(ListedVideo(file, file.parent.name, file.parents[1].name, int(number[1])))
-    if not videos:
-        raise VideoError(f"{folder}: holds no <image>/<model>/seed-<n>.mp4; run t4g generate to its end")
-    order = _models_in_order(folder / GENERATION)
-    known = {model: index for index, model in enumerate(order)}
-    return sorted(videos, key=lambda video: (known.get(video.model, len(known)), video.model, *video.origin))
-
-
-def _models_in_order(record: Path) -> list[str]:
-    """The models in the order of the command that generated, as far as its record tells."""
-    try:
-        models = json.loads(record.read_bytes())["models"]
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        return []
-    return list(models) if isinstance(models, dict) else []
