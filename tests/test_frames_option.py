@@ -8,6 +8,7 @@ from t4g_tracker.commands.compare_features import parse_compare
 from t4g_tracker.commands.points import read_foreground_of, request_video
 from t4g_tracker.commands.track import parse_track
 from t4g_tracker.pipeline import Config
+from t4g_tracker.storage.long_arrays import LongArrays
 
 
 def request(*arguments):
@@ -53,7 +54,7 @@ def test_video_and_masks_are_cut_to_the_same_frames(tmp_path, start, asked):
     arguments = ["--video", str(write_folder(tmp_path / "clip", greys)), "--grid", "4", "--frames", asked]
     arguments += ["--foreground", str(write_folder(tmp_path / "masks", masks)), "--start-frame", start]
     given = parse_track(arguments)
-    video = request_video(given, Config())
+    video = request_video(given, Config(), LongArrays())
     np.testing.assert_array_equal(video.frames, greys[3:7])
     assert video.start_frame == int(start) + 3
     assert read_foreground_of(given, video, Config()).any((1, 2)).tolist() == [False, True, False, False]
