@@ -1,5 +1,9 @@
 """Encoded videos: colours, times and shapes are those of the frames, and the file says how to show them."""
 
+import hashlib
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -80,6 +84,23 @@ def test_an_encoded_video_plays_back_in_full_and_in_colour(tmp_path):
     assert video.frames.shape == (7, 46, 64, 3)
     assert video.fps == pytest.approx(29.97003, abs=1e-4)
     assert np.abs(video.frames.astype(int) - [200, 60, 30]).max() < 6
+
+
+def test_the_same_frames_make_the_same_file_whatever_was_in_memory_before(tmp_path):
+    program = """
+import sys, cv2, numpy as np, torch
+from t4g_tracker.visualize.encoding import write_video
+torch.set_num_threads(1)
+frames = np.random.default_rng(0).integers(0, 256, (4, 192, 320, 3), dtype=np.uint8)
+write_video(sys.argv[1], [cv2.GaussianBlur(frame, (0, 0), 3) for frame in frames], 7, 14)
+"""
+    digests = set()
+    for filled in ("0", "85", "170"):  # glibc fills memory with it
+        path = tmp_path / f"{filled}.mp4"
+        environment = {**os.environ, "MALLOC_PERTURB_": filled}
+        subprocess.run([sys.executable, "-c", program, str(path)], env=environment, check=True)
+        digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("fps", [0.5, 16.0, 23.456789, 240.0])

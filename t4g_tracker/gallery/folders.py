@@ -10,7 +10,7 @@ from typing import Any
 
 from t4g_tracker.errors import OutputError, one_line, warn
 from t4g_tracker.inputs.input_files import decoded, open_input
-from t4g_tracker.outputs.generated import GeneratedFolder, find_generated, read_generated
+from t4g_tracker.outputs.generated import VIDEO, GeneratedFolder, find_generated, read_generated
 
 MOST_BYTES = 50_000_000
 RUN, COMPARISON = "run.json", "compare.json"
@@ -63,7 +63,9 @@ def find_results(folders: Sequence[Path]) -> Found:
             generated[root.resolve()] = read_generated(root)
     if not (runs or comparisons or generated):
         given = ", ".join(map(str, folders))
-        raise OutputError(f"{given}: no results there; give folders with {RUN} or {COMPARISON} below them")
+        raise OutputError(
+            f"{given}: no results there; give folders with {RUN}, {COMPARISON} or {VIDEO} below them"
+        )
     return Found(list(runs.values()), list(comparisons.values()), list(generated.values()))
 
 

@@ -18,7 +18,7 @@ from t4g_tracker.storage.files import plain_values, write_json
 from t4g_tracker.visualize.painting import INK, PAPER, resized, write_text
 from t4g_tracker.visualize.tiles import GAP_PX, columns_across, tile_size
 
-QUALITY = 14  # H.264's CRF: measures read these films, and compression must not show in them
+QUALITY = 10  # H.264's CRF: measures read these films, and compression must not show in them
 SCREEN_PX = 1920  # largest width of films side by side
 NAME_PX = 20  # height of the names above them
 LABEL_PX = 32  # height of the strip that they stand in

@@ -21,6 +21,7 @@ from t4g_tracker.storage.files import atomic_write
 
 _BT709 = 1  # as primaries and as transfer, in the numbers of H.273
 _TICK = Fraction(1, 90000)  # seconds; the clock of films whose rate varies
+_REPEATABLE = "mbtree=0"  # x264's macroblock trees read memory never written: the same frames differ by run
 _STEADY_S = 0.002  # containers such as Matroska round times to milliseconds
 
 
@@ -28,7 +29,7 @@ def write_video(
     path: str | Path,
     frames: Iterable[np.ndarray],
     fps: float,
-    quality: int = 20,
+    quality: int = 18,
     *,
     times: np.ndarray | None = None,
     pixel_aspect: float = 1.0,
@@ -37,7 +38,8 @@ def write_video(
 
     Colours are those of BT.709 in limited range, and the file says so: players guess the conversion
     of a file that does not. Odd sides are padded by one row or column, since the format halves the
-    resolution of colours. The file appears only once it is whole.
+    resolution of colours. The same frames, encoded by as many threads, make the same file, which appears
+    only once it is whole.
 
     Args:
         path: The mp4 file.
@@ -61,7 +63,7 @@ def write_video(
     with atomic_write(path) as temporary:
         try:
             with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-                options = {"crf": str(quality), "preset": "medium"}
+                options = {"crf": str(quality), "preset": "medium", "x264-params": _REPEATABLE}
                 stream = container.add_stream("libx264", rate=rate, options=options)
                 stream.height, stream.width = (side + side % 2 for side in first.shape[:2])
                 stream.pix_fmt = "yuv420p"
