@@ -1,8 +1,9 @@
 """A step's forward and backward pass as one CUDA graph: recorded once, then replayed on new inputs.
 
 On a GPU a step of a small adapter is some hundred kernels of microseconds each, and starting them takes
-longer than running them. A replay starts all of them at once. Source: CUDA graphs as PyTorch's documentation
-describes them for whole networks.
+longer than running them. A replay starts all of them at once. Taking the inputs there, the optimiser and its
+schedule stay outside: they are a dozen launches. Not yet run on a GPU. Source: CUDA graphs as PyTorch's
+documentation describes them for whole networks.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ class StepInputs:
 
     @property
     def tensors(self) -> list[Tensor]:
+        """All but the numbers of the frames, which a pass does not need once it has the frames."""
         batch = self.batch
         return [
             self.frames,
             self.frozen,
-            batch.frames,
             batch.source,
             batch.target,
             batch.source_xy,
@@ -39,9 +40,9 @@ class StepInputs:
 
     def clone(self) -> StepInputs:
         """The same inputs in memory of their own."""
-        frames, frozen, chosen, source, target, source_xy, target_xy = (each.clone() for each in self.tensors)
+        frames, frozen, source, target, source_xy, target_xy = (each.clone() for each in self.tensors)
         batch = PairBatch(
-            frames=chosen,
+            frames=self.batch.frames,
             source=source,
             target=target,
             source_xy=source_xy,
@@ -66,13 +67,16 @@ class CapturedPass:
     """
 
     def __init__(self, run: Callable[[StepInputs], Tensor], example: StepInputs) -> None:
+        device = example.frames.device
         self._inputs = example.clone()
         self._graph = torch.cuda.CUDAGraph()
-        with (
-            torch.cuda.device(example.frames.device),
-            torch.cuda.graph(self._graph, capture_error_mode="thread_local"),
-        ):
-            self._result = run(self._inputs)
+        current = torch.cuda.current_stream(device)
+        stream = torch.cuda.Stream(device)  # its own: the default one belongs to whichever GPU was first
+        try:
+            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                self._result = run(self._inputs)
+        finally:
+            torch.cuda.set_stream(current)  # which a recording that fails would leave changed
 
     def __call__(self, inputs: StepInputs) -> Tensor:
         """Replay the pass, and return its result in memory of its own; nothing waits for the GPU."""

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
 from adaptation.buddies import BestBuddies, cell_centres, likeness_weight, mutual_best, reference_scale
-from adaptation.losses import huber
 from adaptation.objective import cost_maps, found_positions
 from adaptation.sampling import Search
 from adaptation.settings import LossConfig
 from t4g_tracker.coordinates import Size, centred_offset, pixels_to_cells
 from t4g_tracker.matching.head import CostMapHead
+from t4g_tracker.matching.losses import huber
 from t4g_tracker.matching.settings import MatchingConfig
 
 FRAME_PAIRS = 4  # compared in a step

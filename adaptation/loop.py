@@ -60,14 +60,15 @@ def adapt(
         save: Called with a resumable state every ``save_every_s`` seconds, and when
             ``stop`` ends the loop.
         save_every_s: Seconds between calls of ``save``.
-        report: Called with (step, newest history row) after each step; on a GPU after each that is read back.
+        report: Called with (step, newest history row) after each step; on a GPU once for all steps whose
+            losses are read back together.
         stop: Called between steps; True ends the loop there.
         foreground: (T, H, W) bool; half of the pairs then come from inside.
         buddies: Of the frozen features, for the loss ``frozen_buddies``.
 
     Returns:
         The fitted adapter, snapshots and history. The same seed on the same machine gives
-        the same weights, resumed or not.
+        the same weights, resumed or not; on the CPU, since CUDA adds up gradients in varying order.
 
     Raises:
         Interrupted: If ``stop`` returned True; the state has gone to ``save``.
@@ -94,7 +95,8 @@ def adapt(
         state.load_state_dict(resume)
     stepper = Stepper(state, features.values, frames, config, matching, device, foreground, buddies)
     if not state.step:
-        state.record([{"step": 0, **stepper.measure(probe)}], snapshot=True)
+        state.record([{"step": 0, **stepper.measure(probe)}])
+        state.snapshots[0] = state.weights()
 
     sample = sample_pairs if config.sampling == "stretch" else sample_pairs_uniformly
     last_saved, begin = time.monotonic(), time.perf_counter()
@@ -117,8 +119,10 @@ def adapt(
         state.step_seconds += [(time.perf_counter() - begin) / len(rows)] * len(rows)
         if evaluate:
             rows[-1] |= stepper.measure(probe)
-        last = last or _settled(state.history + rows, config.patience)
-        state.record(rows, snapshot or last)
+        state.record(rows)
+        last = last or _settled(state.history, config.patience)
+        if snapshot or last:
+            state.snapshots[state.step] = state.weights()
         if report is not None:
             report(state.step, rows[-1])
 
@@ -156,8 +160,10 @@ def _result(state: LoopState, features: PreparedFeatures, config: AdaptationConf
 
 def _settled(history: list[dict[str, Any]], patience: int) -> bool:
     """Whether the last ``patience`` measurements on held-out trajectories are no better than one before."""
+    if not patience:
+        return False
     shares = [row["held_out_2px"] for row in history if "held_out_2px" in row]
-    return 0 < patience < len(shares) and max(shares[-patience:]) <= max(shares[:-patience])
+    return patience < len(shares) and max(shares[-patience:]) <= max(shares[:-patience])
 
 
 def _probe(held_out: Trajectories, frame_count: int, generator: torch.Generator) -> list[PairBatch]:

@@ -8,10 +8,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from t4g_tracker.matching.losses import huber
-
-__all__ = ["huber", "prior"]
-
 
 def prior(adapted: Tensor, frozen: Tensor) -> Tensor:
     """Measure how far adapted features have left the frozen ones, in direction and length.

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from adaptation.losses import huber, prior
+from adaptation.losses import prior
 from adaptation.prepare import align
 from adaptation.sampling import PairBatch, Search
 from adaptation.settings import LossConfig
 from t4g_tracker.coordinates import cells_to_pixels, centred_offset, pixels_to_cells
 from t4g_tracker.matching.cost_maps import sample_vectors, vote, window_offsets
 from t4g_tracker.matching.head import CostMapHead
-from t4g_tracker.matching.losses import cell_cross_entropy, window_cross_entropy
+from t4g_tracker.matching.losses import cell_cross_entropy, huber, window_cross_entropy
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.matching.similarity import frame_similarity, window_similarity
 

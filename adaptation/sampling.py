@@ -12,6 +12,15 @@ from t4g_tracker.datatypes import Trajectories
 from t4g_tracker.errors import TrackerError
 
 
+def sent(value: Tensor, device: torch.device) -> Tensor:
+    """Send a tensor to a device; to a GPU from pinned memory, without waiting for what it is doing."""
+    if device.type == "cuda" and value.device.type == "cpu":
+        return value.pin_memory().to(
+            device, non_blocking=True
+        )  # PyTorch keeps the pinned copy until it is read
+    return value.to(device)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """Points of some frames of a batch, each to be found in another one.
@@ -34,7 +43,7 @@ class PairBatch(Search):
 
     def to(self, device: torch.device) -> PairBatch:
         """The same batch with its tensors on ``device``."""
-        tensors = {name: value.to(device) for name, value in vars(self).items() if name != "per_frame"}
+        tensors = {name: sent(value, device) for name, value in vars(self).items() if name != "per_frame"}
         return PairBatch(**tensors, per_frame=self.per_frame)
 
 

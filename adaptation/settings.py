@@ -50,7 +50,7 @@ class AdaptationConfig:
     width: int = 64  # lite only: channels at stride 8, a multiple of 16
     head: HeadKind = "softmax"  # of cost maps; cnn: two layers fitted along, after which temperature is 1
     centre: bool = True  # subtract the video's mean feature from the frozen features first
-    components: int = 64  # principal components of the frozen features to keep, after that; 0: all
+    components: int = 64  # principal components of the frozen features to adapt, after that; 0: all
     unit_length: bool = True  # scale every cell of the frozen features to unit length, after that
     learning_rate: float = 1e-3  # at its highest
     schedule: Literal["one-cycle", "exponential"] = "one-cycle"  # exponential: times 0.999 every 40 steps

@@ -40,11 +40,9 @@ class LoopState:
             named |= self.head.state_dict(prefix=HEAD)
         return {name: value.detach().cpu().clone() for name, value in named.items()}
 
-    def record(self, rows: list[dict[str, Any]], snapshot: bool) -> None:
-        """Add rows to the history, and the current weights to the snapshots if ``snapshot``."""
+    def record(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows to the history."""
         self.history += rows
-        if snapshot:
-            self.snapshots[self.step] = self.weights()
 
     def state_dict(self) -> dict[str, Any]:
         """Plain containers and tensors, for ``torch.save``."""

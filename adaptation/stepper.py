@@ -1,6 +1,7 @@
 """One optimisation step after another on one video, and how well matching does in between.
 
-Nothing in a step waits for the device: losses stay there until ``read`` fetches those of many steps at once.
+Nothing in a step is meant to wait for the device: inputs are sent from pinned memory, and losses stay there
+until ``read`` fetches those of many steps at once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from adaptation.buddies import BestBuddies
 from adaptation.captured import CapturedPass, StepInputs
 from adaptation.consistency import StepFrames, consistency_losses
 from adaptation.objective import batch_losses, found_positions
-from adaptation.sampling import PairBatch
+from adaptation.sampling import PairBatch, sent
 from adaptation.settings import AdaptationConfig
 from adaptation.state import LoopState
 from t4g_tracker.errors import TrackerError
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 FOUND_WITHIN_PX = 2.0  # working pixels; what counts as found among held-out pairs
 READ_TOGETHER = 50  # steps on a GPU whose losses are read back together
 PLAIN_FIRST = 3  # steps on a GPU before one is recorded, in which libraries set themselves up
-RESIDENT_SHARE = 0.5  # of a GPU's free memory that a video's frames and features may take
+RESIDENT_SHARE = 0.5  # of the memory that a GPU has left that a video's frames and features may take
 
 
 class Stepper:
@@ -64,12 +65,13 @@ class Stepper:
         self.precision = pick_precision(config.precision, device)
         self.stride_px = state.adapter.stride_px
         self.size = (int(frames.shape[2]), int(frames.shape[3]))
-        if _fits(device, frozen, frames):
+        self._resident = _fits(device, frozen, frames)
+        if self._resident:
             frozen, frames = frozen.to(device), frames.to(device)
         self.frozen, self.frames = frozen, frames
         losses = config.losses
-        between_frames = losses.frozen_buddies or losses.refined_buddies or losses.cycle
-        constant = config.sampling == "stretch" and not between_frames  # shapes of all that a step computes
+        self._between_frames = bool(losses.frozen_buddies or losses.refined_buddies or losses.cycle)
+        constant = config.sampling == "stretch" and not self._between_frames  # shapes of all that is computed
         self._capture = capture and constant and device.type == "cuda"
         self._captured: CapturedPass | None = None
         self._plain_steps = 0
@@ -132,8 +134,9 @@ class Stepper:
     def _gather(self, batch: PairBatch) -> StepInputs:
         """Bring what a batch needs to the device."""
         there = batch.to(self.device)
-        which = there.frames if self.frames.device == self.device else batch.frames
-        return StepInputs(self.frames[which].to(self.device), self.frozen[which].to(self.device), there)
+        which = there.frames if self._resident else batch.frames
+        frames, frozen = self.frames[which], self.frozen[which]
+        return StepInputs(sent(frames, self.device), sent(frozen, self.device), there)
 
     def _cast(self, frozen: Tensor) -> Tensor:
         # channels-last as frames are: the sum of two layouts would get the slower one
@@ -154,8 +157,8 @@ class Stepper:
         adapted = self._adapt(inputs.frames, frozen)
         weights = self.config.losses_at(state.step)
         losses = batch_losses(adapted, frozen, batch, self.stride_px, weights, self.matching, state.head)
-        if not self._capture:
-            losses |= self._between_frames(adapted, batch)
+        if self._between_frames:
+            losses |= self._losses_between_frames(adapted, batch)
         parts = torch.stack(list(losses.values()))
         total = torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
         state.optimiser.zero_grad(set_to_none=True)
@@ -165,7 +168,7 @@ class Stepper:
         self._names = list(losses)
         return torch.cat([total[None], parts]).detach()
 
-    def _between_frames(self, adapted: Tensor, batch: PairBatch) -> dict[str, Tensor]:
+    def _losses_between_frames(self, adapted: Tensor, batch: PairBatch) -> dict[str, Tensor]:
         chosen = batch.frames.cpu()
         foreground = None if self.foreground is None else self.foreground[chosen]
         step = StepFrames(adapted, chosen, self.stride_px, self.size, foreground)
@@ -179,6 +182,7 @@ class Stepper:
                 self._captured = CapturedPass(self._pass, inputs)
             except RuntimeError as error:
                 log.warning("adaptation: no CUDA graph of a step can be made, which is slower: %s", error)
+                log.debug("where it failed", exc_info=True)
                 self._capture = False
         if self._captured is not None:
             return self._captured(inputs)
@@ -189,6 +193,7 @@ class Stepper:
 def _fits(device: torch.device, *tensors: Tensor) -> bool:
     """Whether tensors may lie on a device during the whole optimisation."""
     if device.type != "cuda":
-        return True
+        return device.type == "cpu"
     free, _ = torch.cuda.mem_get_info(device)
-    return sum(tensor.nbytes for tensor in tensors) <= RESIDENT_SHARE * free
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return sum(tensor.nbytes for tensor in tensors) <= RESIDENT_SHARE * (free + unused)

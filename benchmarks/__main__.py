@@ -114,7 +114,7 @@ def _run(request: Request, cases: list[Case], results: Any, trees: dict[str, Pat
     failed = set[str]()
     for case in cases:
         for repeat in range(request.repeats):
-            for side, tree in trees.items():
+            for side, tree in reversed(trees.items()) if repeat % 2 else trees.items():
                 if len(results.of(case, side)) > repeat or case.name in failed:
                     continue
                 say(f"{case.name}: run {repeat + 1} of {request.repeats}{side and f', {side}'}", end=" ")

@@ -58,6 +58,8 @@ def measure(case: Case, tree: Path, work: Path, steps: int, settings: list[str])
     chosen = [f"adaptation.steps={steps}", *settings]
     if case.channels:
         chosen += ["features.extractor=patch", f"features.patch.channels={case.channels}"]
+        if "components:" in (tree / "configs" / "default.yaml").read_text(encoding="utf-8"):
+            chosen.append("adaptation.components=0")  # earlier revisions keep all channels anyway
     with tempfile.TemporaryDirectory(prefix="run-", dir=work) as folder:
         places = ["--cache", f"{folder}/cache", "--out", f"{folder}/out"]
         words = ["--video", str(clip), "--first-frames", str(case.frames), "--queries", str(points)]

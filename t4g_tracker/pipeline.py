@@ -202,9 +202,7 @@ def plan(clip: Clip, config: Config, run: Run) -> Plan:
         long=True,
         centre=config.adaptation.centre,
         unit_length=config.adaptation.unit_length,
-        components=config.adaptation.components
-        if config.adaptation.steps
-        else 0,  # frozen features stay whole
+        components=config.adaptation.components if config.adaptation.steps else 0,
     )
 
     # 2. Optical flow over several gaps, at a size of its own.

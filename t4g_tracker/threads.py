@@ -13,6 +13,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 2  # items in work for each thread, so that none waits for the caller
+MOST = 8  # threads, which bounds the memory of items in work
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -22,18 +23,21 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
     much where other programs use the cores too: a thread of OpenMP that waits keeps its core busy. OpenCV
     and PyTorch release Python's lock while they compute.
 
+    While results are taken, threads that the program makes elsewhere begin with one core too.
+
     Args:
         function: Called from several threads at once; gradients are not recorded in them. With one thread,
             called by the caller's own.
         items: Taken as results are used, a few ahead.
     """
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
+    threads = min(before, MOST)
     if threads == 1:
         for item in items:
             yield _without_gradients(function, item)
         return
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(threads, initializer=_compute_alone)
     try:
         for item in items:
             waiting.append(pool.submit(_without_gradients, function, item))
@@ -43,7 +47,13 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # the initialiser sets what threads made later begin with
+        torch.set_num_threads(before)  # the initialiser sets what threads made later begin with
+
+
+def _compute_alone() -> None:
+    """Let this thread compute on one core from now on."""
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread takes up the number when it first asks for it, and keeps it
 
 
 @torch.no_grad()

@@ -50,9 +50,14 @@ def test_the_first_steps_of_the_optimisation_are_those_of_the_cpu(clip, config):
     assert losses["cuda"][-1] == pytest.approx(losses["cpu"][-1], rel=0.1)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("head", ["softmax", "cnn"])
 @pytest.mark.parametrize("adapter", ["lite", "delta-cnn"])
-def test_steps_replayed_from_a_graph_are_plain_steps(clip, config, adapter):
-    cuda, settings = torch.device("cuda"), dataclasses.replace(config.adaptation, adapter=adapter, steps=50)
+def test_steps_replayed_from_a_graph_are_plain_steps(clip, config, adapter, head, precision, caplog):
+    cuda = torch.device("cuda")
+    settings = dataclasses.replace(
+        config.adaptation, adapter=adapter, head=head, precision=precision, steps=50
+    )
     features = prepare_features(clip.features(stride_px=8), centre=True)
     curves = []
     for capture in (False, True):
@@ -63,10 +68,34 @@ def test_steps_replayed_from_a_graph_are_plain_steps(clip, config, adapter):
         )
         for _ in range(50):
             stepper.step(sample_pairs(clip.trajectories, 8, 2, 32, generator))
+            stepper.measure([sample_pairs(clip.trajectories, 8, 2, 32, generator)])
         curves.append([row["loss"] for row in stepper.read()])
         assert (stepper._captured is not None) == capture
+    assert "no CUDA graph" not in caplog.text
     assert curves[1] == pytest.approx(curves[0], rel=1e-2)
     assert curves[1][:10] == pytest.approx(curves[0][:10], rel=1e-3)
+
+
+def test_a_pass_that_cannot_be_recorded_leaves_the_stream_and_plain_steps_alone(clip, config):
+    cuda = torch.device("cuda")
+    settings = dataclasses.replace(config.adaptation, steps=20)
+    features = prepare_features(clip.features(stride_px=8), centre=True)
+    generator = torch.Generator().manual_seed(0)
+    state = start_state(features.channels, settings, 0, cuda, generator)
+    stepper = Stepper(state, features.values, clip.frames, settings, MatchingConfig(), cuda)
+    plain, stream = stepper._pass, torch.cuda.current_stream()
+
+    def waiting(inputs):
+        losses = plain(inputs)
+        losses[0].item()
+        return losses
+
+    stepper._pass = waiting
+    for _ in range(10):
+        stepper.step(sample_pairs(clip.trajectories, 8, 2, 32, generator))
+    assert len(stepper.read()) == 10
+    assert stepper._captured is None
+    assert torch.cuda.current_stream() == stream
 
 
 def test_the_published_recipe_begins_as_on_the_cpu(clip, tiny_settings):

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from adaptation.losses import huber, prior
+from adaptation.losses import prior
 from adaptation.objective import batch_losses, found_positions
 from adaptation.sampling import PairBatch, Search
 from adaptation.settings import LossConfig
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.matching.cost_maps import window_offsets
-from t4g_tracker.matching.losses import cell_cross_entropy, window_cross_entropy
+from t4g_tracker.matching.losses import cell_cross_entropy, huber, window_cross_entropy
 from t4g_tracker.matching.settings import MatchingConfig
 
 SIZE = (40, 72)

@@ -6,7 +6,7 @@ differentiable, and none loops over points.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -96,7 +96,7 @@ def top_peaks(cost: Tensor, count: int, radius: float) -> tuple[Tensor, Tensor]:
     return torch.stack(peaks, 1), torch.stack(similarities, 1)
 
 
-@lru_cache(maxsize=64)
+@cache  # for good: a recorded CUDA graph reads them where they lie
 def window_offsets(radius: float, device: torch.device | None = None) -> Tensor:
     """List all whole-cell offsets (K, 2) within ``radius`` cells of (0, 0). Not to be changed: it is kept."""
     reach = torch.arange(-int(radius), int(radius) + 1)

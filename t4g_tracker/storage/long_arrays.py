@@ -42,12 +42,13 @@ class LongArrays:
     would take more than the limit; the file keeps it.
 
     Args:
-        folder: Where the files are; None for the system's folder of temporary files.
+        folder: Where the files are; None for /var/tmp, or where there is none the system's folder of
+            temporary files, which is often in memory.
         limit: Bytes that the process may take.
     """
 
     def __init__(self, folder: Path | None = None, limit: int = sys.maxsize) -> None:
-        self.folder = Path(tempfile.gettempdir()) if folder is None else folder
+        self.folder = _temporary_folder() if folder is None else folder
         self.limit = limit
         self.in_files = False
         self._chunk: np.ndarray | None = None  # (CHUNK_FRAMES, H, W, 3) in a file
@@ -169,3 +170,8 @@ def _tensors(record: Any) -> Iterator[Tensor]:
     elif isinstance(record, list | tuple):
         for value in record:
             yield from _tensors(value)
+
+
+def _temporary_folder() -> Path:
+    lasting = Path("/var/tmp")
+    return lasting if os.access(lasting, os.W_OK) else Path(tempfile.gettempdir())
