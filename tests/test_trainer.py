@@ -132,6 +132,18 @@ def test_steps_and_what_does_not_touch_the_weights_may_change_on_the_way(tmp_pat
     assert checkpoint(tmp_path)["step"] == 41
 
 
+def test_a_batch_that_was_chosen_stays_when_other_memory_is_free_at_the_resume(tmp_path, monkeypatch):
+    config = replace(CONFIG, batch=None)
+    fit(tmp_path / "whole", replace(CONFIG, batch=2))
+    for fitting in (2, 4):
+        monkeypatch.setattr(trainer, "fitting_batch", lambda *_, fitting=fitting: fitting)
+        _, finished = fit(tmp_path / "parts", config, stop=stop_after(13 if fitting == 2 else 99))
+    assert finished
+    whole, parts = (checkpoint(tmp_path / name) for name in ("whole", "parts"))
+    assert json.loads(parts["identity"])["trainer"]["batch"] == 2
+    assert all(torch.equal(value, whole["model"][name]) for name, value in parts["model"].items())
+
+
 def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path):
     fit(tmp_path, stop=stop_after(3))
     saved = load_torch(tmp_path / CHECKPOINT, "", "")
