@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from t4g_tracker.__main__ import main
+from t4g_tracker.commands.generate import _parse
 from t4g_tracker.commands.train_minis import MODELS, SHARES
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.diffusion_folder import check_folder
@@ -43,10 +45,12 @@ def test_shares_use_up_the_budget():
 
 
 def test_four_models_come_from_one_and_generate_and_a_finished_call_trains_nothing(tmp_path, capsys):
-    out = tmp_path / "minis"
+    out = tmp_path / "my minis"
     assert train_minis(out) == 0
-    command = capsys.readouterr().out
-    assert all(f"{name}={out / name}" in command for name in MODELS)
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert command[:2] == ["t4g", "generate"]
+    choices = _parse(command[2:]).models
+    assert [(choice.name, choice.model) for choice in choices] == [(name, str(out / name)) for name in MODELS]
     record = json.loads((out / "minis.json").read_text())
     assert list(record["parts"]) == list(SHARES)
     assert [taken["steps"] for taken in record["parts"].values()] == [1, 1, 1, 2, 2, 2]
