@@ -163,6 +163,29 @@ def test_the_same_command_makes_nothing_again_and_changed_settings_make_all_anew
     assert (tmp_path / "cow/a/seed-1.mp4").read_bytes() == before
 
 
+def test_films_follow_the_order_of_the_models(place, tmp_path, counted):
+    film = "cow/side-by-side-seed-1.mp4"
+    assert generate(place, tmp_path, models=("a", "c")) == 0
+    before = (tmp_path / film).read_bytes()
+    assert generate(place, tmp_path, models=("c", "a")) == 0
+    assert len(counted) == 2
+    assert record(tmp_path)["side_by_side"][film]["models"] == ["c", "a"]
+    assert (tmp_path / film).read_bytes() != before
+
+
+def test_whatever_makes_a_video_anew_is_told(place, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    video = "cow/a/seed-1.mp4"
+    assert generate(place, tmp_path) == 0
+    assert "made anew" not in caplog.text
+    assert generate(place, tmp_path, "--save-frames") == 0
+    assert f"{video} is made anew: it had no cow/a/frames-seed-1/000.png, it had no" in caplog.text
+    (tmp_path / video).write_bytes(b"cut short")
+    (tmp_path / "cow/a/frames-seed-1/001.png").unlink()
+    assert generate(place, tmp_path, "--save-frames") == 0
+    assert f"{video} is made anew: {video} has changed, cow/a/frames-seed-1/001.png is missing" in caplog.text
+
+
 def test_only_what_is_missing_or_damaged_is_made(place, tmp_path, counted):
     assert generate(place, tmp_path, seeds=("1", "2"), picture="pictures") == 0
     assert len(counted) == 4
@@ -215,6 +238,17 @@ def test_a_lack_of_memory_is_one_line(place, tmp_path, monkeypatch, capsys, erro
     monkeypatch.setattr(runs, "generate", fail)
     assert generate(place, tmp_path) == 2
     assert "--models a: memory ran out" in capsys.readouterr().err
+
+
+def test_a_lack_of_memory_for_the_model_itself_is_one_line(place, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Model, "load", fail)
+    assert generate(place, tmp_path, "--float32") == 2
+    said = capsys.readouterr().err
+    assert "--models a: memory ran out" in said
+    assert "leave --float32 out" in said
 
 
 def test_one_model_is_in_memory_at_a_time(place, tmp_path, monkeypatch):
