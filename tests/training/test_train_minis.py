@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -96,7 +97,9 @@ def test_four_models_come_from_one_and_generate_and_a_finished_call_trains_nothi
 
 def test_a_first_model_that_matches_points_and_a_track4gen_that_does_not_are_refused():
     config = MinisTraining()
-    with pytest.raises(ConfigError, match="must be 0"):
+    with pytest.raises(ConfigError, match=r"objective\.correspondence must be 0"):
         MinisTraining(pretraining=config.finetuning)
+    with pytest.raises(ConfigError, match=r"objective\.feedback=false"):
+        replace(config.pretraining.objective, feedback=True)
     with pytest.raises(ConfigError, match="must have a refiner"):
         MinisTraining(finetuning=config.pretraining)
