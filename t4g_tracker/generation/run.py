@@ -18,7 +18,7 @@ from t4g_tracker.errors import Interrupted, WeightsError, one_line, ran_out_of_m
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.features.settings import DiffusionConfig
 from t4g_tracker.generation.decoding import linear_decoder, own_decoder
-from t4g_tracker.generation.embed import EmbeddedTracks, embedded_tracks, feature_grid
+from t4g_tracker.generation.embed import embedded_tracks, feature_grid
 from t4g_tracker.generation.models import FEATURE_BLOCK, Model
 from t4g_tracker.generation.noise import picture_noise, starting_noise
 from t4g_tracker.generation.outputs import QUALITY, Record, side_by_side
@@ -164,39 +164,25 @@ def _make(
 ) -> None:
     """Generate one video, write its files, then its entry in the record."""
     model, config = video.model, what.config
-    frames, folder = model.frames(config), record.folder
-    prepare_output_folder((folder / video.name).parent, place="--out")
+    frames = model.frames(config)
+    prepare_output_folder((record.folder / video.name).parent, place="--out")
     _forget(video, frames, record)
-    facts: dict[str, Any] = {}
     with stages.stage(video.name), bar(f"{model.name} {video.seed}", "step") as progress:
-        noise = starting_noise(video.seed, model.noise_shape(config))
         made = generate(
             pipeline,
             video.picture.rgb,
             frames,
             config,
             picture_noise(video.seed),
-            noise,
+            starting_noise(video.seed, model.noise_shape(config)),
             FEATURE_BLOCK if video.grid else None,
             progress,
         )
         pictures = _as_frames(_decode(made.latents, pipeline, video, config))
-        write_video(folder / video.name, pictures, config.fps, QUALITY)
-        if video.save_frames:
-            with replace_folder(folder / frames_name(video.name)) as whole:
-                for index, picture in enumerate(pictures):
-                    write_picture(whole / frame_name(index), picture)
-        facts["last_sigma"] = made.last_sigma
+        _write_pictures(video, pictures, config, record)
+        facts = {"last_sigma": made.last_sigma}
         if video.grid is not None:
-            found = _track(video, made, pictures, refiner, config)
-            clip = Video(pictures, float(config.fps), video.picture.name, video.name)
-            write_npz(folder / video.tracks[0], clip, video.grid.queries, found.tracks)
-            write_overlay(folder / video.tracks[1], clip, video.grid.queries, found.tracks, OutputsConfig())
-            facts |= {
-                "extraction_sigma": DiffusionConfig().noise_sigma,
-                "points": len(video.grid.queries),
-                "consistency": round(found.consistency, 4),
-            }
+            facts |= _track(video, made, pictures, refiner, config, record)
     record.videos[video.name] = {
         "picture": video.picture.name,
         "model": model.name,
@@ -242,15 +228,36 @@ def _decode(
         return own_decoder(pipeline.vae, config.decode_chunk)(latents)
 
 
+def _write_pictures(video: Wanted, pictures: np.ndarray, config: GenerationConfig, record: Record) -> None:
+    """Write frames (T, H, W, 3) uint8 as the video, and each alone if wanted."""
+    write_video(record.folder / video.name, pictures, config.fps, QUALITY)
+    if video.save_frames:
+        with replace_folder(record.folder / frames_name(video.name)) as whole:
+            for index, picture in enumerate(pictures):
+                write_picture(whole / frame_name(index), picture)
+
+
 def _track(
-    video: Wanted, made: Generated, pictures: np.ndarray, refiner: Refiner | None, config: GenerationConfig
-) -> EmbeddedTracks:
-    """Track the points of a video by the features of its last step."""
+    video: Wanted,
+    made: Generated,
+    pictures: np.ndarray,
+    refiner: Refiner | None,
+    config: GenerationConfig,
+    record: Record,
+) -> dict[str, Any]:
+    """Track points by the features of a video's last step, write the tracks, return facts of them."""
     assert video.grid is not None
     assert made.features is not None
-    grid = feature_grid(made.features, refiner, config.size)
+    queries = video.grid.queries
     clip = Video(pictures, float(config.fps), video.picture.name, video.name)
-    return embedded_tracks(grid, clip, video.grid.queries)
+    found = embedded_tracks(feature_grid(made.features, refiner, config.size), clip, queries)
+    write_npz(record.folder / video.tracks[0], clip, queries, found.tracks)
+    write_overlay(record.folder / video.tracks[1], clip, queries, found.tracks, OutputsConfig())
+    return {
+        "extraction_sigma": DiffusionConfig().noise_sigma,
+        "points": len(queries),
+        "consistency": round(found.consistency, 4),
+    }
 
 
 def _as_frames(pictures: Tensor) -> np.ndarray:

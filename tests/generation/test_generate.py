@@ -17,6 +17,7 @@ from tiny_published import save_tiny_mini
 
 from t4g_tracker.bundled import TRACK4GEN_MINI
 from t4g_tracker.commands.generate import _parse, main
+from t4g_tracker.features.feedback import Feedback
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.generation import run as runs
 from t4g_tracker.generation.models import Model, find_models
@@ -116,6 +117,7 @@ def test_the_record_says_how_each_video_was_made(made):
     assert found["finished"]
     assert found["same_noise"] == [["a", "b", "c"]]
     assert [found["models"][name]["refiner"] for name in "abc"] == [True, True, False]
+    assert [found["models"][name]["feedback"] for name in "abc"] == [False, False, False]
     assert found["models"]["a"]["weights"] != found["models"]["b"]["weights"]
     video = found["videos"]["cow/a/seed-1.mp4"]
     assert video["last_sigma"] == pytest.approx(0.002)
@@ -264,6 +266,19 @@ def test_one_model_is_in_memory_at_a_time(place, tmp_path, monkeypatch):
     monkeypatch.setattr(Model, "load", watched)
     assert generate(place, tmp_path, models=("a", "b", "c")) == 0
     assert alive == [0, 0, 0]
+
+
+def test_feedback_changes_the_video_and_the_record_names_it(place, tmp_path):
+    with_feedback = shutil.copytree(place / "a", tmp_path / "models" / "a")
+    feedback = Feedback(channels=WIDTHS[1])
+    torch.nn.init.constant_(feedback.convolution.weight, 0.1)
+    feedback.save_pretrained(with_feedback / "feedback")
+    assert generate(place, tmp_path / "plain") == 0
+    where = ["--image", str(place / "pictures/cow.png"), "--out", str(tmp_path / "out")]
+    assert main([*where, "--models", f"a={with_feedback}", "--seeds", "1", *SMALL]) == 0
+    assert record(tmp_path / "out")["models"]["a"]["feedback"]
+    videos = [(tmp_path / out / "cow/a/seed-1.mp4").read_bytes() for out in ("plain", "out")]
+    assert videos[0] != videos[1]
 
 
 def test_models_with_other_latents_start_from_other_noise_and_this_is_told(place, tmp_path, capsys):
