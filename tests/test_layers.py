@@ -86,6 +86,11 @@ def test_what_learns_builds_on_the_mathematics_alone(path):
     assert used <= WHAT_LEARNS_MAY_USE
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("t4g_tracker/generation/*.py")), ids=module_of)
+def test_what_generates_needs_nothing_of_what_trains(path):
+    assert not {other for other in imported(path) if room(other) == "t4g_tracker.training"}
+
+
 @pytest.mark.parametrize(
     "hidden",
     [

@@ -51,6 +51,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
 
 
 FIT_PLAINLY = """
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,6 +60,7 @@ import torch
 from torch import nn
 from tests.tiny_training import CONFIG, Lines, stack
 from t4g_tracker.commands.training_arguments import end_together
+from t4g_tracker.training.loop import trainer
 from t4g_tracker.training.loop.trainer import TrainingRun, train
 from dataclasses import replace
 
@@ -75,8 +77,10 @@ class Plain(nn.Module):
 
 
 folder, batch = Path(sys.argv[1]), int(sys.argv[2])
+# the main process's choice counts, whatever fits on the others
+trainer.fitting_batch = lambda *_: batch + 7 * int(os.environ.get("RANK", 0))
 run = TrainingRun(folder, torch.device("cpu"))
-config = replace(CONFIG, steps=10, batch=batch, precision="float32")
+config = replace(CONFIG, steps=10, batch=None, precision="float32")
 train(Plain(), Lines(), stack, config, run, lambda averaged: {}, {})
 end_together()
 """
@@ -130,6 +134,18 @@ def test_steps_and_what_does_not_touch_the_weights_may_change_on_the_way(tmp_pat
     _, finished = fit(tmp_path, replace(CONFIG, steps=41, validate_every=7, save_every_s=1.0, workers=1))
     assert finished
     assert checkpoint(tmp_path)["step"] == 41
+
+
+def test_a_batch_that_was_chosen_stays_when_other_memory_is_free_at_the_resume(tmp_path, monkeypatch):
+    config = replace(CONFIG, batch=None)
+    fit(tmp_path / "whole", replace(CONFIG, batch=2))
+    for fitting in (2, 4):
+        monkeypatch.setattr(trainer, "fitting_batch", lambda *_, fitting=fitting: fitting)
+        _, finished = fit(tmp_path / "parts", config, stop=stop_after(13 if fitting == 2 else 99))
+    assert finished
+    whole, parts = (checkpoint(tmp_path / name) for name in ("whole", "parts"))
+    assert json.loads(parts["identity"])["trainer"]["batch"] == 2
+    assert all(torch.equal(value, whole["model"][name]) for name, value in parts["model"].items())
 
 
 def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path):

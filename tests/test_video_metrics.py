@@ -262,7 +262,7 @@ def scored(values: dict[tuple[str, str, int], float]) -> list[VideoScores]:
 
 def test_a_row_is_the_mean_of_its_videos_and_differences_are_taken_pair_by_pair():
     found = compare_models(scored(GENERATED), ["x"], "svd")
-    assert found.videos == 3
+    assert (found.videos, found.images) == (3, 2)
     assert found.means["svd"]["x"].mean == pytest.approx((0.5 + 0.4 + 0.9) / 3)
     assert found.means["ours"]["x"].mean == pytest.approx((0.7 + 0.8 + 0.8) / 3)
     assert list(found.differences) == ["ours"]
@@ -280,6 +280,15 @@ def test_videos_that_another_model_lacks_do_not_count():
     apart = {("cow", "svd", 1): 1.0, ("cow", "ours", 2): 1.0}
     with pytest.raises(VideoError, match="no image and seed"):
         compare_models(scored(apart), ["x"], "svd")
+
+
+@pytest.mark.parametrize(("images", "said"), [(1, "over its seeds"), (4, "of 4 images"), (5, "")])
+def test_errors_over_few_images_come_with_a_caution(images, said):
+    values = {(f"{image}", model, seed): 0.5 for image in range(images) for model in "ab" for seed in (1, 2)}
+    found = compare_models(scored(values), ["x"], "a")
+    assert found.images == images
+    assert said in found.caution
+    assert bool(found.caution) == bool(said)
 
 
 def test_standard_errors_are_the_usual_ones_unless_videos_share_an_image():
@@ -342,13 +351,15 @@ def test_the_command_writes_the_table_of_models_in_all_its_forms(generated, plac
     out = tmp_path / "out"
     call = ["video-metrics", str(generated), "--clip", str(places / "tiny-clip"), "--baseline", "resting"]
     assert main([*call, "--out", str(out), "--device", "cpu", "--quiet"]) == 0
-    printed = capsys.readouterr().out
+    printed, warned = capsys.readouterr()
+    assert "of 2 images" in warned
     markdown = (out / "video-metrics.md").read_text()
     for text in (printed, markdown):
         assert "CLIPSIM (tiny-clip)" in text
         assert "LPIPS (alex)" in text
         assert "both reward standing still" in text
         assert "Differences from resting, paired by image and seed" in text
+    assert "a standard error of so few is mostly too small" in markdown
     with (out / "video-metrics.csv").open() as file:
         videos = list(csv.DictReader(file))
     with (out / "models.csv").open() as file:
@@ -366,6 +377,7 @@ def test_the_command_writes_the_table_of_models_in_all_its_forms(generated, plac
     assert "zoom [%]" in videos[0]  # in the files alone
     assert "zoom" not in markdown
     difference = models["moving", "difference from resting"]
+    assert (difference["videos"], difference["images"]) == ("3", "2")
     assert float(difference["LPIPS (alex)"]) > 0 > float(difference["CLIPSIM (tiny-clip)"])
     assert float(difference["camera [%]"]) == pytest.approx(100 * 3 / math.hypot(64, 96), rel=0.1)
     record = json.loads((out / "video-metrics.json").read_text())

@@ -14,7 +14,12 @@ from tiny_published import save_tiny_dinov2, save_tiny_mini, save_tiny_zeroscope
 from t4g_tracker import bundled
 from t4g_tracker.commands import weights
 from t4g_tracker.features import model_files
+from t4g_tracker.features.diffusion_folder import has_feedback
+from t4g_tracker.features.feedback import Feedback
 from t4g_tracker.features.layouts import DINOV2, ZEROSCOPE
+from t4g_tracker.features.not_here import NotHere
+from t4g_tracker.generation.models import find_models
+from t4g_tracker.generation.settings import GenerationConfig, ModelChoice
 
 NAMES = ["track4gen-mini", "raft-mini", "svd", "track4gen", "zeroscope", "dinov2", "dino"]
 NAMES += ["raft-small", "raft-large", "clip", "clip-large", "lpips-alex", "lpips-vgg", "lpips-squeeze"]
@@ -125,6 +130,20 @@ def test_a_hub_model_is_fetched_and_a_partial_one_is_not_taken_for_whole(capsys,
     listed = _listed(capsys)["dinov2"]
     assert (listed["state"], listed["place"]) == ("complete", str(place))
     assert model_files.find_folder("facebook/dinov2-base", DINOV2) == place
+
+
+def test_a_trained_model_on_the_hub_is_fetched_with_all_that_makes_it_that_model(places, monkeypatch):
+    source = save_tiny_mini(places / "source")
+    Feedback(channels=32).save_pretrained(source / "feedback")
+    NotHere().save_pretrained(source / "not_here")
+    files = [path.relative_to(source).as_posix() for path in source.rglob("*.*")]
+    place = places / "hub" / "snapshots" / "1"
+    monkeypatch.setattr(model_files, "snapshot_download", _hub_that_has(source, files, place))
+    (model,) = find_models([ModelChoice("mine", "owner/mine")], GenerationConfig(), "auto")
+    assert model.folder == place
+    assert model.refined
+    assert has_feedback(place)
+    assert {path.relative_to(place).as_posix() for path in place.rglob("*.*")} == set(files)
 
 
 def test_pickled_weights_are_fetched_only_where_there_are_no_others(places, monkeypatch):

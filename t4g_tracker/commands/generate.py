@@ -285,6 +285,7 @@ def _facts(what: Generation) -> dict[str, Any]:
                 "folder": str(model.folder),
                 "weights": model.weights,
                 "refiner": model.refined,
+                "feedback": model.fed_back,
                 "decoder": "linear" if model.linear else "own",
                 "frames": model.frames(what.config),
                 "latents": model.noise_shape(what.config),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,8 +76,9 @@ def _train(request: argparse.Namespace) -> None:
             _train_one(part, request, config, record.parts)
             record.finish(part, _taken(request.out, part))
     if is_main_process():
-        models = " ".join(f"{name}={request.out / name}" for name in MODELS)
-        say(f"models in {request.out}; compare them with t4g generate --models {models}")
+        models = " ".join(shlex.quote(f"{name}={request.out / name}") for name in MODELS)
+        say(f"models in {request.out}; compare them on a picture of yours:")
+        say(f"t4g generate --image PICTURE --models {models}")
 
 
 def _train_one(

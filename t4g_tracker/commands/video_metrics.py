@@ -65,7 +65,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def _main(argv: list[str] | None) -> int:
     request = _parse(argv)
     from t4g_tracker import __version__
-    from t4g_tracker.errors import VideoError
+    from t4g_tracker.errors import VideoError, warn
     from t4g_tracker.hardware import pick_device
     from t4g_tracker.inputs.video import read_video
     from t4g_tracker.stage_log import progress_bar
@@ -96,6 +96,8 @@ def _main(argv: list[str] | None) -> int:
             "first_frames": request.first_frames,
             "failures": [str(error) for error in failures],
         }
+        if models and models.caution:
+            warn(models.caution)
         tables = write_report(folder, scores, measures, models, facts)
     for title, table in tables.items():
         say("\n".join([*([title] if title else []), *table.console(), ""]))

@@ -28,13 +28,18 @@ SVD = Layout(
         "feature_extractor/preprocessor_config.json",
     ),
     weighted=("unet", "vae", "image_encoder"),
+    # parts that a trained model may have besides, without which it is another model
+    others=tuple(
+        f"{part}/{name}"
+        for part in ("refiner", "feedback", "not_here")
+        for name in ("config.json", "*.safetensors", "*.safetensors.index.json")
+    ),
 )
 
 TRACK4GEN = replace(
     SVD,
     configs=(*SVD.configs, "refiner/config.json"),
     weighted=(*SVD.weighted, "refiner"),
-    others=("feedback/config.json", "feedback/*.safetensors"),
 )
 
 # Beside the parts of SVD, in models trained with objective.feedback.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from t4g_tracker.features.networks import scaled_latents
-from t4g_tracker.training.track4gen.regression import neighbourhoods, ridge_regression, rows
+from t4g_tracker.generation.regression import neighbourhoods, ridge_regression, rows
 
 Decode = Callable[[Tensor], Tensor]  # takes scaled latents (N, c, h, w), returns pictures (N, 3, H, W) uint8
 

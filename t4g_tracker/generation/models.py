@@ -31,6 +31,7 @@ class Model:
     folder: Path
     weights: str  # digest of the names, sizes and times of its files, or of their content if bundled
     refined: bool  # whether it has Track4Gen's refiner
+    fed_back: bool  # whether it feeds refined features back into its UNet
     linear: bool  # whether its latents are read by linear regression instead of its own decoder
     trained_frames: int  # frames that it was trained on
     latent_channels: int
@@ -99,6 +100,7 @@ def _find(choice: ModelChoice, config: GenerationConfig, decoder: Decoder) -> Mo
         folder=folder,
         weights=hashlib.blake2b(weights_identity(folder).encode(), digest_size=12).hexdigest(),
         refined=refined,
+        fed_back=diffusion_folder.has_feedback(folder),
         linear=decoder == "linear" or (decoder == "auto" and untrained),
         trained_frames=int(configs["unet/config.json"].get("num_frames", 25)),
         latent_channels=int(configs["vae/config.json"].get("latent_channels", 4)),

@@ -82,25 +82,34 @@ class Record:
         said = {"finished": finished, **self.run, "videos": self.videos, "side_by_side": self.films}
         write_json(self.folder / RECORD, said)
 
-    def keeps(
-        self, entry: Mapping[str, Any] | None, settings: Mapping[str, Any], files: Sequence[str]
-    ) -> bool:
-        """Whether files were made with these settings, and are all there as they were written."""
-        if entry is None or self.changes(entry, settings):
-            return False
-        written = entry.get("files")
-        return isinstance(written, Mapping) and all(
-            name in written and written[name] == file_digest(self.folder / name) for name in files
-        )
+    def faults(
+        self, entry: Mapping[str, Any], settings: Mapping[str, Any], files: Sequence[str]
+    ) -> list[str]:
+        """List why what an entry records must be made anew, each reason in a few words; empty if it is good.
 
-    def changes(self, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
-        """List how the settings of an entry differ from these, each in a few words."""
+        Args:
+            entry: Of ``videos`` or ``films``.
+            settings: Those it must have been made with.
+            files: Those that must be there as they were written.
+        """
         recorded, now = entry.get("settings"), json.loads(json.dumps(plain_values(settings)))
-        if not isinstance(recorded, Mapping):
-            return ["no settings"]
+        written = entry.get("files")
+        if not isinstance(recorded, Mapping) or not isinstance(written, Mapping):
+            return [f"{RECORD} does not say how it was made"]
         if "tracks" not in now:  # tracks that nobody asks for now are no reason to make a video anew
             recorded = {name: value for name, value in recorded.items() if name != "tracks"}
-        return differences(recorded, now)
+        changed = differences(recorded, now)
+        if changed:
+            return [f"it had {change}" for change in changed]
+        faults = []
+        for name in files:
+            if name not in written:
+                faults.append(f"it had no {name}")
+            elif (found := file_digest(self.folder / name)) is None:
+                faults.append(f"{name} is missing")
+            elif found != written[name]:
+                faults.append(f"{name} has changed")
+        return faults
 
     def digests(self, files: Sequence[str]) -> dict[str, str | None]:
         """The digests of files, by their paths in the folder."""

@@ -18,8 +18,8 @@ from t4g_tracker.errors import Interrupted, WeightsError, one_line, ran_out_of_m
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.features.settings import DiffusionConfig
 from t4g_tracker.generation.decoding import linear_decoder, own_decoder
-from t4g_tracker.generation.embed import EmbeddedTracks, embedded_tracks, feature_grid
-from t4g_tracker.generation.models import FEATURE_BLOCK
+from t4g_tracker.generation.embed import embedded_tracks, feature_grid
+from t4g_tracker.generation.models import FEATURE_BLOCK, Model
 from t4g_tracker.generation.noise import picture_noise, starting_noise
 from t4g_tracker.generation.outputs import QUALITY, Record, side_by_side
 from t4g_tracker.generation.pictures import Picture
@@ -41,6 +41,8 @@ from t4g_tracker.storage.files import prepare_output_folder, replace_folder
 from t4g_tracker.visualize.encoding import write_picture, write_video
 
 log = logging.getLogger(__name__)
+
+NAMED = 4  # most reasons that are told for making a video anew
 
 
 def run(what: Generation, record: Record, stages: StageLog, bar: Bar) -> list[Wanted]:
@@ -110,16 +112,17 @@ def _make_all(
 ) -> None:
     """Load a model and make its videos; nothing refers to it afterwards, so that its memory is free."""
     model = videos[0].model
-    with stages.stage(f"loading {model.name}"):
+    smaller = "leave --float32 out" if what.dtype == torch.float32 else "end other programs"
+    with stages.stage(f"loading {model.name}"), _enough_memory(model, smaller):
         pipeline, refiner = model.load(what.dtype, what.device)
     for video in videos:
-        with _enough_memory(video):
+        with _enough_memory(model, "give --decode-chunk 2, fewer --frames or a smaller --size"):
             _make(video, pipeline, refiner, what, record, stages, bar)
         count()
 
 
 @contextmanager
-def _enough_memory(video: Wanted) -> Iterator[None]:
+def _enough_memory(model: Model, remedy: str) -> Iterator[None]:
     """Turn a lack of memory, of a GPU too, into one line."""
     try:
         yield
@@ -127,8 +130,7 @@ def _enough_memory(video: Wanted) -> Iterator[None]:
         if not isinstance(error, torch.OutOfMemoryError) and not ran_out_of_memory(error):
             raise
         raise WeightsError(
-            f"{video.model.setting}: memory ran out ({one_line(error)}); give --decode-chunk 2, fewer "
-            "--frames or a smaller --size"
+            f"{model.setting}: memory ran out ({one_line(error)}); {remedy}, or use a machine with more"
         ) from error
 
 
@@ -141,12 +143,14 @@ def _free_memory(device: torch.device) -> None:
 
 def _is_there(video: Wanted, what: Generation, record: Record) -> bool:
     """Whether a video was made with the same settings before; tells why one is made anew."""
-    entry, settings = record.videos.get(video.name), settings_of(video, what)
-    if record.keeps(entry, settings, video.files(video.model.frames(what.config))):
-        return True
-    if entry is not None and (changed := record.changes(entry, settings)):
-        log.info("%s is made anew: it had %s", video.name, ", ".join(changed[:4]))
-    return False
+    entry = record.videos.get(video.name)
+    if entry is None:
+        return False
+    reasons = record.faults(entry, settings_of(video, what), video.files(video.model.frames(what.config)))
+    if reasons:
+        more = [f"{len(reasons) - NAMED} more"] if len(reasons) > NAMED else []
+        log.info("%s is made anew: %s", video.name, ", ".join([*reasons[:NAMED], *more]))
+    return not reasons
 
 
 def _make(
@@ -160,39 +164,25 @@ def _make(
 ) -> None:
     """Generate one video, write its files, then its entry in the record."""
     model, config = video.model, what.config
-    frames, folder = model.frames(config), record.folder
-    prepare_output_folder((folder / video.name).parent, place="--out")
+    frames = model.frames(config)
+    prepare_output_folder((record.folder / video.name).parent, place="--out")
     _forget(video, frames, record)
-    facts: dict[str, Any] = {}
     with stages.stage(video.name), bar(f"{model.name} {video.seed}", "step") as progress:
-        noise = starting_noise(video.seed, model.noise_shape(config))
         made = generate(
             pipeline,
             video.picture.rgb,
             frames,
             config,
             picture_noise(video.seed),
-            noise,
+            starting_noise(video.seed, model.noise_shape(config)),
             FEATURE_BLOCK if video.grid else None,
             progress,
         )
         pictures = _as_frames(_decode(made.latents, pipeline, video, config))
-        write_video(folder / video.name, pictures, config.fps, QUALITY)
-        if video.save_frames:
-            with replace_folder(folder / frames_name(video.name)) as whole:
-                for index, picture in enumerate(pictures):
-                    write_picture(whole / frame_name(index), picture)
-        facts["last_sigma"] = made.last_sigma
+        _write_pictures(video, pictures, config, record)
+        facts = {"last_sigma": made.last_sigma}
         if video.grid is not None:
-            found = _track(video, made, pictures, refiner, config)
-            clip = Video(pictures, float(config.fps), video.picture.name, video.name)
-            write_npz(folder / video.tracks[0], clip, video.grid.queries, found.tracks)
-            write_overlay(folder / video.tracks[1], clip, video.grid.queries, found.tracks, OutputsConfig())
-            facts |= {
-                "extraction_sigma": DiffusionConfig().noise_sigma,
-                "points": len(video.grid.queries),
-                "consistency": round(found.consistency, 4),
-            }
+            facts |= _track(video, made, pictures, refiner, config, record)
     record.videos[video.name] = {
         "picture": video.picture.name,
         "model": model.name,
@@ -238,15 +228,36 @@ def _decode(
         return own_decoder(pipeline.vae, config.decode_chunk)(latents)
 
 
+def _write_pictures(video: Wanted, pictures: np.ndarray, config: GenerationConfig, record: Record) -> None:
+    """Write frames (T, H, W, 3) uint8 as the video, and each alone if wanted."""
+    write_video(record.folder / video.name, pictures, config.fps, QUALITY)
+    if video.save_frames:
+        with replace_folder(record.folder / frames_name(video.name)) as whole:
+            for index, picture in enumerate(pictures):
+                write_picture(whole / frame_name(index), picture)
+
+
 def _track(
-    video: Wanted, made: Generated, pictures: np.ndarray, refiner: Refiner | None, config: GenerationConfig
-) -> EmbeddedTracks:
-    """Track the points of a video by the features of its last step."""
+    video: Wanted,
+    made: Generated,
+    pictures: np.ndarray,
+    refiner: Refiner | None,
+    config: GenerationConfig,
+    record: Record,
+) -> dict[str, Any]:
+    """Track points by the features of a video's last step, write the tracks, return facts of them."""
     assert video.grid is not None
     assert made.features is not None
-    grid = feature_grid(made.features, refiner, config.size)
+    queries = video.grid.queries
     clip = Video(pictures, float(config.fps), video.picture.name, video.name)
-    return embedded_tracks(grid, clip, video.grid.queries)
+    found = embedded_tracks(feature_grid(made.features, refiner, config.size), clip, queries)
+    write_npz(record.folder / video.tracks[0], clip, queries, found.tracks)
+    write_overlay(record.folder / video.tracks[1], clip, queries, found.tracks, OutputsConfig())
+    return {
+        "extraction_sigma": DiffusionConfig().noise_sigma,
+        "points": len(queries),
+        "consistency": round(found.consistency, 4),
+    }
 
 
 def _as_frames(pictures: Tensor) -> np.ndarray:
@@ -261,8 +272,13 @@ def _play_side_by_side(picture: Picture, seed: int, what: Generation, record: Re
         of = {model.name: video_name(picture.name, model.name, seed) for model in what.models}
         if tracks:
             of = {model: tracks_names(video)[1] for model, video in of.items()}
-        settings = {"picture": picture.digest, "videos": record.digests(list(of.values()))}
-        if record.keeps(record.films.get(name), settings, [name]):
+        settings = {
+            "picture": picture.digest,
+            "models": list(of),  # in their order, which names alone do not tell apart
+            "videos": record.digests(list(of.values())),
+        }
+        entry = record.films.get(name)
+        if entry is not None and not record.faults(entry, settings, [name]):
             continue
         videos = {model: read_video(record.folder / file).frames for model, file in of.items()}
         film = side_by_side(_as_frames(picture.rgb[None])[0], videos)

@@ -64,11 +64,6 @@ class GenerationConfig:
         """Height and width of the frames."""
         return self.height, self.width
 
-    @property
-    def guided(self) -> bool:
-        """Whether the UNet runs twice a step: without the picture, and with it."""
-        return self.max_guidance > 1
-
 
 @dataclass(frozen=True)
 class ModelChoice:

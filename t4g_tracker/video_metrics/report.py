@@ -33,6 +33,7 @@ PAIRED = (
     "Means over the images and seeds of which every model has a video, ± the standard error. Videos of one "
     "image are alike, so with several images the error is that of a sample of images, not of videos."
 )
+FEW = 5  # images, below which their standard error is itself hardly known
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,29 @@ class ModelMeans:
     """The means of several models over the same images and seeds."""
 
     videos: int  # of each model
+    images: int  # that these are of
     means: dict[str, dict[str, Mean]]  # by model and figure
     baseline: str
     differences: dict[str, dict[str, Mean]]  # each other model's mean less the baseline's, pair by pair
+
+    @property
+    def caution(self) -> str:
+        """Why not to rely on the standard errors; empty if there are enough images.
+
+        Source: Cameron, Gelbach and Miller, Bootstrap-based improvements for inference with clustered errors,
+        2008: with few clusters, cluster-robust standard errors come out too small.
+        """
+        if self.images >= FEW:
+            return ""
+        if self.images == 1:
+            return (
+                "The videos are of one image: the standard error is over its seeds and says nothing of other "
+                "images; generate videos of more"
+            )
+        return (
+            f"The videos are of {self.images} images: a standard error of so few is mostly too small; "
+            f"generate videos of {FEW} or more"
+        )
 
 
 def compare_models(scores: Sequence[VideoScores], names: Sequence[str], baseline: str) -> ModelMeans:
@@ -112,6 +133,7 @@ def compare_models(scores: Sequence[VideoScores], names: Sequence[str], baseline
     }
     return ModelMeans(
         videos=len(shared),
+        images=len(set(images)),
         means={
             model: {name: mean_of(own[name].tolist(), images) for name in names}
             for model, own in values.items()
@@ -141,19 +163,19 @@ def videos_table(scores: Sequence[VideoScores], measures: Measures) -> Table:
 def models_tables(models: ModelMeans, measures: Measures) -> dict[str, Table]:
     """Make the table of models and that of their differences from the baseline, by title."""
     names = _shown(measures)
-    header = _header(measures, names)
+    header, counts = _header(measures, names), [str(models.videos), str(models.images)]
     rows = [
-        [model, str(models.videos), *(_with_error(means[name], name) for name in names)]
+        [model, *counts, *(_with_error(means[name], name) for name in names)]
         for model, means in models.means.items()
     ]
-    tables = {"Means of each model": Table(["model", "videos", *header], rows)}
+    tables = {"Means of each model": Table(["model", "videos", "images", *header], rows)}
     if models.differences:
         rows = [
-            [model, str(models.videos), *(_with_error(means[name], name, "+") for name in names)]
+            [model, *counts, *(_with_error(means[name], name, "+") for name in names)]
             for model, means in models.differences.items()
         ]
         title = f"Differences from {models.baseline}, paired by image and seed"
-        tables[title] = Table(["model", "pairs", *header], rows)
+        tables[title] = Table(["model", "pairs", "images", *header], rows)
     return tables
 
 
@@ -173,7 +195,9 @@ def write_report(
     paragraphs = [
         f"{title}\n\n{table.markdown()}" if title else table.markdown() for title, table in tables.items()
     ]
-    notes = [*([PAIRED] if models else []), *notes_of(measures)]
+    notes = notes_of(measures)
+    if models:
+        notes = [PAIRED, *([f"{models.caution}."] if models.caution else []), *notes]
     write_text(folder / "video-metrics.md", "\n".join([*paragraphs, *(f"{note}\n" for note in notes)]))
     write_text(folder / "video-metrics.csv", _csv_of_videos(scores, measures).csv())
     if models:
@@ -220,7 +244,7 @@ def _csv_of_models(models: ModelMeans, measures: Measures) -> Table:
     """Means and standard errors in columns of their own, differences in rows of their own."""
     kinds = {"mean": models.means, f"difference from {models.baseline}": models.differences}
     rows = [
-        [model, kind, str(models.videos)]
+        [model, kind, str(models.videos), str(models.images)]
         + [rounded(value, 6, "") for name in measures.names for value in vars(means[name]).values()]
         for kind, of_models in kinds.items()
         for model, means in of_models.items()
@@ -230,7 +254,7 @@ def _csv_of_models(models: ModelMeans, measures: Measures) -> Table:
         for column in _header(measures, measures.names)
         for title in (column, f"{column}, standard error")
     ]
-    return Table(["model", "kind", "videos", *header], rows)
+    return Table(["model", "kind", "videos", "images", *header], rows)
 
 
 def _shown(measures: Measures) -> list[str]:

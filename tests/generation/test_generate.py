@@ -17,6 +17,7 @@ from tiny_published import save_tiny_mini
 
 from t4g_tracker.bundled import TRACK4GEN_MINI
 from t4g_tracker.commands.generate import _parse, main
+from t4g_tracker.features.feedback import Feedback
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.generation import run as runs
 from t4g_tracker.generation.models import Model, find_models
@@ -116,6 +117,7 @@ def test_the_record_says_how_each_video_was_made(made):
     assert found["finished"]
     assert found["same_noise"] == [["a", "b", "c"]]
     assert [found["models"][name]["refiner"] for name in "abc"] == [True, True, False]
+    assert [found["models"][name]["feedback"] for name in "abc"] == [False, False, False]
     assert found["models"]["a"]["weights"] != found["models"]["b"]["weights"]
     video = found["videos"]["cow/a/seed-1.mp4"]
     assert video["last_sigma"] == pytest.approx(0.002)
@@ -161,6 +163,29 @@ def test_the_same_command_makes_nothing_again_and_changed_settings_make_all_anew
     assert (tmp_path / "cow/a/seed-1.mp4").read_bytes() != before
     assert generate(place, tmp_path) == 0  # as at first
     assert (tmp_path / "cow/a/seed-1.mp4").read_bytes() == before
+
+
+def test_films_follow_the_order_of_the_models(place, tmp_path, counted):
+    film = "cow/side-by-side-seed-1.mp4"
+    assert generate(place, tmp_path, models=("a", "c")) == 0
+    before = (tmp_path / film).read_bytes()
+    assert generate(place, tmp_path, models=("c", "a")) == 0
+    assert len(counted) == 2
+    assert record(tmp_path)["side_by_side"][film]["models"] == ["c", "a"]
+    assert (tmp_path / film).read_bytes() != before
+
+
+def test_whatever_makes_a_video_anew_is_told(place, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    video = "cow/a/seed-1.mp4"
+    assert generate(place, tmp_path) == 0
+    assert "made anew" not in caplog.text
+    assert generate(place, tmp_path, "--save-frames") == 0
+    assert f"{video} is made anew: it had no cow/a/frames-seed-1/000.png, it had no" in caplog.text
+    (tmp_path / video).write_bytes(b"cut short")
+    (tmp_path / "cow/a/frames-seed-1/001.png").unlink()
+    assert generate(place, tmp_path, "--save-frames") == 0
+    assert f"{video} is made anew: {video} has changed, cow/a/frames-seed-1/001.png is missing" in caplog.text
 
 
 def test_only_what_is_missing_or_damaged_is_made(place, tmp_path, counted):
@@ -217,6 +242,17 @@ def test_a_lack_of_memory_is_one_line(place, tmp_path, monkeypatch, capsys, erro
     assert "--models a: memory ran out" in capsys.readouterr().err
 
 
+def test_a_lack_of_memory_for_the_model_itself_is_one_line(place, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Model, "load", fail)
+    assert generate(place, tmp_path, "--float32") == 2
+    said = capsys.readouterr().err
+    assert "--models a: memory ran out" in said
+    assert "leave --float32 out" in said
+
+
 def test_one_model_is_in_memory_at_a_time(place, tmp_path, monkeypatch):
     real, loaded, alive = Model.load, [], []
 
@@ -230,6 +266,19 @@ def test_one_model_is_in_memory_at_a_time(place, tmp_path, monkeypatch):
     monkeypatch.setattr(Model, "load", watched)
     assert generate(place, tmp_path, models=("a", "b", "c")) == 0
     assert alive == [0, 0, 0]
+
+
+def test_feedback_changes_the_video_and_the_record_names_it(place, tmp_path):
+    with_feedback = shutil.copytree(place / "a", tmp_path / "models" / "a")
+    feedback = Feedback(channels=WIDTHS[1])
+    torch.nn.init.constant_(feedback.convolution.weight, 0.1)
+    feedback.save_pretrained(with_feedback / "feedback")
+    assert generate(place, tmp_path / "plain") == 0
+    where = ["--image", str(place / "pictures/cow.png"), "--out", str(tmp_path / "out")]
+    assert main([*where, "--models", f"a={with_feedback}", "--seeds", "1", *SMALL]) == 0
+    assert record(tmp_path / "out")["models"]["a"]["feedback"]
+    videos = [(tmp_path / out / "cow/a/seed-1.mp4").read_bytes() for out in ("plain", "out")]
+    assert videos[0] != videos[1]
 
 
 def test_models_with_other_latents_start_from_other_noise_and_this_is_told(place, tmp_path, capsys):

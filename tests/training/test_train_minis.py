@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
 from t4g_tracker.__main__ import main
+from t4g_tracker.commands.generate import _parse
 from t4g_tracker.commands.train_minis import MODELS, SHARES
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.diffusion_folder import check_folder
@@ -43,10 +46,12 @@ def test_shares_use_up_the_budget():
 
 
 def test_four_models_come_from_one_and_generate_and_a_finished_call_trains_nothing(tmp_path, capsys):
-    out = tmp_path / "minis"
+    out = tmp_path / "my minis"
     assert train_minis(out) == 0
-    command = capsys.readouterr().out
-    assert all(f"{name}={out / name}" in command for name in MODELS)
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert command[:2] == ["t4g", "generate"]
+    choices = _parse(command[2:]).models
+    assert [(choice.name, choice.model) for choice in choices] == [(name, str(out / name)) for name in MODELS]
     record = json.loads((out / "minis.json").read_text())
     assert list(record["parts"]) == list(SHARES)
     assert [taken["steps"] for taken in record["parts"].values()] == [1, 1, 1, 2, 2, 2]
@@ -92,7 +97,9 @@ def test_four_models_come_from_one_and_generate_and_a_finished_call_trains_nothi
 
 def test_a_first_model_that_matches_points_and_a_track4gen_that_does_not_are_refused():
     config = MinisTraining()
-    with pytest.raises(ConfigError, match="must be 0"):
+    with pytest.raises(ConfigError, match=r"objective\.correspondence must be 0"):
         MinisTraining(pretraining=config.finetuning)
+    with pytest.raises(ConfigError, match=r"objective\.feedback=false"):
+        replace(config.pretraining.objective, feedback=True)
     with pytest.raises(ConfigError, match="must have a refiner"):
         MinisTraining(finetuning=config.pretraining)

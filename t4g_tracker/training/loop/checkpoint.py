@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from t4g_tracker.errors import CacheError
 from t4g_tracker.identity import refuse
-from t4g_tracker.storage.torch_files import load_torch, save_torch
+from t4g_tracker.storage.torch_files import load_torch, peek, save_torch
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,15 @@ class TrainingState:
 
     step: int = 0
     seconds: float = 0.0
+
+
+def batch_of(path: Path) -> int | None:
+    """Read the batch that the training of a checkpoint takes; None if there is none or it cannot be read."""
+    try:
+        batch = json.loads(peek(path, "identity"))["trainer"]["batch"]
+    except (TypeError, ValueError, KeyError):
+        return None
+    return batch if isinstance(batch, int) else None
 
 
 @dataclass(frozen=True)

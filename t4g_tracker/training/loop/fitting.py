@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,18 +25,21 @@ def fitting_batch(
 ) -> int:
     """Choose a batch: as many items as fit into a GPU's memory, rounded down to a power of two.
 
-    One and two items are passed forward and backward to see what each takes. On a CPU it is two. Statistics
-    of batch norms are put back, gradients are dropped; random numbers are used up.
+    One and two items are passed forward and backward to see what each takes; what the optimiser and the
+    moving average of the weights will keep is added. On a CPU it is two. Statistics of batch norms are put
+    back, gradients are dropped; random numbers are used up.
 
     Args:
         objective, items, collate: As in ``train``; the objective is moved to the device.
         device: Where it trains.
         precision: Type of autocast.
+
+    Raises:
+        torch.OutOfMemoryError: If not even one item fits.
     """
     if device.type != "cuda":
         return ON_CPU
     objective.to(device).train()
-    trained = [weight for weight in objective.parameters() if weight.requires_grad]
     item, statistics = items[0, 0], [buffer.clone() for buffer in objective.buffers()]
 
     def peak(count: int) -> int:
@@ -47,12 +51,30 @@ def fitting_batch(
         objective.zero_grad(set_to_none=True)
         return torch.cuda.max_memory_allocated(device)
 
-    one, two = peak(1), peak(2)
+    one, two = peaks(peak)
+    objective.zero_grad(set_to_none=True)
     for buffer, before in zip(objective.buffers(), statistics, strict=True):
         buffer.copy_(before)
+    torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
     room = ROOM * (free + torch.cuda.memory_reserved(device))
-    return largest_batch(one, two, room - OPTIMISER_BYTES * sum(weight.numel() for weight in trained))
+    return largest_batch(one, two, room - kept_bytes(objective))
+
+
+def peaks(peak: Callable[[int], float]) -> tuple[float, float]:
+    """Measure the memory that batches of one item and of two take; infinity for two that do not fit."""
+    one = peak(1)
+    try:
+        return one, peak(2)
+    except torch.OutOfMemoryError:
+        return one, math.inf
+
+
+def kept_bytes(objective: nn.Module) -> int:
+    """Count what a training keeps besides its objective: AdamW's moments, and the averaged copy of all."""
+    trained = sum(weight.numel() for weight in objective.parameters() if weight.requires_grad)
+    whole = [*objective.parameters(), *objective.buffers()]
+    return OPTIMISER_BYTES * trained + sum(value.numel() * value.element_size() for value in whole)
 
 
 def largest_batch(one: float, two: float, room: float) -> int:
@@ -60,7 +82,7 @@ def largest_batch(one: float, two: float, room: float) -> int:
 
     Args:
         one: Memory that a batch of one item takes, bytes.
-        two: Memory of two.
+        two: Memory of two; may be infinite.
         room: Memory there is.
 
     Returns:

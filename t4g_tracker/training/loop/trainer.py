@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
@@ -26,7 +27,7 @@ from t4g_tracker.errors import TrainingError
 from t4g_tracker.hardware import check_precision, pick_precision
 from t4g_tracker.storage.files import locked_folder
 from t4g_tracker.training.loop.batches import ItemOrder, batches_from
-from t4g_tracker.training.loop.checkpoint import Checkpoint, TrainingState
+from t4g_tracker.training.loop.checkpoint import Checkpoint, TrainingState, batch_of
 from t4g_tracker.training.loop.data_workers import default_workers
 from t4g_tracker.training.loop.fitting import fitting_batch
 from t4g_tracker.training.loop.history import History
@@ -98,7 +99,11 @@ def train(
     accelerator = _accelerator(run.device, precision)
     writes = accelerator.is_main_process
     with locked_folder(run.folder, place="--out") if writes else nullcontext():
-        batch = config.batch or fitting_batch(objective, items, collate, accelerator.device, precision)
+        # A batch that the settings leave open is chosen once, by the main process: what is free may change.
+        choice = [config.batch or (batch_of(run.folder / CHECKPOINT) if writes else None)]
+        if choice[0] is None and writes:
+            choice = [fitting_batch(objective, items, collate, accelerator.device, precision)]
+        (batch,) = broadcast_object_list(choice)
         config = replace(config, batch=batch)
         training = _begin(objective, config, run, validate, identity, accelerator)
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.errors import ConfigError
+from t4g_tracker.generation.regression import neighbourhoods, ridge_regression, rows
 from t4g_tracker.training.track4gen.denoising import ideal_output, sample_sigma
 from t4g_tracker.training.track4gen.objective import Track4GenObjective
-from t4g_tracker.training.track4gen.regression import neighbourhoods, ridge_regression, rows
 
 LEVELS = 3  # noise levels of each stretch of frames
 RIDGE = 1e-4  # as a share of the mean square of the convolution's inputs

@@ -156,7 +156,7 @@ class MinisTraining:
     )
 
     def __post_init__(self) -> None:
-        if self.pretraining.objective.correspondence or self.pretraining.objective.feedback:
+        if self.pretraining.objective.correspondence:  # no feedback goes without it
             raise ConfigError("pretraining.objective.correspondence must be 0: the first model only denoises")
         if not self.finetuning.objective.refines:
             raise ConfigError("finetuning.objective must have a refiner and correspondence above 0")
