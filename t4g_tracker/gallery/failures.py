@@ -159,7 +159,8 @@ def _fast(raster: _Raster, point: int) -> Failure | None:
     for way in raster.ways(point):
         lost = _lost_for_good(raster, point, way)
         if lost is not None:
-            text = f"{moves}, and from frame {raster.number(lost)} on is reported hidden until the end of the clip"
+            frame = raster.number(lost)
+            text = f"{moves}, and from frame {frame} on is reported hidden until the end of the clip"
             return raster.failure(FAST, point, lost, step, text)
     return None
 
