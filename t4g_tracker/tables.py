@@ -68,8 +68,9 @@ def spreadsheet_text(text: str) -> str:
 
 
 def markdown_line(cells: Sequence[str]) -> str:
-    """Write a row of a Markdown table, for rows that are printed one by one."""
-    return f"| {' | '.join(cells)} |\n"
+    """Write a row of a Markdown table, for rows that are printed one by one; bars in cells are escaped."""
+    escaped = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |\n"
 
 
 def rounded(value: float | None, places: int = 1, unknown: str = "-") -> str:

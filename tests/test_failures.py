@@ -50,12 +50,12 @@ def test_a_fast_point_that_is_lost_is_of_the_first_class(step, found):
         )
 
 
-def test_without_truth_a_fast_point_is_one_that_is_told_hidden_to_the_end():
+def test_without_truth_a_fast_point_is_one_that_is_reported_hidden_until_the_end():
     xy, queries = moving(6.0)
     seen = torch.arange(FRAMES)[None] < 13
     failure = kinds(Evidence(tracks_of(xy, seen), queries, SIZE))[FAST]
     assert failure.frame == 13
-    assert "from frame 13 on is told hidden to the clip's end" in failure.text
+    assert "from frame 13 on is reported hidden until the end of the clip" in failure.text
     outside = xy + torch.tensor([180.0, 0.0])  # it has left the frame by then
     assert FAST not in kinds(Evidence(tracks_of(outside, seen), queries, SIZE))
 
@@ -95,6 +95,13 @@ def test_no_jump_is_of_the_second_class_where_something_else_explains_it():
         {"similarity": None},
     ):
         assert ALIKE not in kinds(look_alike(**changed)), changed
+
+
+def test_a_jump_in_a_frame_that_the_tracker_reports_hidden_is_no_failure():
+    usual = look_alike(truth=None)
+    seen = torch.ones(1, FRAMES, dtype=torch.bool)
+    seen[0, 8] = False
+    assert ALIKE not in kinds(look_alike(truth=None, tracks=tracks_of(usual.tracks.xy, seen)))
 
 
 def test_a_point_that_was_lost_before_it_jumps_is_not_counted_for_the_jump():

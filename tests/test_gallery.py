@@ -3,10 +3,11 @@
 import json
 import re
 import shutil
+import time
 
 import pytest
 from browser import DESKTOP, PHONE, complaints, opened_browser
-from tiny_generated import write_generated
+from tiny_generated import write_generated, write_record
 
 from t4g_tracker.__main__ import main as t4g
 from t4g_tracker.outputs.track_files import read_tracks_npz, write_tracks_npz
@@ -32,7 +33,9 @@ def results(slide, save_frames, tmp_path_factory, tiny_settings):
     assert t4g([*track, "--gt", str(folder / "truth.npz")]) == 0
     compare = ["compare-features", *where, "--out", str(folder / "outputs" / "clip-features" / "q")]
     assert t4g([*compare, "--features", "patch", "--set", *tiny_settings[1:3]]) == 0
-    write_generated(folder / "outputs" / "generated", images=("cow",), models=("svd", "ours"), seeds=(1, 12))
+    # names that are no addresses as they stand
+    images = ("cow #1", "50%25")
+    write_generated(folder / "outputs" / "generated", images, models=("svd", "ours"), seeds=(1, 12))
     return folder
 
 
@@ -116,6 +119,76 @@ def test_folders_without_results_and_pages_of_others_are_told(results, tmp_path,
     assert "its run has not finished" in capsys.readouterr().err
 
 
+def until(browser, script):
+    end = time.monotonic() + 20
+    while not browser.execute_script(f"return {script}"):
+        assert time.monotonic() < end, script
+        time.sleep(0.05)
+
+
+def test_films_of_a_row_begin_together_when_one_comes_in_sight(site, tmp_path):
+    with opened_browser(DESKTOP, tmp_path) as browser:
+        browser.get((site / "index.html").as_uri())
+        browser.execute_script("films[0].scrollIntoView({block: 'center'});")
+        until(browser, "shown.has(films[0]) && shown.has(films[1]) && films[0].readyState >= 1")
+        browser.execute_script("paused = true; refresh(); films[1].style.display = 'none';")
+        until(browser, "!shown.has(films[1])")
+        browser.execute_script("films[0].currentTime = 0.3;")
+        until(browser, "films[0].currentTime === 0.3 && !films[0].seeking")
+        browser.execute_script("films[1].style.display = '';")
+        until(browser, "shown.has(films[1]) && films[0].currentTime === 0")
+
+
+def test_a_row_says_what_its_record_tells_of_it_and_nothing_else(tmp_path):
+    outputs = write_generated(tmp_path / "runs", images=("cow",), models=("a", "b"), seeds=(1,), frames=2)
+    said = []
+    for changed in (None, {}, {"steps": 10}, {"frames": 9}):
+        if changed is not None:
+            write_record(outputs, {"a": {}, "b": changed})
+        assert t4g(["gallery", str(outputs), "--out", str(tmp_path / "site")]) == 0
+        assert ("same noise" in (tmp_path / "site" / "index.html").read_text()) == (changed == {})
+        said.append(gallery_list(tmp_path)["generated"][0]["rows"][0]["note"])
+    assert said == [
+        "",
+        "all from the same noise",
+        "these differ in steps",
+        "these differ in frames, noise",
+    ]
+
+
+def gallery_list(folder):
+    return json.loads((folder / "site" / "gallery.json").read_text())
+
+
+def test_generated_videos_without_their_input_are_left_out_and_the_others_shown(tmp_path, capsys):
+    for name in ("whole", "broken"):
+        write_generated(tmp_path / "runs" / name, images=("cow",), models=("a",), seeds=(1,), frames=2)
+    (tmp_path / "runs" / "broken" / "cow" / "input.png").unlink()
+    (tmp_path / "runs" / "x" / "y").mkdir(parents=True)
+    (tmp_path / "runs" / "x" / "y" / "seed-best.mp4").touch()
+    assert t4g(["gallery", str(tmp_path / "runs"), "--out", str(tmp_path / "site")]) == 0
+    assert [folder["name"] for folder in gallery_list(tmp_path)["generated"]] == ["whole"]
+    told = capsys.readouterr().err
+    assert "broken: is left out" in told
+    assert "has videos but no input image" in told
+    shutil.rmtree(tmp_path / "runs" / "whole")
+    assert t4g(["gallery", str(tmp_path / "runs"), "--out", str(tmp_path / "other")]) == 2
+
+
+def test_a_run_of_a_device_that_is_not_here_says_so(results, tmp_path):
+    outputs = tmp_path / "outputs"
+    shutil.copytree(results / "outputs" / "clip", outputs / "clip")
+    record = json.loads((outputs / "clip" / "q" / "run.json").read_text())
+    record["device"] = "cuda:77"
+    (outputs / "clip" / "q" / "run.json").write_text(json.dumps(record))
+    command = ["gallery", str(outputs), "--out", str(tmp_path / "site"), "--cache", str(results / "cache")]
+    assert t4g(command) == 0
+    assert gallery_list(tmp_path)["notes"] == [
+        "clip / q: features and flow are of a device that is not here, cuda:77, so look-alikes were not "
+        "looked for."
+    ]
+
+
 @pytest.mark.parametrize("window", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_it_opens_from_its_folder(site, tmp_path, window):
     with opened_browser(window, tmp_path) as browser:
@@ -128,7 +201,11 @@ def test_it_opens_from_its_folder(site, tmp_path, window):
         )
         assert len(sizes) >= 6
         assert all(sizes)
-        assert browser.execute_script("return films.length") == 4
+        assert browser.execute_script("return films.length") == 8
+        until(
+            browser,
+            "[...document.querySelectorAll('video')].every(film => film.readyState >= 1 && !film.error)",
+        )
         browser.find_element("id", "pause").click()
         assert browser.find_element("id", "pause").text == "Play"
         assert complaints(browser) == []

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_generated import write_generated, write_record
 from tiny_models import save_tiny_svd
 
 from t4g_tracker.__main__ import main as t4g
@@ -17,6 +18,7 @@ from t4g_tracker.outputs.generated import (
     frames_name,
     list_generated,
     read_generated,
+    read_recorded,
     side_by_side_name,
     tracks_names,
     video_name,
@@ -108,6 +110,42 @@ def test_models_of_the_latest_run_come_first_then_those_of_earlier_ones_then_str
     assert [video.model for video in list_generated(tmp_path)] == ["e", "d", "b", "a", "c"]
     (tmp_path / RECORD).write_text("damaged")
     assert [video.model for video in list_generated(tmp_path)] == ["a", "b", "c", "d", "e"]
+
+
+def test_the_record_of_a_run_says_that_its_videos_are_alike(place):
+    recorded = read_recorded(place / "runs")
+    for picture in ("cow", "dog"):
+        assert recorded.unlike(picture, 1, MODELS) == []
+        assert recorded.from_same_noise(picture, 1, MODELS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "groups", "unlike", "same"),
+    [
+        ({}, None, [], True),
+        ({"steps": 10}, None, ["steps"], True),
+        ({"width": 128}, None, ["size", "noise"], False),
+        ({"frames": 8, "fps": 3}, None, ["frames", "fps", "noise"], False),
+        ({}, [["a"], ["b"]], ["noise"], False),
+        ({}, [["a"]], [], False),  # b is of an earlier run
+        (None, [["a", "b"]], [], False),  # b is from elsewhere
+    ],
+)
+def test_the_record_tells_in_what_two_videos_differ(tmp_path, changed, groups, unlike, same):
+    write_generated(tmp_path, images=("cow",), models=("a", "b"), seeds=(1,), frames=2)
+    write_record(tmp_path, {"a": {}} if changed is None else {"a": {}, "b": changed}, groups)
+    recorded = read_generated(tmp_path).recorded
+    assert recorded.unlike("cow", 1, ["a", "b"]) == unlike
+    assert recorded.from_same_noise("cow", 1, ["a", "b"]) == same
+
+
+@pytest.mark.parametrize(
+    "record", ["damaged", "[]", '{"videos": 1, "same_noise": 2}', '{"videos": {"x": 1}}']
+)
+def test_a_damaged_record_tells_nothing(tmp_path, record):
+    (tmp_path / RECORD).write_text(record)
+    assert not read_recorded(tmp_path).settings
+    assert not read_recorded(tmp_path).from_same_noise("cow", 1, ["a", "b"])
 
 
 def test_only_videos_are_taken_for_videos(tmp_path):

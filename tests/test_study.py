@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from tiny_generated import BASELINES, MODELS, OURS, write_generated
+from tiny_generated import BASELINES, MODELS, OURS, write_generated, write_record
 from tiny_videos import moving_square, write_video
 
 from t4g_tracker.__main__ import main as t4g
@@ -17,12 +17,15 @@ from t4g_tracker.inputs.video import read_video
 from t4g_tracker.outputs.generated import GeneratedFolder, Scene, read_generated
 from t4g_tracker.study.answers import Answer, Key, KeyTrial, Participant, read_answers, read_key
 from t4g_tracker.study.media import copy_video
+from t4g_tracker.study.publishing import QUESTIONS
 from t4g_tracker.study.tally import ALL, Share, attentive, tally
 from t4g_tracker.study.trials import PAIR, SAME, SPOILT, choose_trials
+from t4g_tracker.visualize.encoding import write_picture
 
+IMAGES = ("cow", "dog", "fox", "hen")
 SCENES = [
     Scene(image, seed, Path(image), {model: Path(image) / model / f"{seed}" for model in MODELS})
-    for image in ("cow", "dog", "fox", "hen")
+    for image in IMAGES
     for seed in range(60)
 ]
 
@@ -43,12 +46,11 @@ def test_the_same_seed_makes_the_same_trials():
 @pytest.mark.parametrize("pairs", [1, 39, 40, 41])
 def test_baselines_and_images_come_up_equally_often(pairs):
     chosen = of_kind(choose(pairs), PAIR)
-    for counts in (
-        Counter(dict.fromkeys(BASELINES, 0)) + Counter(trial.baseline for trial in chosen),
-        Counter(trial.scene.image for trial in chosen),
-    ):
-        assert max(counts.values()) - min(counts.values()) <= 1
-        assert counts.total() == pairs
+    baselines = Counter(trial.baseline for trial in chosen)
+    images = Counter(trial.scene.image for trial in chosen)
+    for counts in ([baselines[name] for name in BASELINES], [images[name] for name in IMAGES]):
+        assert max(counts) - min(counts) <= 1
+        assert sum(counts) == pairs
 
 
 def test_no_pair_comes_up_twice_even_if_all_are_asked_for():
@@ -147,6 +149,40 @@ def test_a_study_is_made_again_in_its_folder_but_not_over_something_else(made, t
     (tmp_path / "other" / "page").mkdir(parents=True)
     assert t4g([*again[:-1], str(tmp_path / "other")]) == 2
     assert "is in the way and no page of a study" in capsys.readouterr().err
+
+
+def test_studies_that_show_other_pictures_or_ask_something_else_have_other_names(tmp_path, monkeypatch):
+    command = ["study", "make", "--runs", str(tmp_path / "runs"), "--ours", OURS, "--baselines", BASELINES[0]]
+
+    def made():
+        assert t4g([*command, "--pairs", "1", "--checks", "0", "--out", str(tmp_path / "study")]) == 0
+        content = content_of(tmp_path)
+        return [content["study"], *sorted(path for path in content["trials"][0].values())]
+
+    write_generated(tmp_path / "runs", images=("cow",), seeds=(1,), frames=2)
+    names = [made()]
+    assert made() == names[0]
+    write_video(tmp_path / "runs" / "cow" / OURS / "seed-1.mp4", moving_square(3, 64, 96), pixels="yuv420p")
+    names.append(made())
+    write_picture(tmp_path / "runs" / "cow" / "input.png", np.full((64, 96, 3), 9, np.uint8))
+    names.append(made())
+    monkeypatch.setattr("t4g_tracker.study.publishing.QUESTIONS", QUESTIONS[:1])
+    names.append(made())
+    assert len({name for each in names for name in each}) == 4 * len(names[0])
+
+
+def test_pairs_that_were_not_generated_alike_are_told(tmp_path, capsys):
+    write_generated(tmp_path / "runs", images=("cow",), models=("ours", "svd"), seeds=(1,), frames=2)
+    write_record(tmp_path / "runs", {"ours": {}, "svd": {"steps": 10, "fps": 9}})
+    command = ["study", "make", "--runs", str(tmp_path / "runs"), "--ours", "ours", "--baselines", "svd"]
+    command += ["--pairs", "1", "--checks", "0", "--out", str(tmp_path / "study")]
+    assert t4g(command) == 0
+    assert "differ in fps (1 of them), steps (1 of them), such as those of cow with seed 1" in (
+        capsys.readouterr().err
+    )
+    write_record(tmp_path / "runs", {"ours": {}, "svd": {}})
+    assert t4g(command) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_copied_video_keeps_its_pictures_and_loses_what_its_file_says(tmp_path):
@@ -301,6 +337,16 @@ def test_answers_of_the_inattentive_can_be_left_out(files):
     record = json.loads((files / "tally" / "tally.json").read_text())
     assert record["left_out"] == ["bob"]
     assert [one["name"] for one in record["participants"]] == ["ann"]
+
+
+def test_pairs_that_could_not_be_shown_are_told(files):
+    record = json.loads((files / "ann.json").read_text())
+    (files / "ann.json").write_text(
+        json.dumps({**record, "answers": record["answers"][1:], "failed": ["t1"]})
+    )
+    with pytest.warns(TrackerWarning, match="1 pairs could not be shown to ann"):
+        (ann,) = read_answers([files / "ann.json"], KEY)
+    assert ann.answers == ANN.answers[1:]
 
 
 def test_of_two_files_of_one_person_the_fuller_counts(files):

@@ -51,7 +51,12 @@ class Page:
     def press(self, selector):
         self.find(selector).click()
 
+    def wait_for_videos(self):
+        """Until both have played, and choices count."""
+        self.until("!document.querySelector('fieldset').disabled")
+
     def choose(self, question, place):
+        self.wait_for_videos()
         label = self.find(f"fieldset[data-question={question}] label:nth-child({place})")
         self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", label)
         label.click()
@@ -132,6 +137,7 @@ def test_a_study_is_played_through(study, browser, page):
 def test_keys_alone_answer_and_move(study, page):
     page.open(study, "?participant=keys")
     page.press("#start")
+    page.wait_for_videos()
     page.keys("2", "1")
     assert page.chosen == [["identity", "2"], ["motion", "1"]]
     page.keys("2")  # corrects the last one
@@ -142,6 +148,82 @@ def test_keys_alone_answer_and_move(study, page):
     assert page.position == f"2 of {TRIALS}"
     page.keys("\ue003")
     assert page.position == f"1 of {TRIALS}"
+
+
+def press_key(page, key, repeat):
+    page.run(f"document.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}', repeat: {repeat}}}))")
+
+
+def test_a_key_that_is_held_counts_once(study, page):
+    page.open(study, "?participant=held")
+    page.press("#start")
+    page.wait_for_videos()
+    press_key(page, "1", "false")
+    press_key(page, "1", "true")
+    assert page.chosen == [["identity", "1"]]
+
+
+def test_a_pair_whose_video_fails_to_load_cannot_be_voted_on_but_left_out(study, page):
+    page.open(study, "?participant=failing")
+    page.run("trials[0].a = 'media/gone.mp4'")
+    page.press("#start")
+    page.until("!document.getElementById('trouble').hidden")
+    assert "cannot be shown" in page.find("#trouble").text
+    page.keys("1", "2")
+    assert page.chosen == []
+    page.press("#next")
+    for _ in range(TRIALS - 1):
+        page.choose("identity", 1)
+        page.choose("motion", 1)
+        page.press("#next")
+    assert page.find("#end p").text.startswith(f"{TRIALS - 1} of {TRIALS} pairs are answered")
+    record = page.run("return report()")
+    assert record["failed"] == [page.run("return trials[0].id")]
+    assert len(record["answers"]) == TRIALS - 1
+    assert page.run("return answerOf(trials[0]).errors") >= 1
+    page.browser.get_log("browser")  # with the complaint about the missing file
+
+
+def test_seconds_while_the_page_is_hidden_do_not_count(study, page):
+    page.open(study, "?participant=hidden")
+    page.press("#start")
+    page.wait_for_videos()
+    page.run(
+        "Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
+        "document.dispatchEvent(new Event('visibilitychange')); window.before = answerOf(trials[0]).seconds;"
+    )
+    page.choose("identity", 1)  # as a script would
+    time.sleep(0.3)
+    page.choose("motion", 1)
+    assert page.run("return answerOf(trials[0]).seconds === window.before")
+    page.press("#next")
+    time.sleep(0.3)
+    page.run("countSeconds(false)")
+    assert page.run("return answerOf(trials[1]).seconds") == 0
+
+
+def test_videos_begin_where_a_browser_loads_nothing_before_they_are_played(study, page):
+    page.open(study, "?participant=lazy")
+    page.run("for (const player of players) player.preload = 'none'")
+    page.press("#start")
+    page.wait_for_videos()
+    page.until("answerOf(trials[0]).loops >= 1")
+
+
+def test_a_browser_that_refuses_to_play_gets_a_hint_and_a_click_begins(study, page):
+    page.open(study, "?participant=refused")
+    page.run(
+        "for (const player of players) { player.preload = 'none';"
+        "player.play = () => Promise.reject(new DOMException('', 'NotAllowedError')); }"
+    )
+    page.press("#start")
+    page.until("!document.getElementById('trouble').hidden")
+    assert "press Play again" in page.find("#trouble").text
+    assert page.run("return [...document.querySelectorAll('fieldset')].every(each => each.disabled)")
+    page.run("for (const player of players) delete player.play")
+    page.press("#again")
+    page.wait_for_videos()
+    assert page.find("#trouble").text == ""
 
 
 def test_both_videos_begin_together_and_again_once_both_have_ended(study, page):

@@ -28,6 +28,10 @@ def test_markdown_has_a_rule_below_the_header():
     assert Table(TABLE.header, []).markdown() + rest == TABLE.markdown()
 
 
+def test_a_bar_in_a_cell_ends_no_column_of_markdown():
+    assert markdown_line(["a|b", "1"]) == "| a\\|b | 1 |\n"
+
+
 def test_csv_reads_back_cells_with_commas():
     assert list(csv.reader(io.StringIO(TABLE.csv()))) == [list(TABLE.header), *TABLE.rows]
 

@@ -122,6 +122,17 @@ print(read_settings(Config(), Path("short.yaml"), []).adaptation.steps)
     assert done.stdout.split() == [str(site / "t4g_tracker"), "True", "True", "600"], done.stderr
 
 
+def test_its_pages_have_their_templates_styles_and_scripts(run):
+    program = """
+from t4g_tracker.pages.rendering import render_page
+print(render_page("study.html", content={"questions": [], "trials": []}))
+"""
+    done = run("-c", program)
+    assert done.returncode == 0, done.stderr
+    for what in ("</html>", ".choices label", "function playTogether"):
+        assert what in done.stdout
+
+
 @pytest.mark.parametrize("command", ["track", "bench"])
 def test_its_commands_run(run, command):
     done = run("-m", "t4g_tracker", command, "--help")

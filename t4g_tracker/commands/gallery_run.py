@@ -15,7 +15,7 @@ from t4g_tracker.config import apply_settings
 from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Tracks, Video
 from t4g_tracker.diagnosis.candidates import peaks_and_similarity
 from t4g_tracker.diagnosis.pictures import Tracked
-from t4g_tracker.errors import TrackerError, VideoError, warn
+from t4g_tracker.errors import ConfigError, TrackerError, VideoError, shortened, warn
 from t4g_tracker.fitted import Fitted
 from t4g_tracker.gallery.failures import Evidence, carried_along
 from t4g_tracker.gallery.folders import ResultFolder
@@ -51,12 +51,12 @@ class OpenedRun:
         found = read_tracks_file(result.path / "tracks.npz")
         truth = _truth(request, video, found.queries)
         if truth is None:
-            notes.append("the truth is not known, so whether these tracks are wrong is open")
-        fitted = _cached(record, request, video, cache)
+            notes.append("the truth is not known, so we cannot tell whether these tracks are wrong")
+        fitted, why = _cached(record, request, video, cache)
         features, peaks, similarity = _matches(fitted, found.queries, video)
         carried = _carried(fitted, found.tracks, found.queries, video)
         if features is None or carried is None:
-            notes.append("features or flow are no longer cached, so look-alikes were not looked for")
+            notes.append(f"{why}, so look-alikes were not looked for")
         return cls(
             Tracked(video, found.queries, found.tracks, truth, features, peaks),
             Evidence(found.tracks, found.queries, video.size, truth, carried, peaks, similarity),
@@ -104,18 +104,28 @@ def _truth(request: TrackRequest | None, video: Video, queries: QueryPoints) -> 
 
 def _cached(
     record: Mapping[str, Any], request: TrackRequest | None, video: Video, folder: Path
-) -> Fitted | None:
-    """Lay out the stages of a run with its settings, to read what is cached; None if that fails."""
+) -> tuple[Fitted | None, str]:
+    """Lay out the stages of a run with its settings, to read what is cached; None if that fails.
+
+    Keys of the cache name the device, so that what a GPU computed is not found from another.
+
+    Returns:
+        The stages, and why something of them may be missing.
+    """
+    name = str(record.get("device"))
+    try:
+        device = pick_device(name)
+    except ConfigError:  # its remedy is for another command
+        return None, f"features and flow are of a device that is not here, {shortened(name)}"
+    missing = "features or flow are no longer cached"
     try:
         config = apply_settings(Config(), record.get("settings") or {}, "run.json")
         foreground = None if request is None else read_foreground_of(request, video, config)
-        run = Run(
-            pick_device(str(record.get("device"))), int(record["seed"]), Cache.open(folder, fresh=False)
-        )
+        run = Run(device, int(record["seed"]), Cache.open(folder, fresh=False))
         clip = open_clip(video, config, foreground)
-        return Fitted(clip, config, run, plan(clip, config, run))
+        return Fitted(clip, config, run, plan(clip, config, run)), missing
     except (TrackerError, KeyError, ValueError):
-        return None
+        return None, missing
 
 
 def _matches(

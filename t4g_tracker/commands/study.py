@@ -96,12 +96,13 @@ def _make(request: argparse.Namespace) -> None:
     from t4g_tracker.outputs.generated import read_generated
     from t4g_tracker.storage.files import locked_folder
     from t4g_tracker.study.publishing import KEY, PAGE, write_study
-    from t4g_tracker.study.trials import choose_trials
+    from t4g_tracker.study.trials import choose_trials, warn_of_unlike
 
     generated = read_generated(request.runs)
     trials = choose_trials(
         generated, request.ours, request.baselines, request.pairs, request.checks, request.seed
     )
+    warn_of_unlike(generated, trials)
     with locked_folder(request.out) as folder:
         write_study(folder, trials, request.ours, request.baselines, request.seed)
     say(f"{len(trials)} trials: publish {folder / PAGE}, keep {folder / KEY} to yourself")

@@ -1,7 +1,7 @@
 """Failures of a tracker, by class: found by rule in the tracks, not picked by hand.
 
 All lengths are pixels of the 256x256 raster that TAP-Vid measures on. Where the truth is not known, the
-tracks themselves say how fast a point is and when it is hidden, and whether they are wrong is open.
+tracks themselves say how fast a point is and when it is hidden; we cannot tell whether they are wrong.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class _Raster:
     evidence: Evidence
     xy: Tensor  # (N, T, 2) found
     error: Tensor | None  # (N, T) NaN where the truth is hidden, and in query frames
-    seen: Tensor  # (N, T) bool: truly, or as told
+    seen: Tensor  # (N, T) bool: truly, or as reported
     step: Tensor  # (N, T - 1) lengths of steps; NaN where one of the ends is hidden
     start_frame: int
 
@@ -159,13 +159,14 @@ def _fast(raster: _Raster, point: int) -> Failure | None:
     for way in raster.ways(point):
         lost = _lost_for_good(raster, point, way)
         if lost is not None:
-            text = f"{moves}, and from frame {raster.number(lost)} on is told hidden to the clip's end"
+            frame = raster.number(lost)
+            text = f"{moves}, and from frame {frame} on is reported hidden until the end of the clip"
             return raster.failure(FAST, point, lost, step, text)
     return None
 
 
 def _lost_for_good(raster: _Raster, point: int, way: list[int]) -> int | None:
-    """The frame from which a point is told hidden to the end, inside the frame; None if not for long."""
+    """The frame from which a point inside is reported hidden until the end; None if not for long."""
     hidden = 0
     while hidden < len(way) and not raster.seen[point, way[-1 - hidden]]:
         hidden += 1
@@ -186,7 +187,7 @@ def _alike(raster: _Raster, point: int) -> Failure | None:
     xy, gap = raster.xy[point], similarity[point, :, 0] - similarity[point, :, 1]
     at_match = (matches - xy[:, None]).norm(dim=-1).amin(-1) < WRONG_PX
     jump = (xy - along).norm(dim=-1)
-    suspect = (gap < ALIKE_GAP) & at_match & (jump >= JUMP_PX)
+    suspect = (gap < ALIKE_GAP) & at_match & (jump >= JUMP_PX) & raster.seen[point]
     wrong = torch.zeros_like(suspect)
     if raster.error is not None:
         wrong = raster.error[point] >= WRONG_PX

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t4g_tracker.errors import OutputError, one_line, warn
+from t4g_tracker.errors import OutputError, VideoError, one_line, warn
 from t4g_tracker.inputs.input_files import decoded, open_input
 from t4g_tracker.outputs.generated import VIDEO, GeneratedFolder, find_generated, read_generated
 
@@ -44,9 +44,10 @@ class Found:
 def find_results(folders: Sequence[Path]) -> Found:
     """Look for results in folders, and in those below them; what a run has not finished is left out.
 
+    So are generated videos without their input image; a warning says so.
+
     Raises:
         OutputError: If a folder is missing, or none holds results.
-        VideoError: If generated videos lack their input image.
     """
     runs: dict[Path, ResultFolder] = {}
     comparisons: dict[Path, ResultFolder] = {}
@@ -60,7 +61,10 @@ def find_results(folders: Sequence[Path]) -> Found:
                 if result is not None:
                     found[file.parent.resolve()] = result
         for root in find_generated(folder):
-            generated[root.resolve()] = read_generated(root)
+            try:
+                generated[root.resolve()] = read_generated(root)
+            except VideoError as error:
+                warn(f"{root}: is left out, {error}")
     if not (runs or comparisons or generated):
         given = ", ".join(map(str, folders))
         raise OutputError(

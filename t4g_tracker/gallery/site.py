@@ -14,9 +14,9 @@ from t4g_tracker.errors import OutputError
 from t4g_tracker.gallery.failures import ALIKE, FAST, KINDS, REAPPEARED, Failure
 from t4g_tracker.gallery.folders import Found, ResultFolder
 from t4g_tracker.metrics import MEASURES
-from t4g_tracker.outputs.generated import GeneratedFolder
+from t4g_tracker.outputs.generated import GeneratedFolder, Scene
 from t4g_tracker.pages.rendering import render_page
-from t4g_tracker.storage.files import replace_folder, safe_name, write_json, write_text
+from t4g_tracker.storage.files import replace_folder, write_json, write_text
 from t4g_tracker.tables import Table, rounded
 from t4g_tracker.visualize.encoding import write_picture
 
@@ -174,8 +174,9 @@ def _comparison(media: _Media, number: int, run: ResultFolder) -> dict[str, Any]
 def _generated(media: _Media, number: int, folder: GeneratedFolder) -> dict[str, Any]:
     """A row an image and seed: the input, then a video a model, or nothing where there is none."""
     rows = []
+    images = list(dict.fromkeys(scene.image for scene in folder.scenes))
     for scene in folder.scenes:
-        place = f"generated-{number}", safe_name(scene.image)
+        place = f"generated-{number}", f"image-{images.index(scene.image) + 1}"  # a name may be no address
         videos = [
             media.copy(scene.videos[model], *place, f"model-{column}-seed-{scene.seed}.mp4")
             if model in scene.videos
@@ -183,5 +184,22 @@ def _generated(media: _Media, number: int, folder: GeneratedFolder) -> dict[str,
             for column, model in enumerate(folder.models, 1)
         ]
         given = media.copy(scene.input, *place, scene.input.name)
-        rows.append({"image": scene.image, "seed": scene.seed, "input": given, "videos": videos})
+        rows.append(
+            {
+                "image": scene.image,
+                "seed": scene.seed,
+                "input": given,
+                "videos": videos,
+                "note": _compared(folder, scene),
+            }
+        )
     return {"name": folder.path.resolve().name, "models": folder.models, "rows": rows}
+
+
+def _compared(folder: GeneratedFolder, scene: Scene) -> str:
+    """Say what the record tells of how the videos of a row compare; empty if nothing."""
+    where = scene.image, scene.seed, list(scene.videos)
+    unlike = folder.recorded.unlike(*where)
+    if unlike:
+        return f"these differ in {', '.join(unlike)}"
+    return "all from the same noise" if folder.recorded.from_same_noise(*where) else ""

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,19 @@ from t4g_tracker.errors import VideoError
 RECORD = "generation.json"
 INPUT = "input.png"
 VIDEO = "IMAGE/MODEL/seed-N.mp4"  # for messages
+ALIKE = {  # settings that videos to be compared should have in common, and what people call them
+    "picture": "picture",
+    "height": "size",
+    "width": "size",
+    "frames": "frames",
+    "fps": "fps",
+    "steps": "steps",
+    "min_guidance": "guidance",
+    "max_guidance": "guidance",
+    "motion_bucket_id": "motion bucket",
+    "noise_aug_strength": "noise on the picture",
+}
+NOISE = "noise"
 _INPUTS = (INPUT, "input.jpg")  # of pictures from elsewhere too
 _VIDEO = re.compile(r"seed-([0-9]{1,19})\.mp4")  # seeds are below 2^63
 
@@ -77,12 +90,56 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """What the record of a folder says of its videos, which may be of several runs of unlike settings."""
+
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by ``video_name``
+    same_noise: Sequence[
+        Sequence[str]
+    ] = ()  # groups of the latest run's models, by the noise they start from
+
+    def unlike(self, image: str, seed: int, models: Sequence[str]) -> list[str]:
+        """Tell in what the videos of one picture and seed differ, though they are to be compared.
+
+        Returns:
+            Some of the values of ``ALIKE``, and ``NOISE`` if some start from other noise; empty if none
+            differ, as far as the record tells: nothing is known of videos from elsewhere.
+        """
+        known = self._known(image, seed, models)
+        found = [
+            word
+            for name, word in ALIKE.items()
+            if any(one.get(name) != other.get(name) for one in known for other in known)
+        ]
+        groups = {group for model in models if (group := self._group(model)) is not None}
+        if len(groups) > 1 or {"size", "frames"} & set(found):
+            found.append(NOISE)
+        return list(dict.fromkeys(found))
+
+    def from_same_noise(self, image: str, seed: int, models: Sequence[str]) -> bool:
+        """Whether the record says that the videos of one picture and seed start from the very same noise."""
+        if len(self._known(image, seed, models)) < len(models) or len(models) < 2:
+            return False
+        groups = {self._group(model) for model in models}
+        return None not in groups and NOISE not in self.unlike(image, seed, models)
+
+    def _known(self, image: str, seed: int, models: Sequence[str]) -> list[Mapping[str, Any]]:
+        names = [video_name(image, model, seed) for model in models]
+        return [self.settings[name] for name in names if name in self.settings]
+
+    def _group(self, model: str) -> int | None:
+        """The number of a model's group; None if the latest run had no such model."""
+        return next((number for number, group in enumerate(self.same_noise) if model in group), None)
+
+
+@dataclass(frozen=True)
 class GeneratedFolder:
     """What a folder of generated videos holds."""
 
     path: Path
     models: list[str]  # in the order of ``list_generated``, as in each scene
     scenes: list[Scene]  # by image, then by seed
+    recorded: Recorded = field(default_factory=Recorded)
 
 
 def list_generated(folder: Path) -> list[GeneratedVideo]:
@@ -123,7 +180,8 @@ def read_generated(folder: Path) -> GeneratedFolder:
         Scene(image, seed, _input_of(folder / image), by_scene[image, seed])
         for image, seed in sorted(by_scene)
     ]
-    return GeneratedFolder(folder, list(dict.fromkeys(video.model for video in videos)), scenes)
+    models = list(dict.fromkeys(video.model for video in videos))
+    return GeneratedFolder(folder, models, scenes, read_recorded(folder))
 
 
 def find_generated(folder: Path) -> list[Path]:
@@ -137,6 +195,23 @@ def read_record(folder: Path) -> Any:
         return json.loads((folder / RECORD).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def read_recorded(folder: Path) -> Recorded:
+    """Read the settings of each video and which models start alike, as far as the record tells."""
+    record = read_record(folder)
+    if not isinstance(record, dict):
+        return Recorded()
+    videos, groups = record.get("videos"), record.get("same_noise")
+    entries = videos.items() if isinstance(videos, dict) else ()
+    settings = {
+        name: entry["settings"]
+        for name, entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("settings"), dict)
+    }
+    if not isinstance(groups, list) or not all(isinstance(group, list) for group in groups):
+        groups = []
+    return Recorded(settings, groups)
 
 
 def _videos(folder: Path, below: str = "") -> Iterator[GeneratedVideo]:

@@ -118,6 +118,9 @@ def _participant(path: Path, key: Key) -> Participant:
     name, listed = record.get("participant"), record.get("answers")
     if not isinstance(name, str) or not name or not isinstance(listed, list):
         raise StudyError(f"{path}: has no participant or no answers; ask for the file again")
+    failed = record.get("failed")
+    if isinstance(failed, list) and failed:
+        warn(f"{path}: {len(failed)} pairs could not be shown to {shortened(name)}, and are not counted")
     answers: dict[str, Answer] = {}
     for number, entry in enumerate(listed):
         answer = _answer(entry)

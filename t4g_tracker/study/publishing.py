@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t4g_tracker.errors import StudyError
+from t4g_tracker.errors import StudyError, one_line
 from t4g_tracker.pages.rendering import render_page
 from t4g_tracker.storage.files import plain_values, replace_folder, write_json, write_text
 from t4g_tracker.study.media import copy_image, copy_video, spoil_video
@@ -63,16 +63,16 @@ def write_study(folder: Path, trials: Sequence[Trial], ours: str, baselines: Seq
         seed: Of the trials, for the key.
 
     Returns:
-        The study's name, which its answers carry.
+        The study's name, which its answers carry. Studies that show or ask anything else have other names.
 
     Raises:
-        StudyError: If there is something else in ``folder/page``.
+        StudyError: If there is something else in ``folder/page``, or a file cannot be read.
         OutputError: If a file cannot be written.
     """
     _refuse_foreign(folder / PAGE)
-    names = [[_digest(seed, number, what) for what in ("input", *SIDES)] for number in range(len(trials))]
     shown = [_shown(trial) for trial in trials]
-    study = _digest(seed, ours, *baselines, *shown)
+    study = _digest(seed, ours, *baselines, *shown, *QUESTIONS, *_contents(trials))
+    names = [[_digest(study, number, what) for what in ("input", *SIDES)] for number in range(len(trials))]
     listed = []
     with replace_folder(folder) as unfinished:
         media = unfinished / PAGE / MEDIA
@@ -103,6 +103,23 @@ def _shown(trial: Trial) -> dict[str, Any]:
     models = {name: side.model for name, side in sides.items()}
     spoilt = "".join(name for name, side in sides.items() if side.spoilt)
     return {**facts, **models, "baseline": trial.baseline, "spoilt": spoilt}
+
+
+def _contents(trials: Sequence[Trial]) -> list[str]:
+    """Digests of the files that trials show, so that videos made anew make another study."""
+    found: dict[Path, str] = {}
+    for trial in trials:
+        for path in (trial.scene.input, *(trial.scene.videos[side.model] for side in trial.sides)):
+            if path not in found:
+                found[path] = _file_digest(path)
+    return list(found.values())
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({one_line(error)}); check the file") from error
 
 
 def _digest(*what: object) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from t4g_tracker.errors import StudyError
+from t4g_tracker.errors import StudyError, warn
 from t4g_tracker.outputs.generated import GeneratedFolder, Scene
 
 PAIR, SAME, SPOILT = "pair", "same", "spoilt"  # kinds of trials
@@ -71,6 +71,23 @@ def choose_trials(
             trials.append(Trial(kind, scene, sides))
     chance.shuffle(trials)
     return trials
+
+
+def warn_of_unlike(generated: GeneratedFolder, trials: Sequence[Trial]) -> None:
+    """Warn if the two videos of a pair were not generated alike, as far as their record tells."""
+    unlike: dict[str, list[Trial]] = {}
+    for trial in trials:
+        models = [side.model for side in trial.sides]
+        if trial.kind == PAIR:
+            for what in generated.recorded.unlike(trial.scene.image, trial.scene.seed, models):
+                unlike.setdefault(what, []).append(trial)
+    if unlike:
+        told = ", ".join(f"{what} ({len(found)} of them)" for what, found in unlike.items())
+        scene = next(iter(unlike.values()))[0].scene
+        warn(
+            f"{generated.path}: videos of some pairs differ in {told}, such as those of {scene.image} with "
+            f"seed {scene.seed}; generate all by one t4g generate, or take people's preference with care"
+        )
 
 
 def _check_models(known: Sequence[str], ours: str, baselines: Sequence[str]) -> None:

@@ -75,19 +75,21 @@ function keep() {
 }
 
 function answerOf(trial) {
-  return (state.answers[trial.id] ||= { seconds: 0, loops: 0 });
+  return (state.answers[trial.id] ||= { seconds: 0, loops: 0, errors: 0 });
 }
 
 const complete = (trial) => names.every((name) => state.answers[trial.id] && state.answers[trial.id][name]);
+const failed = (trial) => !complete(trial) && answerOf(trial).errors > 0; // may be skipped
 
 function report() {
   const answers = trials.map((trial, index) => {
-    const { seconds, loops, ...given } = answerOf(trial);
-    return { trial: trial.id, number: index + 1, order: trial.order, ...given, seconds: Math.round(seconds * 10) / 10, loops };
+    const { seconds, loops, errors, ...given } = answerOf(trial);
+    return { trial: trial.id, number: index + 1, order: trial.order, ...given, seconds: Math.round(seconds * 10) / 10, loops, errors };
   });
   return {
     format: content.format, study: content.study, participant, started: state.started, finished: state.finished,
-    user_agent: navigator.userAgent, window: [innerWidth, innerHeight], answers: answers.filter((answer) => names.every((name) => answer[name])),
+    user_agent: navigator.userAgent, window: [innerWidth, innerHeight],
+    failed: trials.filter(failed).map((trial) => trial.id), answers: answers.filter((answer) => names.every((name) => answer[name])),
   };
 }
 
@@ -110,23 +112,61 @@ document.addEventListener("visibilitychange", () => {
 
 // ---- two videos that begin together, and begin again together when both have ended
 
+const LONGEST_WAIT = 8000; // ms; then both are played as they are
 let playing = 0; // counts the pairs shown, so that what an earlier pair still waits for does nothing
+const watched = new Set(); // players that have played this pair
 
 function playTogether() {
   const turn = ++playing;
+  rewind();
+  const waiting = players.filter((player) => player.readyState < 3).map(loaded);
+  if (waiting.length === 0) return begin();
+  const late = new Promise((go) => setTimeout(go, LONGEST_WAIT));
+  Promise.race([Promise.all(waiting), late]).then(() => {
+    if (turn !== playing) return;
+    rewind();
+    begin();
+  });
+}
+
+function rewind() {
   for (const player of players) {
     player.pause();
     player.currentTime = 0;
   }
-  const ready = players.map((player) => player.readyState >= 3
-    ? Promise.resolve() : new Promise((go) => player.addEventListener("canplay", go, { once: true })));
-  Promise.all(ready).then(() => {
-    if (turn !== playing) return;
-    for (const player of players) player.play().catch(() => { /* refused until a button is pressed */ });
+}
+
+function begin() {
+  playing++; // nobody waits any more
+  for (const player of players) play(player);
+}
+
+// Phones load nothing until a video is played, which they may refuse outside of a click.
+function play(player) {
+  player.play().catch((error) => {
+    if (error.name === "NotAllowedError") tell("This browser does not begin by itself: press Play again.");
   });
 }
 
+// Asks for a video by playing it at once; it waits for the other one as soon as it could go on.
+function loaded(player) {
+  const turn = playing;
+  const ready = new Promise((go) => player.addEventListener("canplay", go, { once: true }));
+  play(player);
+  return ready.then(() => { if (turn === playing) player.pause(); });
+}
+
+function tell(trouble) {
+  element("trouble").textContent = trouble;
+  element("trouble").hidden = trouble === "";
+}
+
 for (const player of players) {
+  player.addEventListener("playing", () => {
+    watched.add(player);
+    if (watched.size === players.length) tell("");
+    refresh();
+  });
   player.addEventListener("ended", () => {
     if (!players.every((other) => other.ended)) return;
     if (state.position < trials.length) answerOf(trials[state.position]).loops += 1;
@@ -134,15 +174,18 @@ for (const player of players) {
     setTimeout(() => { if (turn === playing) playTogether(); }, 400);
   });
   player.addEventListener("error", () => {
-    element("trouble").textContent = "A video cannot be shown. Load the page again; your answers are kept.";
-    element("trouble").hidden = false;
+    if (state.position >= trials.length) return;
+    answerOf(trials[state.position]).errors += 1;
+    tell("A video cannot be shown. Load the page again, since your answers are kept; if that does not help, go on.");
+    keep();
+    refresh();
   });
 }
 
 // ---- one pair on the screen
 
 function show(position) {
-  countSeconds(true);
+  countSeconds(!document.hidden);
   state.position = Math.min(Math.max(position, 0), trials.length);
   const atEnd = state.position === trials.length;
   element("intro").hidden = true;
@@ -155,7 +198,8 @@ function show(position) {
 }
 
 function showTrial(trial) {
-  element("trouble").hidden = true;
+  tell("");
+  watched.clear();
   element("input").src = trial.input;
   players.forEach((player, index) => { player.src = trial[trial.order[index]]; });
   const answer = answerOf(trial);
@@ -180,29 +224,37 @@ function fetchAhead(trial) {
   }) : [];
 }
 
+// Nobody can choose between videos that have not played.
+const canChoose = (trial) => complete(trial) || watched.size === players.length;
+const canGoOn = (trial) => complete(trial) || failed(trial);
+
 function refresh() {
+  if (state.position >= trials.length) return;
+  const trial = trials[state.position];
+  for (const question of document.querySelectorAll("fieldset")) question.disabled = !canChoose(trial);
   element("progress").value = trials.filter(complete).length / trials.length;
   element("back").disabled = state.position === 0;
-  element("next").disabled = !complete(trials[state.position]);
+  element("next").disabled = !canGoOn(trial);
   element("next").textContent = state.position + 1 === trials.length ? "Finish" : "Next";
 }
 
 function choose(name, place) {
   answerOf(trials[state.position])[name] = place;
-  countSeconds(true);
+  countSeconds(!document.hidden);
   keep();
   refresh();
 }
 
 function goOn() {
-  if (complete(trials[state.position])) show(state.position + 1);
+  if (canGoOn(trials[state.position])) show(state.position + 1);
 }
 
 function showEnd() {
   for (const player of players) player.pause();
   playing++;
   state.finished ||= new Date().toISOString();
-  element("answered").textContent = trials.length;
+  const answered = trials.filter(complete).length;
+  element("answered").textContent = answered === trials.length ? `All ${answered}` : `${answered} of ${trials.length}`;
   element("text").value = JSON.stringify(report(), null, 1);
 }
 
@@ -242,8 +294,13 @@ function currentQuestion() {
 
 document.addEventListener("keydown", (event) => {
   if (element("trial").hidden || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.repeat) { // a key that is held counts once
+    if (event.key === "Enter") event.preventDefault();
+    return;
+  }
   const onButton = document.activeElement.tagName === "BUTTON";
   if (event.key === "1" || event.key === "2") {
+    if (!canChoose(trials[state.position])) return;
     const name = currentQuestion();
     const radio = document.querySelector(`input[name="${name}"][value="${event.key}"]`);
     radio.checked = true;
