@@ -323,4 +323,5 @@ def _closing_lines(what: Generation, wanted: Sequence[Wanted], record: Record) -
         for model in what.models:
             share = record.run["models"][model.name]["consistency"]
             lines.append(f"{model.name}: {share:.1%} of matches lead back to within a cell")
+        lines.append("(a video that stands still comes near 100 %: this does not say that a video is good)")
     return lines

@@ -96,7 +96,7 @@ def _make(request: argparse.Namespace) -> None:
     from t4g_tracker.outputs.generated import read_generated
     from t4g_tracker.storage.files import locked_folder
     from t4g_tracker.study.publishing import KEY, PAGE, write_study
-    from t4g_tracker.study.trials import choose_trials, warn_of_unlike
+    from t4g_tracker.study.trials import PAIR, choose_trials, warn_of_unlike
 
     generated = read_generated(request.runs)
     trials = choose_trials(
@@ -105,7 +105,9 @@ def _make(request: argparse.Namespace) -> None:
     warn_of_unlike(generated, trials)
     with locked_folder(request.out) as folder:
         write_study(folder, trials, request.ours, request.baselines, request.seed)
-    say(f"{len(trials)} trials: publish {folder / PAGE}, keep {folder / KEY} to yourself")
+    pairs = sum(trial.kind == PAIR for trial in trials)
+    checks = f" and {len(trials) - pairs} attention checks" if len(trials) > pairs else ""
+    say(f"{pairs} pairs{checks}: publish {folder / PAGE}, keep {folder / KEY} to yourself")
     say(f"send each participant an address of their own: {folder / PAGE / 'index.html'}?participant=p01")
 
 
