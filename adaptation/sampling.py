@@ -147,17 +147,16 @@ def sample_pairs(
     Raises:
         TrackerError: If no sampled set of frames shares trajectories in every frame.
     """
-    present = trajectories.present(frame_count)
     for _ in range(attempts):
         frames = sample_frames(frame_count, frames_per_step, generator)
-        alive = present[:, frames]
-        usable = alive & (alive.sum(1, keepdim=True) >= 2)
-        if not bool(usable.any(0).all()):
+        alive = trajectories.shown(frames)
+        usable = alive & (alive.sum(0) >= 2)
+        if not bool(usable.any(1).all()):
             continue
         source, source_xy, target_xy = [], [], []
         for g in range(len(frames)):
-            which = _sample_trajectories(usable[:, g], pairs_per_frame, generator, foreground)
-            others = alive[which].clone()
+            which = _sample_trajectories(usable[g], pairs_per_frame, generator, foreground)
+            others = alive[:, which].T.clone()
             others[:, g] = False
             chance = torch.rand(others.shape, generator=generator).masked_fill(~others, -1)
             origin = chance.argmax(1)
@@ -266,11 +265,21 @@ def _sample_trajectories(
 ) -> Tensor:
     """Sample ``count`` indices with replacement among usable ones, half of them in the foreground."""
 
-    def sample(mask: Tensor, size: int) -> Tensor:
-        candidates = mask.nonzero().squeeze(1)
-        return candidates[torch.randint(len(candidates), (size,), generator=generator)]
-
     if foreground is None or not bool((usable & foreground).any()):
-        return sample(usable, count)
-    front = sample(usable & foreground, count // 2)
-    return torch.cat([front, sample(usable, count - len(front))])
+        return _sample_where(usable, count, generator)
+    front = _sample_where(usable & foreground, count // 2, generator)
+    return torch.cat([front, _sample_where(usable, count - len(front), generator)])
+
+
+def _sample_where(mask: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Sample ``count`` indices with replacement among those where ``mask`` (M,) holds.
+
+    Some are sampled among all, and those where it does not hold are dropped: listing a hundred thousand of
+    them would take longer than all else that samples a step. Only where too few are left are they listed.
+    """
+    among_all = torch.randint(len(mask), (4 * count,), generator=generator)
+    found = among_all[mask[among_all]][:count]
+    if len(found) < count:
+        candidates = mask.nonzero().squeeze(1)
+        found = candidates[torch.randint(len(candidates), (count,), generator=generator)]
+    return found

@@ -164,6 +164,16 @@ class Trajectories:
         missing = frame_count - self._table.shape[1]
         return pad(self._table, (0, missing)) if missing else self._table
 
+    def shown(self, frames: Tensor) -> Tensor:
+        """Which trajectories have a position in the frames ``frames`` (F,): (F, M) bool."""
+        within = frames < len(self._by_frame)
+        return self._by_frame[frames.clamp_max(len(self._by_frame) - 1)] & within[:, None]
+
+    @cached_property
+    def _by_frame(self) -> Tensor:
+        """(last frame + 1, M) bool; a frame lies in one piece, since sampling reads some in every step."""
+        return self._table.T.contiguous()
+
     @cached_property
     def _table(self) -> Tensor:
         """(M, last frame + 1) bool."""

@@ -172,6 +172,21 @@ def test_held_out_blocks_are_small_and_lie_all_over_the_frame():
     assert sum(shares) / 5 == pytest.approx(0.06, abs=0.01)
 
 
+@pytest.mark.parametrize("few", [False, True])
+def test_all_that_can_be_sampled_are_sampled_alike_often(few):
+    """Where nearly all trajectories can be, and where one in three hundred can and they are listed."""
+    count = 1200
+    here = [n % 300 == 0 if few else n % 10 != 0 for n in range(count)]
+    trajectories = by_hand(*((0 if shown else 1, [(n, 5), (n, 6)]) for n, shown in enumerate(here)))
+    batch = sample_pairs(trajectories, 2, 2, 40_000, generator())  # frames 0 and 1, which only some are in
+    seen = torch.bincount(batch.source_xy[:, 0].long(), minlength=count)
+    wanted = torch.tensor(here)
+    assert not seen[~wanted].any()
+    share = seen[wanted] / seen.sum() * int(wanted.sum())
+    assert share.min() > (0.9 if few else 0.5)
+    assert share.max() < (1.1 if few else 1.6)
+
+
 def test_nothing_is_held_out_where_nothing_is_asked_for(trajectories):
     training, held = hold_out(trajectories, (64, 128), 0.0, generator())
     assert len(held) == 0
