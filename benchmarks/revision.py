@@ -25,7 +25,7 @@ def code_of(tree: Path) -> str:
     """Identify the code of a checkout by its commit and what is not committed; empty without git."""
     try:
         commit, changes = _git(tree, "rev-parse", "--short=12", "HEAD").strip(), _git(tree, "diff", "HEAD")
-        for name in _git(tree, "ls-files", "--others", "--exclude-standard").splitlines():
+        for name in _git(tree, "ls-files", "--others", "--exclude-standard", "*.py", "*.yaml").splitlines():
             changes += name + hashlib.blake2b((tree / name).read_bytes()).hexdigest()
     except (TrackerError, OSError):
         return ""

@@ -167,6 +167,11 @@ def test_changes_that_are_not_committed_are_other_code(tmp_path):
     (tmp_path / "run_tracker.py").write_text("pass")
     assert code_of(tmp_path).startswith(before)
     assert code_of(tmp_path) != before
+    changed = code_of(tmp_path)
+    (tmp_path / "notes.log").write_text("what is not code does not count")
+    assert code_of(tmp_path) == changed
+    (tmp_path / "new.py").write_text("x = 1\n")
+    assert code_of(tmp_path) != changed
 
 
 def test_the_command_measures_each_stage_once_and_goes_on_where_it_was(tmp_path, capsys):
