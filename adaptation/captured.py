@@ -40,16 +40,7 @@ class StepInputs:
 
     def clone(self) -> StepInputs:
         """The same inputs in memory of their own."""
-        frames, frozen, source, target, source_xy, target_xy = (each.clone() for each in self.tensors)
-        batch = PairBatch(
-            frames=self.batch.frames,
-            source=source,
-            target=target,
-            source_xy=source_xy,
-            target_xy=target_xy,
-            per_frame=self.batch.per_frame,
-        )
-        return StepInputs(frames, frozen, batch)
+        return StepInputs(self.frames.clone(), self.frozen.clone(), self.batch.map(torch.clone))
 
 
 class CapturedPass:

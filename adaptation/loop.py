@@ -81,7 +81,7 @@ def adapt(
     generator = torch.Generator().manual_seed(seed)
     if trajectories is None:
         state = start_state(features.channels, config, seed, device, generator)
-        state.snapshots[0] = state.weights()
+        state.keep_weights()
         return _result(state, features, config)
 
     # Hold some trajectories out to measure progress on, and find those that begin in the foreground.
@@ -95,12 +95,13 @@ def adapt(
         state.load_state_dict(resume)
     stepper = Stepper(state, features.values, frames, config, matching, device, foreground, buddies)
     if not state.step:
-        state.record([{"step": 0, **stepper.measure(probe)}])
-        state.snapshots[0] = state.weights()
+        state.history.append({"step": 0, **stepper.measure(probe)})
+        state.keep_weights()
 
     sample = sample_pairs if config.sampling == "stretch" else sample_pairs_uniformly
     last_saved, begin = time.monotonic(), time.perf_counter()
-    while state.step < config.steps and not _settled(state.history, config.patience):
+    finished = _finished(state, config)
+    while not finished:
         # Sample pairs and take one step.
         batch = sample(
             training, len(frames), config.frames_per_step, config.pairs_per_frame, generator, favoured
@@ -119,15 +120,15 @@ def adapt(
         state.step_seconds += [(time.perf_counter() - begin) / len(rows)] * len(rows)
         if evaluate:
             rows[-1] |= stepper.measure(probe)
-        state.record(rows)
-        last = last or _settled(state.history, config.patience)
-        if snapshot or last:
-            state.snapshots[state.step] = state.weights()
+        state.history += rows
+        finished = _finished(state, config)
+        if snapshot or finished:
+            state.keep_weights()
         if report is not None:
             report(state.step, rows[-1])
 
         # Save once in a while, and before stopping.
-        stopping = stop is not None and not last and stop()
+        stopping = stop is not None and not finished and stop()
         if save is not None and (stopping or time.monotonic() - last_saved > save_every_s):
             save(state.state_dict())
             last_saved = time.monotonic()
@@ -158,11 +159,15 @@ def _result(state: LoopState, features: PreparedFeatures, config: AdaptationConf
     )
 
 
-def _settled(history: list[dict[str, Any]], patience: int) -> bool:
-    """Whether the last ``patience`` measurements on held-out trajectories are no better than one before."""
-    if not patience:
-        return False
-    shares = [row["held_out_2px"] for row in history if "held_out_2px" in row]
+def _finished(state: LoopState, config: AdaptationConfig) -> bool:
+    """Whether all steps are taken, or held-out trajectories no longer improve.
+
+    They do not if the last ``config.patience`` measurements on them are no better than one before.
+    """
+    patience = config.patience
+    if state.step == config.steps or not patience:
+        return state.step == config.steps
+    shares = [row["held_out_2px"] for row in state.history if "held_out_2px" in row]
     return patience < len(shares) and max(shares[-patience:]) <= max(shares[:-patience])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +16,8 @@ from t4g_tracker.errors import TrackerError
 def sent(value: Tensor, device: torch.device) -> Tensor:
     """Send a tensor to a device; to a GPU from pinned memory, without waiting for what it is doing."""
     if device.type == "cuda" and value.device.type == "cpu":
-        return value.pin_memory().to(
-            device, non_blocking=True
-        )  # PyTorch keeps the pinned copy until it is read
+        # PyTorch keeps the pinned copy until it is read
+        return value.pin_memory().to(device, non_blocking=True)
     return value.to(device)
 
 
@@ -41,19 +41,23 @@ class PairBatch(Search):
     frames: Tensor  # (F,) int64 distinct frames of the video
     target_xy: Tensor  # (P, 2) working pixels
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> PairBatch:
+        """The same batch with ``function`` of each tensor in its place."""
+        tensors = {name: function(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return PairBatch(**tensors, per_frame=self.per_frame)
+
     def to(self, device: torch.device) -> PairBatch:
         """The same batch with its tensors on ``device``."""
-        tensors = {name: sent(value, device) for name, value in vars(self).items() if name != "per_frame"}
-        return PairBatch(**tensors, per_frame=self.per_frame)
+        return self.map(lambda value: sent(value, device))
 
 
 def joined(batches: list[PairBatch]) -> PairBatch:
     """Join batches with as many frames, and pairs in each frame, into one, each with its own frames."""
-    before = [index * len(batch.frames) for index, batch in enumerate(batches)]
+    frames = len(batches[0].frames)
     return PairBatch(
         frames=torch.cat([batch.frames for batch in batches]),
-        source=torch.cat([batch.source + offset for batch, offset in zip(batches, before, strict=True)]),
-        target=torch.cat([batch.target + offset for batch, offset in zip(batches, before, strict=True)]),
+        source=torch.cat([batch.source + index * frames for index, batch in enumerate(batches)]),
+        target=torch.cat([batch.target + index * frames for index, batch in enumerate(batches)]),
         source_xy=torch.cat([batch.source_xy for batch in batches]),
         target_xy=torch.cat([batch.target_xy for batch in batches]),
         per_frame=batches[0].per_frame,

@@ -40,9 +40,9 @@ class LoopState:
             named |= self.head.state_dict(prefix=HEAD)
         return {name: value.detach().cpu().clone() for name, value in named.items()}
 
-    def record(self, rows: list[dict[str, Any]]) -> None:
-        """Add rows to the history."""
-        self.history += rows
+    def keep_weights(self) -> None:
+        """Add the current weights to the snapshots."""
+        self.snapshots[self.step] = self.weights()
 
     def state_dict(self) -> dict[str, Any]:
         """Plain containers and tensors, for ``torch.save``."""

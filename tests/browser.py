@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,3 +52,11 @@ def opened_browser(window: tuple[int, int], downloads: Path) -> Iterator[Any]:
 def complaints(browser: Any) -> list[str]:
     """What the page's scripts and files have complained of."""
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def until(browser: Any, script: str) -> None:
+    """Wait until a JavaScript expression is true, for 20 seconds at most."""
+    end = time.monotonic() + 20
+    while not browser.execute_script(f"return {script}"):
+        assert time.monotonic() < end, script
+        time.sleep(0.05)

@@ -176,7 +176,7 @@ def sliding(slide, ask):
 
 def test_the_best_match_of_perfect_features_is_right_to_half_a_cell(sliding):
     clip, queries, truth = sliding
-    peaks = match_peaks(clip.features(), queries, clip.size, MatchingConfig(), 2)
+    peaks = match_peaks(clip.features(), queries, clip.size, MatchingConfig(), 2)[0]
     assert peaks.shape == (3, 8, 2, 2)
     assert (peaks[:, :, 0] - truth.xy).norm(dim=-1).max() < 2
     first, second = (peaks - truth.xy[:, :, None]).norm(dim=-1).mean((0, 1)).tolist()
@@ -187,15 +187,15 @@ def test_matches_are_in_pixels_of_the_video_though_features_are_smaller(sliding)
     clip, queries, _ = sliding
     large = tuple(2 * side for side in clip.size)
     enlarged = QueryPoints(queries.frame, rescale(queries.xy, clip.size, large), queries.names)
-    small = match_peaks(clip.features(), queries, clip.size, MatchingConfig(), 1)
-    found = match_peaks(clip.features(), enlarged, large, MatchingConfig(), 1)
+    small = match_peaks(clip.features(), queries, clip.size, MatchingConfig(), 1)[0]
+    found = match_peaks(clip.features(), enlarged, large, MatchingConfig(), 1)[0]
     torch.testing.assert_close(found, rescale(small, clip.size, large), atol=1e-3, rtol=0)
 
 
 def test_a_grid_without_a_second_peak_has_no_second_match(sliding):
     clip, queries, _ = sliding
     wide = MatchingConfig(window_radius_px=128.0)
-    assert match_peaks(clip.features(), queries, clip.size, wide, 2)[:, :, 1].isinf().all()
+    assert match_peaks(clip.features(), queries, clip.size, wide, 2)[0][:, :, 1].isinf().all()
 
 
 def test_matches_are_those_of_tracking_without_flow_and_read_by_the_head_that_was_fitted(sliding):
@@ -205,7 +205,7 @@ def test_matches_are_those_of_tracking_without_flow_and_read_by_the_head_that_wa
     others = torch.arange(8) != queries.frame[:, None]
     found = {}
     for name, given in (("plain", None), ("head", head)):
-        found[name] = match_peaks(clip.features(), queries, clip.size, MatchingConfig(), 1, given)[:, :, 0]
+        found[name] = match_peaks(clip.features(), queries, clip.size, MatchingConfig(), 1, given)[0][:, :, 0]
         args = (clip.video, MatchingConfig(), config, VisibilityConfig())
         tracks = track(queries, clip.features(), *args, head=given)
         torch.testing.assert_close(found[name][others], tracks.xy[others])
@@ -289,7 +289,7 @@ def test_columns_go_from_the_query_to_the_worse_end_of_the_video_or_where_the_po
 def test_the_picture_has_a_white_ring_where_the_point_truly_is(sliding):
     clip, queries, truth = sliding
     tracks = noisy(truth, 30, seed=2)
-    peaks = match_peaks(clip.features(), queries, clip.size, MatchingConfig(), 2)
+    peaks = match_peaks(clip.features(), queries, clip.size, MatchingConfig(), 2)[0]
     picture = worst_picture(Tracked(clip.video, queries, tracks, truth, clip.features(), peaks), [1])
     lines = [np.flatnonzero((picture[:, :, channel] > 250).any(0)) for channel in range(3)]
     assert picture.dtype == np.uint8

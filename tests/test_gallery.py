@@ -3,10 +3,9 @@
 import json
 import re
 import shutil
-import time
 
 import pytest
-from browser import DESKTOP, PHONE, complaints, opened_browser
+from browser import DESKTOP, PHONE, complaints, opened_browser, until
 from tiny_generated import write_generated, write_record
 
 from t4g_tracker.__main__ import main as t4g
@@ -117,13 +116,6 @@ def test_folders_without_results_and_pages_of_others_are_told(results, tmp_path,
     (tmp_path / "half" / "clip" / "run.json").write_text('{"finished": false}')
     assert t4g(["gallery", str(tmp_path / "half"), generated, "--out", str(tmp_path / "other")]) == 0
     assert "its run has not finished" in capsys.readouterr().err
-
-
-def until(browser, script):
-    end = time.monotonic() + 20
-    while not browser.execute_script(f"return {script}"):
-        assert time.monotonic() < end, script
-        time.sleep(0.05)
 
 
 def test_films_of_a_row_begin_together_when_one_comes_in_sight(site, tmp_path):

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from browser import DESKTOP, PHONE, complaints, opened_browser
+from browser import DESKTOP, PHONE, complaints, opened_browser, until
 from tiny_generated import BASELINES, OURS, write_generated
 
 from t4g_tracker.__main__ import main as t4g
@@ -77,10 +77,7 @@ class Page:
         return self.run("return [...document.querySelectorAll(':checked')].map(r => [r.name, r.value])")
 
     def until(self, script):
-        end = time.monotonic() + 20
-        while not self.run(f"return {script}"):
-            assert time.monotonic() < end, script
-            time.sleep(0.05)
+        until(self.browser, script)
 
 
 def saved(folder, name):

@@ -92,7 +92,9 @@ class BenchJob(Job):
         fitted = fit_clip(open_clip(video, config), config, run)
         features = replace(fitted.adapted, values=fitted.adapted.values.to(run.device))
         head = fitted.stages.adaptation.value.head()
-        peaks = match_peaks(features, queries, video.size, config.matching, config.tracking.candidates, head)
+        peaks, _ = match_peaks(
+            features, queries, video.size, config.matching, config.tracking.candidates, head
+        )
         by_flow = f"flow alone, {resolve_flow(config.flow).method}"
         methods = {by_flow: fitted.follow(queries), config_name: tracks}
         diagnosis = diagnose(

@@ -13,7 +13,7 @@ from t4g_tracker.commands.points import read_foreground_of, request_truth
 from t4g_tracker.commands.track import TrackRequest
 from t4g_tracker.config import apply_settings
 from t4g_tracker.datatypes import FeatureGrid, QueryPoints, Tracks, Video
-from t4g_tracker.diagnosis.candidates import peaks_and_similarity
+from t4g_tracker.diagnosis.candidates import match_peaks
 from t4g_tracker.diagnosis.pictures import Tracked
 from t4g_tracker.errors import ConfigError, TrackerError, VideoError, shortened, warn
 from t4g_tracker.fitted import Fitted
@@ -136,7 +136,7 @@ def _matches(
         return None, None, None
     features, head = fitted.adapted, fitted.stages.adaptation.value.head()
     matching = fitted.config.matching
-    return features, *peaks_and_similarity(features, queries, video.size, matching, PEAKS, head)
+    return features, *match_peaks(features, queries, video.size, matching, PEAKS, head)
 
 
 def _carried(fitted: Fitted | None, tracks: Tracks, queries: QueryPoints, video: Video) -> Tensor | None:

@@ -22,18 +22,6 @@ def match_peaks(
     matching: MatchingConfig,
     count: int,
     head: CostMapHead | None = None,
-) -> Tensor:
-    """Find the best matches of query points in every frame; as ``peaks_and_similarity``, positions alone."""
-    return peaks_and_similarity(features, queries, size, matching, count, head)[0]
-
-
-def peaks_and_similarity(
-    features: FeatureGrid,
-    queries: QueryPoints,
-    size: Size,
-    matching: MatchingConfig,
-    count: int,
-    head: CostMapHead | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the best matches of query points in every frame: those of tracking's first round, not yet refined.
 

@@ -94,9 +94,8 @@ class Recorded:
     """What the record of a folder says of its videos, which may be of several runs of unlike settings."""
 
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by ``video_name``
-    same_noise: Sequence[
-        Sequence[str]
-    ] = ()  # groups of the latest run's models, by the noise they start from
+    # groups of the latest run's models, by the noise they start from
+    same_noise: Sequence[Sequence[str]] = ()
 
     def unlike(self, image: str, seed: int, models: Sequence[str]) -> list[str]:
         """Tell in what the videos of one picture and seed differ, though they are to be compared.
