@@ -22,9 +22,11 @@ from t4g_tracker.commands.training_arguments import (
 )
 from t4g_tracker.config import read_settings
 from t4g_tracker.errors import CacheError, ConfigError
-from t4g_tracker.storage.files import prepare_output_folder, write_json
+from t4g_tracker.storage.files import prepare_output_folder, replace_folder, write_json
 
 if TYPE_CHECKING:
+    from diffusers import AutoencoderKLTemporalDecoder
+
     from t4g_tracker.training.track4gen.settings import MinisTraining, Track4GenTraining
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         f" Their autoencoder is trained first. Shares of the time budget: {shares}. The same command"
         " resumes.",
     )
+    parser.add_argument(
+        "--encoder-of",
+        metavar="MODEL",
+        type=Path,
+        help="train no encoder, take that of this model folder, such as assets/weights/track4gen-mini",
+    )
     add_training_arguments(parser, _settings)
     return parser.parse(argv)
 
@@ -66,10 +74,17 @@ def _settings() -> MinisTraining:
 def _train(request: argparse.Namespace) -> None:
     from accelerate import PartialState
 
+    from t4g_tracker.training.track4gen.model_folder import load_autoencoder, save_half
+
     config = read_settings(_settings(), request.config, request.assignments)
     if PartialState().num_processes > 1:
         raise ConfigError("t4g train-minis trains in one process; for several GPUs call the parts' commands")
-    record = _Record.open(request, config)
+    encoder = load_autoencoder(request.encoder_of) if request.encoder_of else None
+    record = _Record.open(request, config, encoder)
+    if encoder is not None and "encoder" not in record.parts:
+        with replace_folder(request.out / AUTOENCODER / "vae") as temporary:
+            save_half(encoder, temporary)
+        record.finish("encoder", {})
     for part in SHARES:
         if part not in record.parts:
             log.info("training %s", part)
@@ -140,7 +155,9 @@ class _Record:
         self.path, self.settings, self.parts = path, settings, parts
 
     @staticmethod
-    def open(request: argparse.Namespace, config: MinisTraining) -> _Record:
+    def open(
+        request: argparse.Namespace, config: MinisTraining, encoder: AutoencoderKLTemporalDecoder | None
+    ) -> _Record:
         """Read the record of an earlier call, or begin one.
 
         Raises:
@@ -149,12 +166,14 @@ class _Record:
             OutputError: If the folder cannot be written.
         """
         from t4g_tracker.identity import refuse
+        from t4g_tracker.training.loop.frozen import weights_digest
 
         album = album_of(request)
         settings = {
             "time_budget": request.time_budget,
             "seed": request.seed,
             "photographs": album.digest if album else "",
+            "encoder": weights_digest(encoder.encoder, encoder.quant_conv) if encoder else "",
             "settings": _decisive(config),
         }
         path = prepare_output_folder(request.out) / RECORD

@@ -18,6 +18,7 @@ from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.diffusion_folder import check_folder
 from t4g_tracker.features.diffusion_weights import load_model
 from t4g_tracker.training.loop.frozen import weights_digest
+from t4g_tracker.training.track4gen.model_folder import load_autoencoder
 from t4g_tracker.training.track4gen.settings import MinisTraining
 
 CLIPS = [
@@ -93,6 +94,27 @@ def test_four_models_come_from_one_and_generate_and_a_finished_call_trains_nothi
     capsys.readouterr()
     assert train_minis(out, settings=("finetuning.trainer.learning_rate=0.1",)) == 2
     assert "learning_rate=0.0002 and not 0.1" in capsys.readouterr().err
+
+
+def test_an_encoder_that_is_given_is_taken_as_it_is(tmp_path, capsys):
+    settings = [item.removeprefix("autoencoder.") for item in TINY if item.startswith("autoencoder.")]
+    for out in (tmp_path / "first", tmp_path / "second"):
+        argv = ["train-autoencoder", "--part", "encoder", "--out", str(out), "--device", "cpu", "--quiet"]
+        assert main([*argv, "--seed", str(len(out.name)), "--set", *settings]) == 0
+    given = load_autoencoder(tmp_path / "first")
+    out = tmp_path / "minis"
+    assert train_minis(out, "--encoder-of", str(tmp_path / "first")) == 0
+    for name in MODELS:
+        vae = load_model(out / name, torch.float32).vae
+        assert weights_digest(vae.encoder) == weights_digest(given.encoder)
+        assert vae.config.scaling_factor == given.config.scaling_factor
+    assert weights_digest(vae.decoder) != weights_digest(given.decoder)
+    assert not (out / "autoencoder" / "encoder").exists()
+    capsys.readouterr()
+    assert train_minis(out, "--encoder-of", str(tmp_path / "second")) == 2
+    assert "encoder" in capsys.readouterr().err
+    assert train_minis(tmp_path / "third", "--encoder-of", str(tmp_path)) == 2
+    assert "holds no autoencoder" in capsys.readouterr().err
 
 
 def test_a_first_model_that_matches_points_and_a_track4gen_that_does_not_are_refused():
