@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -98,7 +99,9 @@ def adapt(
         state.history.append({"step": 0, **stepper.measure(probe)})
         state.keep_weights()
 
-    sample = sample_pairs if config.sampling == "stretch" else sample_pairs_uniformly
+    sample = sample_pairs_uniformly
+    if config.sampling == "stretch":
+        sample = partial(sample_pairs, window=stepper.window)
     last_saved, begin = time.monotonic(), time.perf_counter()
     finished = _finished(state, config)
     while not finished:

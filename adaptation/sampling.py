@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adaptation.windows import Windows, sample_windows
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import Trajectories
 from t4g_tracker.errors import TrackerError
+
+OVERSAMPLED = 4  # as many pairs are sampled as must lie in a window; those outside are dropped
 
 
 def sent(value: Tensor, device: torch.device) -> Tensor:
@@ -40,11 +43,12 @@ class PairBatch(Search):
 
     frames: Tensor  # (F,) int64 distinct frames of the video
     target_xy: Tensor  # (P, 2) working pixels
+    windows: Windows | None = None  # on the CPU; if given, positions count from their corners
 
     def map(self, function: Callable[[Tensor], Tensor]) -> PairBatch:
         """The same batch with ``function`` of each tensor in its place."""
         tensors = {name: function(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return PairBatch(**tensors, per_frame=self.per_frame)
+        return PairBatch(**tensors, per_frame=self.per_frame, windows=self.windows)
 
     def to(self, device: torch.device) -> PairBatch:
         """The same batch with its tensors on ``device``."""
@@ -132,6 +136,7 @@ def sample_pairs(
     generator: torch.Generator,
     foreground: Tensor | None = None,
     attempts: int = 100,
+    window: tuple[Size, Size] | None = None,
 ) -> PairBatch:
     """Sample frames, and for each of them the same number of pairs that end in it.
 
@@ -144,6 +149,7 @@ def sample_pairs(
         foreground: (M,) bool; if given, half of the pairs come from these trajectories,
             unless none of them is usable.
         attempts: Sets of frames to try before giving up.
+        window: (H, W) of the frames, and of a window in each that the pairs lie in; None for whole frames.
 
     Returns:
         A batch of F * P pairs.
@@ -157,24 +163,35 @@ def sample_pairs(
         usable = alive & (alive.sum(0) >= 2)
         if not bool(usable.any(1).all()):
             continue
-        source, source_xy, target_xy = [], [], []
+        windows = None
+        if window is not None:
+            windows = sample_windows(trajectories, alive, frames, *window, generator)
+        found = []
         for g in range(len(frames)):
-            which = _sample_trajectories(usable[g], pairs_per_frame, generator, foreground)
+            count = pairs_per_frame if windows is None else OVERSAMPLED * pairs_per_frame
+            which = _sample_trajectories(usable[g], count, generator, foreground)
             others = alive[:, which].T.clone()
             others[:, g] = False
             chance = torch.rand(others.shape, generator=generator).masked_fill(~others, -1)
-            origin = chance.argmax(1)
-            source.append(origin)
-            source_xy.append(trajectories.at(which, frames[origin]))
-            target_xy.append(trajectories.at(which, frames[g].expand_as(which)))
+            source = chance.argmax(1)
+            source_xy = trajectories.at(which, frames[source])
+            target_xy = trajectories.at(which, frames[g].expand_as(which))
+            pairs = source, source_xy, target_xy
+            if windows is not None:
+                pairs = _within(windows, g, *pairs, pairs_per_frame, generator)
+            found.append(pairs)
+        if not all(len(source) for source, _, _ in found):
+            continue
+        source, source_xy, target_xy = (torch.cat(parts) for parts in zip(*found, strict=True))
         target = torch.arange(len(frames)).repeat_interleave(pairs_per_frame)
         return PairBatch(
             frames=frames,
             per_frame=pairs_per_frame,
-            source=torch.cat(source),
+            source=source,
             target=target,
-            source_xy=torch.cat(source_xy),
-            target_xy=torch.cat(target_xy),
+            source_xy=source_xy,
+            target_xy=target_xy,
+            windows=windows,
         )
     raise _too_short(frames_per_step)
 
@@ -262,6 +279,26 @@ def _too_short(frames_per_step: int) -> TrackerError:
         f"the trajectories are too short to pair frames; {fewer}for longer ones raise "
         "trajectories.uncertainty_px (rule=gaps) or trajectories.cycle_threshold_px (rule=chained)"
     )
+
+
+def _within(
+    windows: Windows,
+    target: int,
+    source: Tensor,
+    source_xy: Tensor,
+    target_xy: Tensor,
+    count: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``count`` of the pairs that begin and end in windows, positions from their corners; none if none does.
+
+    Where fewer do, they are taken more than once.
+    """
+    inside = (windows.hold(source_xy, source) & windows.hold(target_xy, target)).nonzero().squeeze(1)
+    inside = inside[torch.randperm(len(inside), generator=generator)]  # those of a foreground come first
+    chosen = inside.repeat(-(-count // max(1, len(inside))))[:count]
+    source = source[chosen]
+    return source, source_xy[chosen] - windows.corner[source], target_xy[chosen] - windows.corner[target]
 
 
 def _sample_trajectories(

@@ -59,6 +59,7 @@ class AdaptationConfig:
     sampling: Literal["stretch", "uniform"] = "stretch"  # of a step's frames: from a stretch, or all over
     frames_per_step: int = 2  # frames sampled for a step; uniform: for each half, foreground and background
     pairs_per_frame: int = 256  # pairs to find in each frame of a step; uniform: on average
+    window: float = 0.7  # stretch only: share of each side of the frames that a step sees; 1: all of it
     foreground: Literal["given", "auto"] = "given"  # auto: without --foreground, masks from the features
     held_out: float = 0.05  # share of the frame whose trajectories only measure progress
     snapshots: tuple[int, ...] = (100, 500, 1000, 2000, 5000)  # steps whose weights are saved for pictures
@@ -77,6 +78,7 @@ class AdaptationConfig:
         "clip_norm": (0, 1e6),
         "frames_per_step": (2, 1000),
         "pairs_per_frame": (1, 10_000),
+        "window": (0.1, 1),
         "held_out": (0, 0.5),
         "snapshots": (1, HUGE),
         "evaluate_every": (1, HUGE),

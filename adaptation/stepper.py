@@ -21,6 +21,7 @@ from adaptation.objective import batch_losses, found_positions
 from adaptation.sampling import PairBatch, sent
 from adaptation.settings import AdaptationConfig
 from adaptation.state import LoopState
+from adaptation.windows import window_size
 from t4g_tracker.errors import TrackerError
 from t4g_tracker.hardware import pick_precision
 from t4g_tracker.matching.settings import MatchingConfig
@@ -72,6 +73,9 @@ class Stepper:
         losses = config.losses
         self._between_frames = bool(losses.frozen_buddies or losses.refined_buddies or losses.cycle)
         constant = config.sampling == "stretch" and not self._between_frames  # shapes of all that is computed
+        window = window_size(self.size, config.window) if constant else self.size
+        fits = tuple(frozen.shape[-2:]) == (self.size[0] // 8, self.size[1] // 8)
+        self.window = (self.size, window) if fits and window != self.size else None
         self._capture = capture and constant and device.type == "cuda"
         self._captured: CapturedPass | None = None
         self._plain_steps = 0
@@ -136,6 +140,11 @@ class Stepper:
         there = batch.to(self.device)
         which = there.frames if self._resident else batch.frames
         frames, frozen = self.frames[which], self.frozen[which]
+        if batch.windows is not None:
+            frames, frozen = (
+                batch.windows.cut(frames),
+                batch.windows.cut(frozen, self.size[0] // frozen.shape[-2]),
+            )
         return StepInputs(sent(frames, self.device), sent(frozen, self.device), there)
 
     def _cast(self, frozen: Tensor) -> Tensor:

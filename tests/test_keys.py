@@ -58,6 +58,7 @@ OTHER_NUMBER = {
     "motion.gaps": [1, 3],
     "motion.reach": 2,
     "adaptation.width": 32,
+    "adaptation.window": 0.5,
     "adaptation.frames_per_step": 3,
     "adaptation.held_out": 0.1,
     "adaptation.late_start": 0.2,

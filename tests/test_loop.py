@@ -218,8 +218,8 @@ def sampled(monkeypatch):
     """Every batch of pairs that the loop samples, in order: eight to measure on, then one per step."""
     batches = []
 
-    def recorded(*args):
-        batches.append(sample_pairs(*args))
+    def recorded(*args, **kwargs):
+        batches.append(sample_pairs(*args, **kwargs))
         return batches[-1]
 
     monkeypatch.setattr("adaptation.loop.sample_pairs", recorded)
