@@ -280,13 +280,13 @@ def _plan_flow(
 
     estimator = Node(key, load)
 
-    def between(name: str, pairs: list[tuple[int, int]]) -> Node[FlowFields]:
+    def between(name: str, pairs: list[tuple[int, int]], known: dict[str, Node[Any]]) -> Node[FlowFields]:
         return stages.stage(
             name,
             FlowFields,
             _flow,
             settings=settings,
-            inputs={"frames": frames, "estimator": estimator},
+            inputs={"frames": frames, "estimator": estimator, **known},
             weights=stamp,
             unit="flow",
             device=device,
@@ -295,6 +295,7 @@ def _plan_flow(
 
     frame_count, gaps, reach = clip.video.frame_count, config.motion.gaps, config.motion.reach
     over_gaps = pairs_over_gaps(frame_count, gaps)
+    flow = between("flow", over_gaps, {})
 
     # One is held: that of another frame is read from the cache, or computed where there is none.
     @lru_cache(maxsize=1)
@@ -304,9 +305,9 @@ def _plan_flow(
         if not pairs:
             nothing = torch.zeros(0, 2, *size, dtype=torch.float16)
             return Node("", lambda: FlowFields(torch.zeros(0, 2, dtype=torch.int64), nothing, nothing))
-        return between("query_flow", pairs)
+        return between("query_flow", pairs, {"over_gaps": flow})
 
-    return estimator, between("flow", over_gaps), from_query
+    return estimator, flow, from_query
 
 
 def _extract(
@@ -329,9 +330,10 @@ def _flow(
     estimator: FlowEstimator,
     device: torch.device,
     pairs: list[tuple[int, int]],
+    over_gaps: FlowFields | None = None,
 ) -> FlowFields:
     """Stage 2."""
-    return estimator.both_ways(frames, pairs, controls.report, controls.empty)
+    return estimator.both_ways(frames, pairs, controls.report, controls.empty, over_gaps)
 
 
 def _trajectories(

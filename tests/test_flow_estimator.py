@@ -8,10 +8,9 @@ from safetensors.torch import load_file
 from tiny_flow import shifted_pair
 from torchvision.models.optical_flow import raft_small
 
-import t4g_tracker.flow.estimator as flow_module
 from t4g_tracker.bundled import RAFT_MINI
 from t4g_tracker.errors import ConfigError, WeightsError
-from t4g_tracker.flow import raft
+from t4g_tracker.flow import raft, search
 from t4g_tracker.flow.dis import refine_flow
 from t4g_tracker.flow.estimator import FlowEstimator, resolve_flow
 from t4g_tracker.flow.settings import FlowConfig
@@ -103,7 +102,7 @@ def test_best_takes_dis_where_raft_is_lost(shifted, monkeypatch):
 
     monkeypatch.setattr(raft, "load_raft", lambda *_: object())
     monkeypatch.setattr(raft, "raft_flow_pairs", lost)
-    monkeypatch.setattr(flow_module, "refine_flow", lambda first, second, start, *_: start.float())
+    monkeypatch.setattr(search, "refine_flow", lambda first, second, start, *_, **__: start.float())
     frames = torch.stack([shifted.first, shifted.second])
     miss = {}
     for refine in ("none", "dis", "best"):
@@ -119,8 +118,8 @@ def test_best_takes_raft_where_dis_is_lost(shifted, monkeypatch):
 
     monkeypatch.setattr(raft, "load_raft", lambda *_: object())
     monkeypatch.setattr(raft, "raft_flow_pairs", right)
-    monkeypatch.setattr(flow_module, "refine_flow", lambda first, second, start, *_: start.float())
-    monkeypatch.setattr(flow_module, "dis_flow", lambda *_: torch.full((2, 144, 192), 40.0))
+    monkeypatch.setattr(search, "refine_flow", lambda first, second, start, *_, **__: start.float())
+    monkeypatch.setattr(search, "dis_flow", lambda first, *_: torch.full((2, *first.shape[-2:]), 40.0))
     frames = torch.stack([shifted.first, shifted.second])
     flow = FlowEstimator(FlowConfig(method="raft-small", refine="best"), CPU).pairs(frames, [(0, 1)])[0]
     assert torch.equal(flow.float()[:, 16:-16, 16:-16], shifted.forward[:, 16:-16, 16:-16])

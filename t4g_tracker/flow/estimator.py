@@ -5,24 +5,18 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from t4g_tracker.bundled import RAFT_MINI, file_identity
-from t4g_tracker.coordinates import Size, resize_frames
 from t4g_tracker.datatypes import Empty, FlowFields
 from t4g_tracker.errors import ConfigError, warn
-from t4g_tracker.flow.dis import dis_flow, refine_flow
-from t4g_tracker.flow.fusion import best_flow
+from t4g_tracker.flow.resizing import enlarged, shrunk
+from t4g_tracker.flow.search import search_flows
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.stage_log import Progress
-from t4g_tracker.threads import in_threads
-
-if TYPE_CHECKING:
-    from torchvision.models.optical_flow import RAFT
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +56,12 @@ def effective_flow(config: FlowConfig) -> FlowConfig:
     """
     config = replace(resolve_flow(config), pixels=FlowConfig.pixels)
     if config.method == "dis":
-        return FlowConfig(method="dis", finest_scale=config.finest_scale, patch_stride=config.patch_stride)
-    if config.refine != "none":
+        own = ("finest_scale", "patch_stride", "search_scale", "compose")
+        return FlowConfig(method="dis", **{name: getattr(config, name) for name in own})
+    if config.refine == "best":
+        return config
+    config = replace(config, search_scale=FlowConfig.search_scale, compose=FlowConfig.compose)
+    if config.refine == "dis":
         return config
     return replace(config, finest_scale=FlowConfig.finest_scale, patch_stride=FlowConfig.patch_stride)
 
@@ -136,6 +134,7 @@ class FlowEstimator:
         pairs: list[tuple[int, int]],
         progress: Progress | None = None,
         empty: Empty = torch.empty,
+        over_gaps: FlowFields | None = None,
     ) -> Tensor:
         """Compute the flow of a list of frame pairs.
 
@@ -144,65 +143,36 @@ class FlowEstimator:
             pairs: P pairs (from, to) of frame indices.
             progress: Called with (pairs done, pairs in all).
             empty: Makes the result.
+            over_gaps: Flow of the same frames, which DIS may start from.
 
         Returns:
             (P, 2, H, W) float16 displacement (dx, dy) in pixels of ``frames``.
         """
-        if self._raft is not None:
-            return self._raft_pairs(self._raft, frames, pairs, progress, empty)
-        flows = empty(len(pairs), 2, *frames.shape[-2:], dtype=torch.float16)
-
-        def store(index: int) -> None:
-            first, second = pairs[index]
-            flows[index] = self._dis(frames[first], frames[second])
-
-        for done, _ in enumerate(in_threads(store, range(len(pairs))), 1):
-            if progress is not None:
-                progress(done, len(pairs))
-        return flows
-
-    def _dis(self, first: Tensor, second: Tensor) -> Tensor:
-        return dis_flow(first, second, self.config.finest_scale, self.config.patch_stride)
-
-    def _raft_pairs(
-        self,
-        raft: RAFT,
-        frames: Tensor,
-        pairs: list[tuple[int, int]],
-        progress: Progress | None,
-        empty: Empty,
-    ) -> Tensor:
-        """``pairs`` by RAFT, refined by DIS if the settings say so."""
-        from t4g_tracker.flow.raft import raft_flow_pairs
-
-        size = (frames.shape[-2], frames.shape[-1])
-        small = _shrunk(frames, self.config.raft_scale)
-        updates, refine = self.config.updates, self.config.refine != "none"
-        rounds = len(pairs) * (2 if refine else 1)  # once by RAFT, once by DIS
+        by_raft, by_dis = self._raft is not None, self._raft is None or self.config.refine != "none"
+        rounds = len(pairs) * (by_raft + by_dis)
 
         def advance(done: int, _: int) -> None:
             if progress is not None:
                 progress(done * len(pairs) // rounds, len(pairs))
 
-        coarse = raft_flow_pairs(raft, small, pairs, updates, self.device, advance, empty)
-        flows = _enlarged(coarse, size, empty)
-        if refine:
-
-            def store(index: int) -> None:
-                first, second = pairs[index]
-                flows[index] = self._refined(frames[first], frames[second], flows[index])
-
-            for done, _ in enumerate(in_threads(store, range(len(pairs))), len(pairs) + 1):
-                advance(done, rounds)
+        flows = self._raft_pairs(frames, pairs, advance, empty)
+        if by_dis:
+            for done in search_flows(frames, pairs, flows, self.config, over_gaps, given=by_raft):
+                advance(done + len(pairs) * by_raft, rounds)
         return flows
 
-    def _refined(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
-        """Refine RAFT's flow (2, H, W) by DIS; with "best", take DIS alone where that fits better."""
-        refined = refine_flow(first, second, flow, self.config.finest_scale, self.config.patch_stride)
-        if self.config.refine == "dis":
-            return refined
-        own = self._dis(first, second)
-        return best_flow(first, second, torch.stack([own, refined]))
+    def _raft_pairs(
+        self, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress, empty: Empty
+    ) -> Tensor:
+        """``pairs`` by RAFT alone; memory for them where there is no RAFT."""
+        size = (int(frames.shape[-2]), int(frames.shape[-1]))
+        if self._raft is None:
+            return empty(len(pairs), 2, *size, dtype=torch.float16)
+        from t4g_tracker.flow.raft import raft_flow_pairs
+
+        small = shrunk(frames, self.config.raft_scale)
+        coarse = raft_flow_pairs(self._raft, small, pairs, self.config.updates, self.device, progress, empty)
+        return enlarged(coarse, size, empty)
 
     def both_ways(
         self,
@@ -210,6 +180,7 @@ class FlowEstimator:
         pairs: list[tuple[int, int]],
         progress: Progress | None = None,
         empty: Empty = torch.empty,
+        over_gaps: FlowFields | None = None,
     ) -> FlowFields:
         """Compute the flow of pairs of frames of (T, 3, H, W), forward and backward.
 
@@ -218,28 +189,8 @@ class FlowEstimator:
             pairs: Distinct pairs (i, j) of frame indices, i < j.
             progress: Called with (flows done, flows in all).
             empty: Makes the result.
+            over_gaps: Flow of the same frames, which DIS may start from.
         """
-        flows = self.pairs(frames, [way for i, j in pairs for way in ((i, j), (j, i))], progress, empty)
+        ways = [way for i, j in pairs for way in ((i, j), (j, i))]
+        flows = self.pairs(frames, ways, progress, empty, over_gaps)
         return FlowFields(torch.tensor(pairs, dtype=torch.int64).view(-1, 2), flows[0::2], flows[1::2])
-
-
-def _shrunk(frames: Tensor, scale: float) -> Tensor:
-    """Frames (T, 3, H, W) uint8 at ``scale`` of their size."""
-    if scale == 1:
-        return frames
-    size = (max(1, round(frames.shape[-2] * scale)), max(1, round(frames.shape[-1] * scale)))
-    smaller = [resize_frames(frame[None].float(), size) for frame in frames]
-    return torch.cat([frame.round().clamp(0, 255).to(torch.uint8) for frame in smaller])
-
-
-def _enlarged(flows: Tensor, size: Size, empty: Empty = torch.empty) -> Tensor:
-    """Flows (P, 2, h, w) enlarged to frames of ``size``, displacements scaled along."""
-    small = flows.shape[-2:]
-    if tuple(small) == tuple(size):
-        return flows
-    factor = torch.tensor([size[1] / small[1], size[0] / small[0]])[:, None, None]
-    larger = empty(len(flows), 2, *size, dtype=flows.dtype)
-    for index, flow in enumerate(flows):
-        wide = interpolate(flow[None].float(), size=size, mode="bilinear", align_corners=False)
-        larger[index] = wide[0] * factor
-    return larger

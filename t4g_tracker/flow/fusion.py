@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample
-
-from t4g_tracker.coordinates import to_sample_grid
 
 WINDOW_PX = 7  # side of the square that is compared, in pixels of the frames; odd
 
@@ -28,6 +29,8 @@ def best_flow(first: Tensor, second: Tensor, flows: Tensor) -> Tensor:
     Source: Lempitsky et al., FusionFlow, CVPR 2008, which fuses flow candidates by how well
     they explain the images; here a window replaces its smoothness term.
     """
+    if len(flows) == 1:
+        return flows[0]
     misfit = torch.stack([colour_misfit(first, second, flow) for flow in flows])
     choice = misfit.argmin(dim=0)
     return flows.gather(0, choice[None, None].expand(1, 2, -1, -1))[0]
@@ -44,9 +47,25 @@ def colour_misfit(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
     Returns:
         (H, W) float32, mean difference of the three channels in a window around each pixel, 0..255.
     """
-    height, width = flow.shape[-2:]
-    pixels = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), dim=-1)
-    grid = to_sample_grid(pixels + flow.float().permute(1, 2, 0), (height, width))
-    moved = grid_sample(second[None].float(), grid[None], padding_mode="border", align_corners=False)
-    difference = (moved - first.float()).abs().mean(dim=1, keepdim=True)
-    return avg_pool2d(difference, WINDOW_PX, 1, WINDOW_PX // 2, count_include_pad=False)[0, 0]
+    moved = read_along(second, flow)
+    difference = np.abs(moved.astype(np.float32) - first.permute(1, 2, 0).numpy())
+    grey = cv2.transform(difference, np.full((1, 3), 1 / 3, dtype=np.float32))
+    return torch.from_numpy(cv2.blur(grey, (WINDOW_PX, WINDOW_PX), borderType=cv2.BORDER_REFLECT))
+
+
+def read_along(values: Tensor, flow: Tensor) -> np.ndarray:
+    """Read values (C, H, W) where a flow (2, H, W) leads, bilinearly: (H, W, C), in their type.
+
+    Beyond the edges values are as at them.
+    """
+    x, y = _pixels(int(flow.shape[-2]), int(flow.shape[-1]))
+    dx, dy = flow.float().numpy()
+    rows = np.ascontiguousarray(values.permute(1, 2, 0).numpy())
+    return cv2.remap(rows, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+@lru_cache(maxsize=4)
+def _pixels(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The x and the y of every pixel, (H, W) each."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return x, y

@@ -23,6 +23,10 @@ class FlowConfig:
     refine: Literal["none", "dis", "best"] = "none"
     finest_scale: int = 0  # DIS only, also where it refines: 0 searches at full size, 1 (its preset) at half
     patch_stride: int = 3  # DIS only, also where it refines: pixels between the patches of 8x8 it compares
+    # DIS only, also with refine=best: share of the size at which it searches, before it refines at full size
+    search_scale: float = 0.75
+    # Likewise: over several frames it also starts from flow by way of one in between; pixels take the better
+    compose: bool = True
 
     LIMITS: ClassVar[Limits] = {
         "patch_stride": (1, 8),
@@ -30,6 +34,7 @@ class FlowConfig:
         "updates": (1, 1000),
         "raft_scale": (0.1, 1),
         "finest_scale": (0, 3),
+        "search_scale": (0.1, 1),
     }
 
     def __post_init__(self) -> None:
