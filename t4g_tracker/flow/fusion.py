@@ -44,9 +44,18 @@ def colour_misfit(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
     Returns:
         (H, W) float32, mean difference of the three channels in a window around each pixel, 0..255.
     """
+    difference = (warped_back(second, flow) - first.float()).abs().mean(dim=0)
+    return avg_pool2d(difference[None, None], WINDOW_PX, 1, WINDOW_PX // 2, count_include_pad=False)[0, 0]
+
+
+def warped_back(second: Tensor, flow: Tensor) -> Tensor:
+    """Take every pixel of a first frame from where a flow leads in the second: (3, H, W) float32.
+
+    Args:
+        second: (3, H, W) uint8; its edges are repeated beyond it.
+        flow: (2, H, W) displacement (dx, dy) from the first to the second frame, pixels.
+    """
     height, width = flow.shape[-2:]
     pixels = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), dim=-1)
     grid = to_sample_grid(pixels + flow.float().permute(1, 2, 0), (height, width))
-    moved = grid_sample(second[None].float(), grid[None], padding_mode="border", align_corners=False)
-    difference = (moved - first.float()).abs().mean(dim=1, keepdim=True)
-    return avg_pool2d(difference, WINDOW_PX, 1, WINDOW_PX // 2, count_include_pad=False)[0, 0]
+    return grid_sample(second[None].float(), grid[None], padding_mode="border", align_corners=False)[0]

@@ -165,6 +165,27 @@ def list_generated(folder: Path) -> list[GeneratedVideo]:
     )
 
 
+def generated_within(folder: Path) -> list[GeneratedVideo] | None:
+    """List the generated videos of a folder that has a record, of one of its pictures, or of one model of it.
+
+    Returns:
+        As ``list_generated``; None if ``folder`` is no such folder.
+
+    Raises:
+        VideoError: If it holds no generated video.
+    """
+    if (folder / RECORD).is_file():
+        return list_generated(folder)
+    place = folder.resolve()
+    whole = next((above for above in place.parents[:2] if (above / RECORD).is_file()), None)
+    if whole is None:
+        return None
+    videos = [video for video in list_generated(whole) if video.path.is_relative_to(place)]
+    if not videos:
+        raise VideoError(f"{folder}: holds no video {VIDEO} of {whole}; name files, or give that folder")
+    return videos
+
+
 def read_generated(folder: Path) -> GeneratedFolder:
     """List what was generated, by what the models were given.
 
