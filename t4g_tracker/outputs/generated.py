@@ -96,6 +96,7 @@ class Recorded:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by ``video_name``
     # groups of the latest run's models, by the noise they start from
     same_noise: Sequence[Sequence[str]] = ()
+    consistency: Mapping[str, float] = field(default_factory=dict)  # of embedded tracks, by ``video_name``
 
     def unlike(self, image: str, seed: int, models: Sequence[str]) -> list[str]:
         """Tell in what the videos of one picture and seed differ, though they are to be compared.
@@ -218,7 +219,7 @@ def read_record(folder: Path) -> Any:
 
 
 def read_recorded(folder: Path) -> Recorded:
-    """Read the settings of each video and which models start alike, as far as the record tells."""
+    """Read the settings of each video, its consistency, and which models start alike, as far as told."""
     record = read_record(folder)
     if not isinstance(record, dict):
         return Recorded()
@@ -231,7 +232,12 @@ def read_recorded(folder: Path) -> Recorded:
     }
     if not isinstance(groups, list) or not all(isinstance(group, list) for group in groups):
         groups = []
-    return Recorded(settings, groups)
+    consistency = {
+        name: float(entry["consistency"])
+        for name, entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("consistency"), int | float)
+    }
+    return Recorded(settings, groups, consistency)
 
 
 def _videos(folder: Path, below: str = "") -> Iterator[GeneratedVideo]:
