@@ -234,6 +234,7 @@ def _generation_class(media: _Media, kind: str, models: Sequence[ModelFailures])
         "what": what.rule,
         "counts": Table(["model", "failures", "of videos"], counts).html(),
         "note": note if missing else "",
+        "looked": any(model.measured for model in models),
         "found": found,
     }
 
