@@ -118,6 +118,20 @@ def test_folders_without_results_and_pages_of_others_are_told(results, tmp_path,
     assert "its run has not finished" in capsys.readouterr().err
 
 
+def test_results_of_a_bench_have_a_page_of_their_own_and_are_left_out(results, tmp_path, capsys):
+    for name, what in (("bench", "bench"), ("other", "something")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps({"what": what}))
+    page = tmp_path / "bench" / "report.html"
+    for more, code in (([], 2), ([str(results / "outputs" / "generated")], 0)):
+        assert t4g(["gallery", str(tmp_path), *more, "--out", str(tmp_path / "site")]) == code
+        told = capsys.readouterr().err
+        assert (
+            f"{page.parent}: is left out, t4g bench keeps no tracks and has its own page; open {page}" in told
+        )
+        assert "other: is left out" not in told
+
+
 def test_films_of_a_row_begin_together_when_one_comes_in_sight(site, tmp_path):
     with opened_browser(DESKTOP, tmp_path) as browser:
         browser.get((site / "index.html").as_uri())

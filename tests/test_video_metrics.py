@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,16 +21,18 @@ from torchvision.models import alexnet
 from transformers import CLIPImageProcessor, CLIPModel
 
 from t4g_tracker.__main__ import main
+from t4g_tracker.commands.video_metrics import FrameBar
 from t4g_tracker.datatypes import Video
 from t4g_tracker.errors import ConfigError, TrackerWarning, VideoError, WeightsError
 from t4g_tracker.features import model_files
 from t4g_tracker.flow.estimator import FlowEstimator
 from t4g_tracker.flow.settings import FlowConfig
+from t4g_tracker.storage.files import file_digest
 from t4g_tracker.video_metrics.clip import ClipEncoder
 from t4g_tracker.video_metrics.listing import ListedVideo, list_videos, pick_baseline
 from t4g_tracker.video_metrics.lpips import Lpips, backbone_file
 from t4g_tracker.video_metrics.measuring import FIGURES, Measures, Meter, VideoScores
-from t4g_tracker.video_metrics.motion import camera_motion, motion_figures
+from t4g_tracker.video_metrics.motion import camera_motion, motion_figures, warp_error
 from t4g_tracker.video_metrics.report import compare_models, mean_of
 
 CPU = torch.device("cpu")
@@ -169,7 +172,7 @@ def test_a_known_camera_motion_is_recovered_to_one_percent(object_px):
     place = positions(*clip.size).double()
     moves, wanted = ((place @ a[:, :2].T + a[:, 2] - place) for a in (found, affine.double()))
     assert float((moves - wanted).norm(dim=-1).mean() / wanted.norm(dim=-1).mean()) < 0.01
-    measured = {name: float(values) for name, values in motion_figures(clip, estimator).items()}
+    measured = {name: float(values) for name, values in motions(clip, estimator).items()}
     percent = 100 / math.hypot(*clip.size)
     length = percent * float(wanted.norm(dim=-1).mean())
     assert measured["camera"] == pytest.approx(length, rel=0.01)
@@ -181,9 +184,34 @@ def test_a_known_camera_motion_is_recovered_to_one_percent(object_px):
     assert measured["own motion"] == pytest.approx(percent * float(apart.mean()), abs=0.03 * length)
 
 
+def motions(video: Video, estimator: FlowEstimator) -> dict[str, torch.Tensor]:
+    return motion_figures(video, estimator, lambda done: None)
+
+
+def test_warp_error_is_change_that_is_no_motion(slide):
+    estimator = FlowEstimator(FlowConfig(method="dis"), CPU)
+    clip = slide(frame_count=3, size=(96, 160), velocity=(3.0, 0.0)).video
+    moving = motions(clip, estimator)["warp error"]
+    assert float(moving.max()) < 1
+    brighter = clip.frames.copy().clip(0, 200)
+    brighter[2] += 51  # a fifth of the range
+    moved = motions(with_frames(clip, brighter), estimator)["warp error"]
+    assert float(moved[0]) < 1
+    assert float(moved[1]) == pytest.approx(20, abs=1)
+
+
+def test_pixels_that_leave_the_frame_have_no_warp_error():
+    frame = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    frame[:, :, 16:] = 255
+    away = torch.full((2, 32, 32), 100.0)
+    assert warp_error(frame, 255 - frame, away) == 0
+    away[:, 8:24, 4:8] = 0
+    assert warp_error(frame, 255 - frame, away) > 70
+
+
 def test_a_still_video_does_not_move(video):
     estimator = FlowEstimator(FlowConfig(method="dis"), CPU)
-    found = motion_figures(with_frames(video, video.frames[[0, 0]]), estimator)
+    found = motions(with_frames(video, video.frames[[0, 0]]), estimator)
     assert float(found["static"]) == 100
     assert all(float(found[name]) < 0.01 for name in ("motion", "camera", "own motion", "zoom", "turn"))
 
@@ -191,13 +219,11 @@ def test_a_still_video_does_not_move(video):
 def test_a_sliding_texture_is_all_camera_whatever_the_video_s_size(slide):
     estimator = FlowEstimator(FlowConfig(method="dis"), CPU)
     clip = slide(frame_count=2, size=(96, 160), velocity=(3.0, 0.0)).video
-    found = motion_figures(clip, estimator)
+    found = motions(clip, estimator)
     assert float(found["camera"]) == pytest.approx(100 * 3 / math.hypot(96, 160), rel=0.02)
     assert float(found["static"]) == 0
     larger = with_frames(clip, clip.frames.repeat(2, 1).repeat(2, 2))
-    assert float(motion_figures(larger, estimator)["camera"]) == pytest.approx(
-        float(found["camera"]), rel=0.02
-    )
+    assert float(motions(larger, estimator)["camera"]) == pytest.approx(float(found["camera"]), rel=0.02)
 
 
 def test_measures_whose_weights_are_missing_are_refused_by_name(tmp_path, monkeypatch):
@@ -330,6 +356,51 @@ def test_a_generated_folder_is_listed_by_model_image_and_seed(generated, tmp_pat
         pick_baseline(videos, "restin")
 
 
+def test_a_picture_s_folder_is_of_its_models_and_not_of_the_films_beside_them(
+    generated, tmp_path, monkeypatch
+):
+    found = list_videos([generated / "cow"])
+    assert [(video.model, video.image, video.seed) for video in found] == [
+        (model, "cow", seed) for model in ("moving", "resting") for seed in (1, 12)
+    ]
+    folder = shutil.copytree(generated, tmp_path / "copy")
+    shutil.copy(folder / "cow" / "moving" / "seed-1.mp4", folder / "cow" / "moving" / "tracks-seed-1.mp4")
+    found = list_videos([folder / "cow" / "moving"])
+    assert [(video.model, video.path.name) for video in found] == [
+        ("moving", "seed-1.mp4"),
+        ("moving", "seed-12.mp4"),
+    ]
+    monkeypatch.chdir(folder / "cow")
+    assert [video.seed for video in list_videos([Path()])] == [1, 12, 1, 12]
+    for model in ("moving", "resting"):
+        shutil.rmtree(folder / "cow" / model)
+    with pytest.raises(
+        VideoError, match=r"^\.: holds no video IMAGE/MODEL/seed-N\.mp4 of .*copy; name files"
+    ):
+        list_videos([Path()])
+    assert list_videos([Path("side-by-side.mp4")]) == [ListedVideo(Path("side-by-side.mp4"))]
+
+
+def test_the_bar_counts_the_frames_of_all_videos_and_ends_full(meter, video):
+    said = []
+    bar = FrameBar(lambda done, total, name: said.append((done, total, name)), 2)
+    for name in ("a", "b"):
+        bar.begin(name)
+        meter.measure(video, ListedVideo(video.source), bar.update)
+    # 4 frames by each of two measures: CLIP takes them at once, LPIPS begins with a pair
+    of_first = [(4, 16, "a"), (6, 16, "a"), (7, 16, "a"), (8, 16, "a")]
+    assert said == [*of_first, *((done + 8, 16, "b") for done, _, _ in of_first)]
+
+
+def test_the_bar_takes_videos_not_read_yet_for_as_long_as_the_others():
+    said = []
+    bar = FrameBar(lambda done, total, name: said.append((done, total)), 3)
+    for frames in (10, 20, 3):
+        bar.begin("one")
+        bar.update(frames, frames)
+    assert said == [(10, 30), (30, 45), (33, 33)]
+
+
 def test_other_folders_hold_videos_or_frames(generated, save_frames, slide, tmp_path):
     clip = slide(frame_count=2, size=(64, 96))
     frames = save_frames(clip, tmp_path / "clips" / "a")
@@ -383,6 +454,7 @@ def test_the_command_writes_the_table_of_models_in_all_its_forms(generated, plac
     record = json.loads((out / "video-metrics.json").read_text())
     assert list(record["videos"][0]["figures"]) == [name for names in FIGURES.values() for name in names]
     assert len(record["videos"][0]["pairs"]["LPIPS"]) == 2
+    assert record["videos"][0]["digest"] == file_digest(generated / "cow" / "moving" / "seed-1.mp4")
     assert record["measures"]["clip"] == str(places / "tiny-clip")
 
 

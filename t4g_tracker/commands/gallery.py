@@ -12,8 +12,9 @@ from t4g_tracker.commands.parser import Parser, whole
 from t4g_tracker.commands.printing import say
 
 if TYPE_CHECKING:
-    from t4g_tracker.gallery.folders import ResultFolder
+    from t4g_tracker.gallery.folders import Found, ResultFolder
     from t4g_tracker.gallery.site import Shown
+    from t4g_tracker.gallery.worst_videos import ModelFailures
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +33,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "folders",
         nargs="+",
         type=path_text,
-        help="where results are, at any depth: of t4g track, t4g compare-features, or generated videos",
+        help="where results are, at any depth: of t4g track, t4g compare-features, t4g video-metrics, or "
+        "generated videos",
     )
     parser.add_argument("--out", type=path_text, default=Path("site"), help="folder (default %(default)s)")
     parser.add_argument("--title", default="Results", help="of the page (default %(default)s)")
@@ -41,7 +43,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         type=whole(0, 100),
         default=3,
         metavar="N",
-        help="how many to show of each class (default %(default)s)",
+        help="how many to show of each class, of generated videos for each model (default %(default)s)",
     )
     add_cache(parser)
     return parser.parse(argv)
@@ -57,13 +59,41 @@ def _main(argv: list[str] | None) -> int:
     found = find_results(request.folders)
     with locked_folder(request.out) as folder:
         failures, notes = _failures(found.runs, request.failures, request.cache)
-        write_site(folder, request.title, found, failures, notes)
+        generated_failures = _generated_failures(found, request.failures)
+        write_site(folder, request.title, found, failures, notes, generated_failures)
     videos = sum(len(scene.videos) for folder in found.generated for scene in folder.scenes)
+    shown = len(failures) + sum(
+        len(model.shown) for models in generated_failures.values() for model in models
+    )
     say(
         f"{len(found.runs)} runs, {len(found.comparisons)} comparisons, {videos} generated videos, "
-        f"{len(failures)} failures: open {request.out / INDEX}"
+        f"{shown} failures: open {request.out / INDEX}"
     )
     return 0
+
+
+def _generated_failures(found: Found, count: int) -> dict[str, list[ModelFailures]]:
+    """Find the ``count`` worst failures of generation of each class and model; tell what is not measured."""
+    from t4g_tracker.errors import warn
+    from t4g_tracker.gallery.generated_failures import CLASSES, KINDS, evidence_of
+    from t4g_tracker.gallery.worst_videos import failures_by_model
+
+    if not count or not found.generated:
+        return {}
+    sections: dict[str, list[ModelFailures]] = {kind: [] for kind in KINDS}
+    for folder in found.generated:
+        evidence, name = evidence_of(folder, found.measured), folder.path.resolve().name
+        for kind, models in sections.items():
+            models += failures_by_model(kind, name, evidence, count)
+            missing = sum(not one.known(kind) for one in evidence)
+            if missing:
+                what = CLASSES[kind]
+                command = what.measured_by.replace("FOLDER", str(folder.path))
+                warn(
+                    f"{folder.path}: {missing} of {len(evidence)} videos are not searched for "
+                    f"{what.heading.lower()!r}; run {command}"
+                )
+    return sections
 
 
 def _failures(runs: list[ResultFolder], count: int, cache: Path) -> tuple[list[Shown], list[str]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +16,27 @@ from t4g_tracker.commands.printing import say
 from t4g_tracker.features.settings import CLIP_MODEL
 
 EXIT_SOME_FAILED = 1
+
+
+@dataclass
+class FrameBar:
+    """Counts frames over several videos; those not read yet are taken for as long as the others."""
+
+    advance: Callable[[int, int, str], None]  # with (done, in all, what is at work)
+    videos: int
+    counts: list[int] = field(default_factory=list)  # of the videos so far
+    name: str = ""
+
+    def begin(self, name: str) -> None:
+        """Go on to the next video."""
+        self.counts.append(0)
+        self.name = name
+
+    def update(self, done: int, count: int) -> None:
+        """Of the current video, ``done`` of ``count`` frames are done."""
+        self.counts[-1] = count
+        in_all = round(sum(self.counts) * self.videos / len(self.counts))
+        self.advance(sum(self.counts[:-1]) + done, in_all, self.name)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +54,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "videos",
         type=path_text,
         nargs="+",
-        help="video files, folders of them, folders of frames, or a folder that t4g generate wrote",
+        help="video files, folders of them, folders of frames, or a folder that t4g generate wrote, or one "
+        "of a picture in it",
     )
     parser.add_argument(
         "--measures",
@@ -80,14 +104,15 @@ def _main(argv: list[str] | None) -> int:
     meter = Meter(measures, pick_device(request.device))
     scores, failures = [], list[VideoError]()
     with locked_folder(request.out, place="--out") as folder:
-        with progress_bar("videos", "video", request.quiet) as advance:
-            for number, video in enumerate(listed):
-                advance(number, len(listed), video.path.name)
+        with progress_bar("videos", "frame", request.quiet) as advance:
+            bar = FrameBar(advance, len(listed))
+            for video in listed:
+                bar.begin(video.path.name)
                 try:
-                    scores.append(meter.measure(read_video(video.path, request.first_frames), video))
+                    read = read_video(video.path, request.first_frames)
+                    scores.append(meter.measure(read, video, bar.update))
                 except VideoError as error:
                     failures.append(error)
-            advance(len(listed), len(listed))
         if not scores:
             raise failures[0]
         models = compare_models(scores, measures.names, baseline) if baseline else None

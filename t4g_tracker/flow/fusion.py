@@ -47,21 +47,23 @@ def colour_misfit(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
     Returns:
         (H, W) float32, mean difference of the three channels in a window around each pixel, 0..255.
     """
-    moved = read_along(second, flow)
-    difference = np.abs(moved.astype(np.float32) - first.permute(1, 2, 0).numpy())
-    grey = cv2.transform(difference, np.full((1, 3), 1 / 3, dtype=np.float32))
-    return torch.from_numpy(cv2.blur(grey, (WINDOW_PX, WINDOW_PX), borderType=cv2.BORDER_REFLECT))
+    difference = (warped_back(second, flow) - first.float()).abs().mean(dim=0)
+    window = (WINDOW_PX, WINDOW_PX)
+    return torch.from_numpy(cv2.blur(difference.numpy(), window, borderType=cv2.BORDER_REFLECT))
 
 
-def read_along(values: Tensor, flow: Tensor) -> np.ndarray:
-    """Read values (C, H, W) where a flow (2, H, W) leads, bilinearly: (H, W, C), in their type.
+def warped_back(second: Tensor, flow: Tensor) -> Tensor:
+    """Take every pixel of a first frame from where a flow leads in the second: (C, H, W) float32.
 
-    Beyond the edges values are as at them.
+    Args:
+        second: (C, H, W), colours or anything else; its edges are repeated beyond it.
+        flow: (2, H, W) displacement (dx, dy) from the first to the second frame, pixels.
     """
     x, y = _pixels(int(flow.shape[-2]), int(flow.shape[-1]))
     dx, dy = flow.float().numpy()
-    rows = np.ascontiguousarray(values.permute(1, 2, 0).numpy())
-    return cv2.remap(rows, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    rows = np.ascontiguousarray(second.permute(1, 2, 0).float().numpy())
+    moved = cv2.remap(rows, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(moved).permute(2, 0, 1)
 
 
 @lru_cache(maxsize=4)

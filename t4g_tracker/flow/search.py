@@ -14,7 +14,7 @@ from torch import Tensor
 
 from t4g_tracker.datatypes import FlowFields
 from t4g_tracker.flow.dis import dis_flow, refine_flow
-from t4g_tracker.flow.fusion import best_flow, read_along
+from t4g_tracker.flow.fusion import best_flow, warped_back
 from t4g_tracker.flow.resizing import enlarged, shrunk
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.threads import in_threads
@@ -106,4 +106,4 @@ def _through_another(first: int, second: int, known: Known) -> Tensor | None:
 
 def composed(first: Tensor, second: Tensor) -> Tensor:
     """Follow one flow (2, H, W), and from where it leads the other; beyond its edges that is as at them."""
-    return first + torch.from_numpy(read_along(second, first)).permute(2, 0, 1)
+    return first + warped_back(second, first)

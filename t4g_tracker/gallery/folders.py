@@ -13,7 +13,8 @@ from t4g_tracker.inputs.input_files import decoded, open_input
 from t4g_tracker.outputs.generated import VIDEO, GeneratedFolder, find_generated, read_generated
 
 MOST_BYTES = 50_000_000
-RUN, COMPARISON = "run.json", "compare.json"
+RUN, COMPARISON, METRICS = "run.json", "compare.json", "video-metrics.json"
+BATCH, REPORT = "summary.json", "report.html"  # of t4g bench, which keeps no tracks and has a page of its own
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Found:
     runs: list[ResultFolder]
     comparisons: list[ResultFolder]
     generated: list[GeneratedFolder]
+    # of t4g video-metrics: the values of each figure for each pair of frames, by the digest of the video
+    measured: dict[str, dict[str, list[float]]]
 
 
 def find_results(folders: Sequence[Path]) -> Found:
     """Look for results in folders, and in those below them; what a run has not finished is left out.
 
-    So are generated videos without their input image; a warning says so.
+    So are generated videos without their input image, and results of t4g bench; a warning says so.
 
     Raises:
         OutputError: If a folder is missing, or none holds results.
@@ -52,6 +55,7 @@ def find_results(folders: Sequence[Path]) -> Found:
     runs: dict[Path, ResultFolder] = {}
     comparisons: dict[Path, ResultFolder] = {}
     generated: dict[Path, GeneratedFolder] = {}
+    measured: dict[str, dict[str, list[float]]] = {}
     for folder in folders:
         if not folder.is_dir():
             raise OutputError(f"{folder}: no such folder; give folders of results, such as outputs")
@@ -60,28 +64,61 @@ def find_results(folders: Sequence[Path]) -> Found:
                 result = _read(file)
                 if result is not None:
                     found[file.parent.resolve()] = result
+        for file in sorted(folder.rglob(METRICS)):
+            for digest, pairs in _read_metrics(file).items():
+                measured.setdefault(digest, {}).update(pairs)
         for root in find_generated(folder):
             try:
                 generated[root.resolve()] = read_generated(root)
             except VideoError as error:
                 warn(f"{root}: is left out, {error}")
+    measured_clips = {file.parent for folder in folders for file in folder.rglob(BATCH) if _is_bench(file)}
+    for folder in sorted(measured_clips):
+        warn(f"{folder}: is left out, t4g bench keeps no tracks and has its own page; open {folder / REPORT}")
     if not (runs or comparisons or generated):
         given = ", ".join(map(str, folders))
         raise OutputError(
             f"{given}: no results there; give folders with {RUN}, {COMPARISON} or {VIDEO} below them"
         )
-    return Found(list(runs.values()), list(comparisons.values()), list(generated.values()))
+    return Found(list(runs.values()), list(comparisons.values()), list(generated.values()), measured)
 
 
 def _read(file: Path) -> ResultFolder | None:
     """Read the record of a run; None, with a warning, if the run has not finished or it is no record."""
-    try:
-        with open_input(file, MOST_BYTES, OutputError, "the record of a run") as opened:
-            record = json.loads(decoded(opened.read(), OutputError))
-    except (OutputError, ValueError, RecursionError) as error:
-        warn(f"{file}: is left out, it cannot be read ({one_line(error)}); run its command again")
+    record = _read_json(file)
+    if record is None:
         return None
     if not isinstance(record, dict) or not record.get("finished"):
         warn(f"{file}: is left out, its run has not finished; run its command again")
         return None
     return ResultFolder(file.parent, record)
+
+
+def _is_bench(file: Path) -> bool:
+    record = _read_json(file)
+    return isinstance(record, dict) and record.get("what") == "bench"
+
+
+def _read_metrics(file: Path) -> dict[str, dict[str, list[float]]]:
+    """Read ``measured`` of ``Found`` from a file of t4g video-metrics; what is none of that is left out."""
+    record, found = _read_json(file), dict[str, dict[str, list[float]]]()
+    videos = record.get("videos") if isinstance(record, dict) else None
+    for video in videos if isinstance(videos, list) else []:
+        digest, pairs = (video.get(name) if isinstance(video, dict) else None for name in ("digest", "pairs"))
+        if isinstance(digest, str) and isinstance(pairs, dict):
+            found[digest] = {name: values for name, values in pairs.items() if _are_numbers(values)}
+    return found
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, int | float) for value in values)
+
+
+def _read_json(file: Path) -> Any:
+    """Read a record; None, with a warning, if that fails."""
+    try:
+        with open_input(file, MOST_BYTES, OutputError, "the record of a run") as opened:
+            return json.loads(decoded(opened.read(), OutputError))
+    except (OutputError, ValueError, RecursionError) as error:
+        warn(f"{file}: is left out, it cannot be read ({one_line(error)}); run its command again")
+        return None

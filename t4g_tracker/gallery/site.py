@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 from t4g_tracker.errors import OutputError
 from t4g_tracker.gallery.failures import ALIKE, FAST, KINDS, REAPPEARED, Failure
 from t4g_tracker.gallery.folders import Found, ResultFolder
+from t4g_tracker.gallery.generated_failures import CLASSES as GENERATION_CLASSES
+from t4g_tracker.gallery.worst_videos import ModelFailures, ShownFailure
 from t4g_tracker.metrics import MEASURES
 from t4g_tracker.outputs.generated import GeneratedFolder, Scene
 from t4g_tracker.pages.rendering import render_page
@@ -48,7 +50,12 @@ class Shown:
 
 
 def write_site(
-    folder: Path, title: str, found: Found, failures: Sequence[Shown], notes: Sequence[str]
+    folder: Path,
+    title: str,
+    found: Found,
+    failures: Sequence[Shown],
+    notes: Sequence[str],
+    generated_failures: Mapping[str, Sequence[ModelFailures]],
 ) -> dict[str, Any]:
     """Write the page; all it shows is copied beside it, under names of its own.
 
@@ -60,6 +67,7 @@ def write_site(
         found: Results.
         failures: To show, in this order.
         notes: What could not be looked into, for the page.
+        generated_failures: Failures of generation of each model, by class.
 
     Returns:
         What ``gallery.json`` says.
@@ -83,6 +91,9 @@ def write_site(
             ],
             "notes": list(notes),
         }
+        content["generated_failures"] = [
+            _generation_class(media, kind, models) for kind, models in generated_failures.items()
+        ]
         write_text(unfinished / INDEX, render_page("gallery.html", **content))
         write_json(unfinished / LIST, content)
     return content
@@ -93,12 +104,15 @@ class _Media:
     """The folder of pictures and films of a page."""
 
     page: Path
+    copied: dict[Path, str] = field(default_factory=dict)  # addresses by the file
 
     def copy(self, source: Path, *place: str) -> str:
-        """Copy a file to a place below the page; returns its address from the page."""
-        target = self._made(*place)
-        shutil.copyfile(source, target)
-        return target.relative_to(self.page).as_posix()
+        """Copy a file to a place below the page, unless it is there; returns its address from the page."""
+        if source not in self.copied:
+            target = self._made(*place)
+            shutil.copyfile(source, target)
+            self.copied[source] = target.relative_to(self.page).as_posix()
+        return self.copied[source]
 
     def paint(self, picture: np.ndarray, *place: str) -> str:
         target = self._made(*place)
@@ -194,6 +208,47 @@ def _generated(media: _Media, number: int, folder: GeneratedFolder) -> dict[str,
             }
         )
     return {"name": folder.path.resolve().name, "models": folder.models, "rows": rows}
+
+
+def _generation_class(media: _Media, kind: str, models: Sequence[ModelFailures]) -> dict[str, Any]:
+    """A section of a class of failures of generation, also where nothing was found."""
+    what = GENERATION_CLASSES[kind]
+    named = len({model.folder for model in models}) > 1
+    found = [
+        _generation_failure(media, f"{kind}-{row}-{number}", f"{model.folder} / " if named else "", one)
+        for row, model in enumerate(models, 1)
+        for number, one in enumerate(model.shown, 1)
+    ]
+    counts = [
+        [f"{model.folder} / {model.model}" if named else model.model, str(model.count), str(model.measured)]
+        for model in models
+    ]
+    missing = sum(model.videos - model.measured for model in models)
+    note = (
+        f"{missing} of {sum(model.videos for model in models)} videos were not looked at, since this is not "
+        f"measured of them: run {what.measured_by}."
+    )
+    return {
+        "kind": kind,
+        "heading": what.heading,
+        "what": what.rule,
+        "counts": Table(["model", "failures", "of videos"], counts).html(),
+        "note": note if missing else "",
+        "looked": any(model.measured for model in models),
+        "found": found,
+    }
+
+
+def _generation_failure(media: _Media, name: str, folder: str, shown: ShownFailure) -> dict[str, Any]:
+    evidence, failure = shown.evidence, shown.failure
+    picture = shown.picture
+    return {
+        "video": f"{folder}{evidence.model}, {evidence.image}, seed {evidence.seed}",
+        "frame": failure.frame,
+        "text": f"{failure.text}.",
+        "picture": "" if picture is None else media.paint(picture, "generation-failures", f"{name}.png"),
+        "film": media.copy(shown.film, "generation-failures", f"{name}.mp4"),
+    }
 
 
 def _compared(folder: GeneratedFolder, scene: Scene) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import numpy as np
 from t4g_tracker.errors import warn
 from t4g_tracker.identity import differences
 from t4g_tracker.outputs.generated import RECORD, read_record
-from t4g_tracker.storage.files import plain_values, write_json
+from t4g_tracker.storage.files import file_digest, plain_values, write_json
 from t4g_tracker.visualize.painting import INK, PAPER, resized, write_text
 from t4g_tracker.visualize.tiles import GAP_PX, columns_across, tile_size
 
@@ -118,11 +117,3 @@ class Record:
 
 def _is_table(entries: Any) -> bool:
     return isinstance(entries, dict) and all(isinstance(entry, dict) for entry in entries.values())
-
-
-def file_digest(path: Path) -> str | None:
-    """Digest of a file's content; None if it cannot be read."""
-    try:
-        return hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()
-    except OSError:
-        return None

@@ -96,6 +96,7 @@ class Recorded:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by ``video_name``
     # groups of the latest run's models, by the noise they start from
     same_noise: Sequence[Sequence[str]] = ()
+    consistency: Mapping[str, float] = field(default_factory=dict)  # of embedded tracks, by ``video_name``
 
     def unlike(self, image: str, seed: int, models: Sequence[str]) -> list[str]:
         """Tell in what the videos of one picture and seed differ, though they are to be compared.
@@ -165,6 +166,27 @@ def list_generated(folder: Path) -> list[GeneratedVideo]:
     )
 
 
+def generated_within(folder: Path) -> list[GeneratedVideo] | None:
+    """List the generated videos of a folder that has a record, of one of its pictures, or of one model of it.
+
+    Returns:
+        As ``list_generated``; None if ``folder`` is no such folder.
+
+    Raises:
+        VideoError: If it holds no generated video.
+    """
+    if (folder / RECORD).is_file():
+        return list_generated(folder)
+    place = folder.resolve()
+    whole = next((above for above in place.parents[:2] if (above / RECORD).is_file()), None)
+    if whole is None:
+        return None
+    videos = [video for video in list_generated(whole) if video.path.is_relative_to(place)]
+    if not videos:
+        raise VideoError(f"{folder}: holds no video {VIDEO} of {whole}; name files, or give that folder")
+    return videos
+
+
 def read_generated(folder: Path) -> GeneratedFolder:
     """List what was generated, by what the models were given.
 
@@ -197,7 +219,7 @@ def read_record(folder: Path) -> Any:
 
 
 def read_recorded(folder: Path) -> Recorded:
-    """Read the settings of each video and which models start alike, as far as the record tells."""
+    """Read the settings of each video, its consistency, and which models start alike, as far as told."""
     record = read_record(folder)
     if not isinstance(record, dict):
         return Recorded()
@@ -210,7 +232,12 @@ def read_recorded(folder: Path) -> Recorded:
     }
     if not isinstance(groups, list) or not all(isinstance(group, list) for group in groups):
         groups = []
-    return Recorded(settings, groups)
+    consistency = {
+        name: float(entry["consistency"])
+        for name, entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("consistency"), int | float)
+    }
+    return Recorded(settings, groups, consistency)
 
 
 def _videos(folder: Path, below: str = "") -> Iterator[GeneratedVideo]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -113,6 +114,14 @@ def write_json(path: str | Path, record: Mapping[str, Any]) -> None:
     """
     plain = plain_values(record)
     write_text(path, json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+
+
+def file_digest(path: Path) -> str | None:
+    """Digest of a file's content; None if it cannot be read."""
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()
+    except OSError:
+        return None
 
 
 def plain_values(value: Any) -> Any:

@@ -5,6 +5,7 @@ Source: CLIP, arXiv:2103.00020; as a measure of generated video, Track4Gen, arXi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -60,7 +61,7 @@ class ClipEncoder:
         )
         self.model, self.device = model.to(device), device
 
-    def embeddings(self, video: Video) -> Tensor:
+    def embeddings(self, video: Video, advance: Callable[[int], None]) -> Tensor:
         """Embed every frame in the space that CLIP shares between images and text.
 
         Frames are prepared as the folder says: published CLIPs scale the shorter side and cut the middle
@@ -68,6 +69,7 @@ class ClipEncoder:
 
         Args:
             video: T frames.
+            advance: Called with how many frames are done.
 
         Returns:
             (T, D) float64 of unit length, on the CPU.
@@ -78,6 +80,7 @@ class ClipEncoder:
                 frames = list(video.frames[start : start + BATCH])
                 pixels = self.processor(images=frames, return_tensors="pt")["pixel_values"]
                 parts.append(self.model(pixel_values=pixels.to(self.device)).image_embeds.cpu().double())
+                advance(start + len(frames))
         return torch.nn.functional.normalize(torch.cat(parts), dim=-1)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from t4g_tracker.errors import ConfigError, VideoError, suggestion
 from t4g_tracker.inputs.image_sequences import VIDEO_SUFFIXES, image_files
-from t4g_tracker.outputs.generated import RECORD, list_generated
+from t4g_tracker.outputs.generated import RECORD, generated_within
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class ListedVideo:
 def list_videos(paths: Sequence[Path]) -> list[ListedVideo]:
     """List the videos of files and folders.
 
-    A folder is one that ``t4g generate`` wrote, with ``<image>/<model>/seed-<n>.mp4``, or it holds videos, or
+    A folder is one that ``t4g generate`` wrote, with ``<image>/<model>/seed-<n>.mp4``, or one of an image or
+    a model in it, of which only these videos count, no films of several or of tracks. Or it holds videos, or
     the frames of one video, or folders of frames.
 
     Raises:
@@ -72,8 +73,9 @@ def _videos_of(path: Path) -> list[ListedVideo]:
         raise VideoError(f"{path}: no such file or folder; check the path")
     if not path.is_dir():
         return [ListedVideo(path)]
-    if (path / RECORD).is_file():
-        return [ListedVideo(**vars(video)) for video in list_generated(path)]
+    generated = generated_within(path)
+    if generated is not None:
+        return [ListedVideo(**vars(video)) for video in generated]
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     files = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES]
     if files:

@@ -7,6 +7,7 @@ Source: Zhang et al., The Unreasonable Effectiveness of Deep Features, arXiv:180
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -66,11 +67,12 @@ class Lpips:
             self.metric = LearnedPerceptualImagePatchSimilarity(net_type=backbone).to(device)
         self.device = device
 
-    def distances(self, video: Video) -> Tensor:
+    def distances(self, video: Video, advance: Callable[[int], None]) -> Tensor:
         """Measure each frame against the next, at the size of the video.
 
         Args:
             video: T frames.
+            advance: Called with how many frames are done.
 
         Returns:
             (T - 1,) float64 on the CPU, no unit; 0 for equal frames.
@@ -90,6 +92,7 @@ class Lpips:
                 after = self._prepared(video, index + 1)
                 found[index] = float(self.metric(before, after))
                 before = after
+                advance(index + 2)
         self.metric.reset()  # it would keep every distance
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -16,6 +17,7 @@ from t4g_tracker.features.layouts import CLIP
 from t4g_tracker.features.settings import CLIP_LARGE_MODEL, CLIP_MODEL
 from t4g_tracker.flow.estimator import FlowEstimator
 from t4g_tracker.flow.settings import FlowConfig
+from t4g_tracker.stage_log import Progress
 from t4g_tracker.video_metrics.clip import ClipEncoder, find_clip, first_cosines, neighbour_cosines
 from t4g_tracker.video_metrics.listing import ListedVideo
 from t4g_tracker.video_metrics.lpips import Lpips, find_backbone
@@ -105,21 +107,34 @@ class Meter:
         self.lpips = Lpips(measures.lpips, device) if "lpips" in chosen else None
         self.flow = FlowEstimator(FlowConfig(method="dis"), device) if "motion" in chosen else None
 
-    def measure(self, video: Video, listed: ListedVideo) -> VideoScores:
+    def measure(
+        self, video: Video, listed: ListedVideo, progress: Progress = lambda done, total: None
+    ) -> VideoScores:
         """Measure every pair of neighbouring frames of a video.
+
+        Args:
+            video: T frames, at least 2.
+            listed: Where it is from.
+            progress: Called with (frames done, frames in all), where a frame counts once for each measure.
 
         Raises:
             VideoError: If the frames are too small for LPIPS.
         """
         found: dict[str, Tensor] = {}
+        models = [model for model in (self.clip, self.lpips, self.flow) if model is not None]
+
+        def advance_of(model: ClipEncoder | Lpips | FlowEstimator) -> Callable[[int], None]:
+            before, count = models.index(model) * video.frame_count, len(models) * video.frame_count
+            return lambda done: progress(before + done, count)
+
         if self.clip is not None:
-            embeddings = self.clip.embeddings(video)
+            embeddings = self.clip.embeddings(video, advance_of(self.clip))
             cosines = (neighbour_cosines(embeddings), first_cosines(embeddings))
             found |= zip(FIGURES["clipsim"], cosines, strict=True)
         if self.lpips is not None:
-            found["LPIPS"] = self.lpips.distances(video)
+            found["LPIPS"] = self.lpips.distances(video, advance_of(self.lpips))
         if self.flow is not None:
-            found |= motion_figures(video, self.flow)
+            found |= motion_figures(video, self.flow, advance_of(self.flow))
         pairs = {name: values.tolist() for name, values in found.items()}
         return VideoScores(listed, video.frame_count, video.size, pairs)
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from t4g_tracker.coordinates import inside
 from t4g_tracker.datatypes import Video
 from t4g_tracker.flow.estimator import FlowEstimator
+from t4g_tracker.flow.fusion import warped_back
 from t4g_tracker.flow.settings import flow_size
 from t4g_tracker.inputs.video import working_frames
 
 STATIC_SHARE = 0.0005  # of the diagonal: a third of a pixel at 320x576
 CAMERA_SHARE = 0.001  # of the diagonal: flow this near to an affine motion agrees with it
 SPACING_PX = 4  # of the pixels that the camera is estimated from
-MOTION_FIGURES = ("motion", "camera", "own motion", "static", "zoom", "turn")
+MOTION_FIGURES = ("motion", "camera", "own motion", "static", "warp error", "zoom", "turn")
 
 
-def motion_figures(video: Video, estimator: FlowEstimator) -> dict[str, Tensor]:
+def motion_figures(
+    video: Video, estimator: FlowEstimator, advance: Callable[[int], None]
+) -> dict[str, Tensor]:
     """Measure the motion from each frame to the next.
 
     Lengths are in percent of the frame's diagonal, so that videos of several sizes compare.
@@ -26,19 +32,21 @@ def motion_figures(video: Video, estimator: FlowEstimator) -> dict[str, Tensor]:
     Args:
         video: T frames.
         estimator: Of the flow, which is computed at its own size.
+        advance: Called with how many frames are done.
 
     Returns:
         ``MOTION_FIGURES`` by name, each (T - 1,) float64: the mean length of the flow; that of the camera's
         part of it; that of what is left of the flow without the camera's part; the percentage of pixels that
-        move by less than ``STATIC_SHARE``; the size of the change of scale in percent; the size of the
-        rotation in degrees.
+        move by less than ``STATIC_SHARE``; the ``warp_error``; the size of the change of scale in percent;
+        the size of the rotation in degrees.
     """
     frames = working_frames(video, flow_size(video.size, estimator.config))
     count = len(frames) - 1
     figures = torch.empty(count, len(MOTION_FIGURES), dtype=torch.float64)
     for index in range(count):
         flow = estimator.pairs(frames[index : index + 2], [(0, 1)])[0].double()
-        figures[index] = torch.tensor(_figures(flow), dtype=torch.float64)
+        figures[index] = torch.tensor(_figures(flow, *frames[index : index + 2]), dtype=torch.float64)
+        advance(index + 2)
     return dict(zip(MOTION_FIGURES, figures.T, strict=True))
 
 
@@ -73,8 +81,30 @@ def camera_motion(flow: Tensor) -> Tensor:
     return refined
 
 
-def _figures(flow: Tensor) -> list[float]:
-    """The ``MOTION_FIGURES`` of one flow (2, H, W) float64."""
+def warp_error(first: Tensor, second: Tensor, flow: Tensor) -> float:
+    """Measure how much of the change from one frame to the next is no motion.
+
+    Pixels that leave the frame do not count; those that are covered do.
+
+    Args:
+        first: (3, H, W) uint8.
+        second: (3, H, W) uint8.
+        flow: (2, H, W) displacement (dx, dy) from the first to the second frame, pixels.
+
+    Returns:
+        The mean difference of the first frame and the second, warped back along the flow, in percent of the
+        range of colours; 0 if every pixel leaves the frame.
+
+    Source: Lai et al., Learning Blind Video Temporal Consistency, arXiv:1808.00449, who take squares.
+    """
+    moved, size = _grid(flow, 1) + flow.permute(1, 2, 0), (flow.shape[-2], flow.shape[-1])
+    stays = inside(moved, size)
+    difference = (warped_back(second, flow) - first.float()).abs().mean(dim=0)
+    return 100 / 255 * float(difference[stays].sum()) / max(1, int(stays.sum()))
+
+
+def _figures(flow: Tensor, first: Tensor, second: Tensor) -> list[float]:
+    """The ``MOTION_FIGURES`` of one flow (2, H, W) float64 between two frames (3, H, W) uint8."""
     affine, diagonal = camera_motion(flow), _diagonal(flow)
     place = _grid(flow, 1)
     length = flow.norm(dim=0)
@@ -87,6 +117,7 @@ def _figures(flow: Tensor) -> list[float]:
         percent * float(camera.norm(dim=0).mean()),
         percent * float((flow - camera).norm(dim=0).mean()),
         100 * float((length < STATIC_SHARE * diagonal).double().mean()),
+        warp_error(first, second, flow),
         100 * abs(scale - 1),
         abs(float(turn.rad2deg())),
     ]

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from t4g_tracker.errors import VideoError, warn
-from t4g_tracker.storage.files import write_json, write_text
+from t4g_tracker.storage.files import file_digest, write_json, write_text
 from t4g_tracker.tables import Table, rounded
 from t4g_tracker.video_metrics.measuring import Measures, VideoScores
 
-PLACES = {"CLIPSIM": 4, "CLIP to first": 4, "LPIPS": 4, "static": 1}
+PLACES = {"CLIPSIM": 4, "CLIP to first": 4, "LPIPS": 4, "static": 1, "warp error": 1}
 OTHER_PLACES = 2
 FILES_ONLY = ("zoom", "turn")  # not in the tables that are shown
-UNITS = {"motion": "%", "camera": "%", "own motion": "%", "static": "% of pixels", "zoom": "%", "turn": "deg"}
+PERCENT = ("motion", "camera", "own motion", "warp error", "zoom")
+UNITS = {**dict.fromkeys(PERCENT, "%"), "static": "% of pixels", "turn": "deg"}
 NOTES = {
     "both": "CLIPSIM (higher is smoother) and LPIPS (lower is smoother) both reward standing still: a video "
     "that repeats its first frame has 1 and 0, the best there is. Read them beside the motion.",
@@ -27,7 +28,8 @@ NOTES = {
     "lpips": "LPIPS is the mean distance of neighbouring frames, at the size of the video.",
     "motion": "Motion, camera and own motion are mean lengths from one frame to the next, in percent of the "
     "frame's diagonal: of the flow, of the affine motion that most of it follows, and of the flow without "
-    "that. Static is the share of pixels that do not move.",
+    "that. Static is the share of pixels that do not move. Warp error is how much colours differ from the "
+    "next frame warped back along the flow, in percent of their range: change that is no motion.",
 }
 PAIRED = (
     "Means over the images and seeds of which every model has a video, ± the standard error. Videos of one "
@@ -209,7 +211,7 @@ def write_report(
         "models": models,
         "videos": [
             {**vars(score.video), "frames": score.frames, "size": score.size, "figures": score.figures}
-            | {"pairs": score.pairs}
+            | {"pairs": score.pairs, "digest": file_digest(score.video.path)}
             for score in scores
         ],
     }

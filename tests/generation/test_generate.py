@@ -16,7 +16,8 @@ from tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, save_tiny_track4gen
 from tiny_published import save_tiny_mini
 
 from t4g_tracker.bundled import TRACK4GEN_MINI
-from t4g_tracker.commands.generate import _parse, main
+from t4g_tracker.commands.generate import main
+from t4g_tracker.commands.generate_arguments import parse_generate
 from t4g_tracker.features.feedback import Feedback
 from t4g_tracker.features.refiner import Refiner
 from t4g_tracker.generation import run as runs
@@ -290,7 +291,7 @@ def test_models_with_other_latents_start_from_other_noise_and_this_is_told(place
 
 
 def test_without_a_choice_the_bundled_mini_generates_and_its_latents_are_read_linearly():
-    request = _parse(["--image", "x.png"])
+    request = parse_generate(["--image", "x.png"])
     (model,) = find_models(request.models, GenerationConfig(), "auto")
     assert model.folder == TRACK4GEN_MINI
     assert model.noise_shape(GenerationConfig()) == (4, 16, 40, 72)
@@ -318,7 +319,7 @@ def test_a_gpu_makes_the_video_of_the_cpu(place, tmp_path):
 
 
 def test_names_of_models(place):
-    request = _parse(["--image", "x", "--models", "owner/name", f"b={place / 'b'}", "track4gen-mini"])
+    request = parse_generate(["--image", "x", "--models", "owner/name", f"b={place / 'b'}", "track4gen-mini"])
     assert request.models == [
         ModelChoice("name", "owner/name"),
         ModelChoice("b", str(place / "b")),

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from t4g_tracker.__main__ import main
-from t4g_tracker.commands.generate import _parse
+from t4g_tracker.commands.generate_arguments import parse_generate
 from t4g_tracker.commands.train_minis import MODELS, SHARES
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.diffusion_folder import check_folder
@@ -51,7 +51,7 @@ def test_four_models_come_from_one_and_generate_and_a_finished_call_trains_nothi
     assert train_minis(out) == 0
     command = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert command[:2] == ["t4g", "generate"]
-    choices = _parse(command[2:]).models
+    choices = parse_generate(command[2:]).models
     assert [(choice.name, choice.model) for choice in choices] == [(name, str(out / name)) for name in MODELS]
     record = json.loads((out / "minis.json").read_text())
     assert list(record["parts"]) == list(SHARES)
