@@ -24,7 +24,7 @@ class FlowConfig:
     finest_scale: int = 0  # DIS only, also where it refines: 0 searches at full size, 1 (its preset) at half
     patch_stride: int = 3  # DIS only, also where it refines: pixels between the patches of 8x8 it compares
     # DIS only, also with refine=best: share of the size at which it searches, before it refines at full size
-    search_scale: float = 0.75
+    search_scale: float = 0.5
     # Likewise: over several frames it also starts from flow by way of one in between; pixels take the better
     compose: bool = True
 
