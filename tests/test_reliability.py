@@ -42,6 +42,13 @@ def test_the_fit_finds_how_found_points_depend_on_confidence(slope, intercept):
     assert sample.calibration_error() > 5
 
 
+def test_points_told_outside_do_not_change_the_fit_but_the_error():
+    sample, edge = a_sample(1.0, 0.0), of([0.0] * 40_000, [True] * 40_000)
+    both = Reliability.joined([sample, edge])
+    assert both.logistic() == pytest.approx(sample.logistic(), abs=1e-6)
+    assert both.calibration_error() > 45
+
+
 def test_the_error_weighs_bins_by_their_points():
     """Three points at 0.95, of which two are found, and one at 0.25 that is not."""
     sample = of([0.95, 0.95, 0.95, 0.25], [True, True, False, False])
@@ -53,6 +60,7 @@ def test_the_error_weighs_bins_by_their_points():
 def test_only_what_counts_is_counted_and_the_ends_are_in_bins():
     sample = of([0.0, 1.0, 0.5], [False, True, True], [True, True, False])
     assert (sum(sample.points), sample.points[0], sample.points[-1]) == (2, 1, 1)
+    assert (sample.bins().points[0], sample.bins().points[-1]) == (1, 1)
     assert sample.calibration_error() == 0
 
 

@@ -15,20 +15,21 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from t4g_tracker.diagnosis.figures import Figures
 
-FINE_BINS = 100  # of confidence, of equal width: what is recorded
+FINE_BINS = 101  # what is recorded: confidence 0, then bins of equal width up to 1
 BINS = 10  # in the diagram and the error
 EDGE = 1e-4  # probabilities nearer to 0 or 1 are taken for this in the fit
-NEWTON_STEPS = 30
+FIT_STEPS = 200
 
 ALL, VISIBLE = "all frames", "visible frames"  # what is counted; query frames never are
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Points in ``FINE_BINS`` bins of confidence, from 0 to 1, in plain numbers that are easily sent."""
+    """Points in ``FINE_BINS`` bins of confidence, in plain numbers that are easily sent and stored."""
 
     points: list[float]  # how many are in each bin
     confidence: list[float]  # the sum of theirs
@@ -44,7 +45,7 @@ class Reliability:
             counted: (N, T) bool, the points that count.
         """
         value = confidence[counted].double()
-        place = (value * FINE_BINS).long().clamp_max(FINE_BINS - 1)
+        place = (value * (FINE_BINS - 1)).ceil().long()
 
         def summed(weight: Tensor) -> list[float]:
             total: list[float] = place.bincount(weight.double(), FINE_BINS).tolist()
@@ -62,12 +63,13 @@ class Reliability:
         return Reliability(points, confidence, found)
 
     def bins(self) -> Reliability:
-        """The same points in ``BINS`` bins."""
-        wide = (
-            torch.tensor(values, dtype=torch.float64).view(BINS, -1).sum(1).tolist()
-            for values in (self.points, self.confidence, self.found)
-        )
-        return Reliability(*wide)
+        """The same points in ``BINS`` bins of equal width; those with confidence 0 are in the first."""
+
+        def wide(values: list[float]) -> list[float]:
+            sums: list[float] = torch.tensor(values[1:], dtype=torch.float64).view(BINS, -1).sum(1).tolist()
+            return [sums[0] + values[0], *sums[1:]]
+
+        return Reliability(wide(self.points), wide(self.confidence), wide(self.found))
 
     def figures(self) -> Figures:
         """Points, their confidence, share found and ``calibration_error`` in percent, and ``logistic``."""
@@ -97,26 +99,31 @@ class Reliability:
     def logistic(self) -> tuple[float, float]:
         """Fit log odds of being found = slope * log odds of confidence + intercept, by maximum likelihood.
 
-        Each fine bin stands at its mean confidence, at most ``1 - EDGE`` and at least ``EDGE``.
+        Each fine bin stands at its mean confidence. Points of confidence 0 have no log odds and are left
+        out: they are told to be outside the frame, whatever their uncertainty.
 
         Returns:
             Slope and intercept, 1 and 0 if confidence is calibrated; NaN where they cannot be told.
         """
         points, confidence, found = (
-            torch.tensor(values, dtype=torch.float64) for values in (self.points, self.confidence, self.found)
+            torch.tensor(values[1:], dtype=torch.float64)
+            for values in (self.points, self.confidence, self.found)
         )
         some = points > 0
         points, found = points[some], found[some]
         odds = torch.logit(confidence[some] / points, eps=EDGE)
         if len(points) < 2 or not 0 < found.sum() < points.sum():
             return math.nan, math.nan
-        design = torch.stack([odds, torch.ones_like(odds)], 1)
-        weights = odds.new_tensor([1.0, 0.0])
-        for _ in range(NEWTON_STEPS):
-            chance = torch.sigmoid(design @ weights)
-            curvature = design.T @ (design * (points * chance * (1 - chance))[:, None])
-            step, failed = torch.linalg.solve_ex(curvature, design.T @ (found - points * chance))
-            if failed or not step.isfinite().all():
-                return math.nan, math.nan
-            weights = weights + step
-        return float(weights[0]), float(weights[1])
+        line = odds.new_tensor([1.0, 0.0], requires_grad=True)
+        fit = torch.optim.LBFGS([line], max_iter=FIT_STEPS, line_search_fn="strong_wolfe")
+
+        def unlikeliness() -> float:
+            fit.zero_grad()
+            log_odds = line[0] * odds + line[1]
+            loss = (points * softplus(log_odds) - found * log_odds).sum() / points.sum()
+            loss.backward()
+            return float(loss.detach())
+
+        fit.step(unlikeliness)
+        slope, intercept = line.tolist()
+        return slope, intercept
