@@ -64,6 +64,20 @@ def test_tables_have_both_methods_the_mean_and_every_gap(diagnosed):
     assert flow["gap 1"]["<1px"] > 90  # of a sliding texture
 
 
+def test_the_reliability_of_confidence_is_told_by_clip_and_of_all(diagnosed):
+    written = record(diagnosed)
+    parts = [written["clips"][clip]["confidence"]["default"] for clip in ("left", "right")]
+    for kind in ("all frames", "visible frames"):
+        figures = written["confidence"]["default"][kind]
+        assert figures["points"] == sum(sum(part[kind]["points"]) for part in parts)
+        within = [written["clips"][clip]["methods"]["default"]["<4px"] for clip in ("left", "right")]
+        if kind == "visible frames":
+            assert min(within) <= figures["found"] <= max(within)
+    assert read_picture(diagnosed / "reliability.png").rgb.shape[1] > 500
+    assert "| all 2 together | default | visible frames |" in (diagnosed / "diagnosis.md").read_text()
+    assert "](reliability.png)" in (diagnosed / "diagnosis.md").read_text()
+
+
 def test_every_clip_has_a_picture_that_the_page_shows(diagnosed):
     for clip in ("left", "right"):
         assert read_picture(diagnosed / "diagnosis" / f"{clip}.png").rgb.shape[1] > 500
@@ -92,18 +106,25 @@ def test_a_fresh_run_without_it_leaves_no_tables_of_another(diagnosed, run_bench
     assert run_bench(out, "--workers", "1", "--clips", "left", "--diagnose") == 0
     assert run_bench(out, "--workers", "1", "--clips", "left", "--fresh") == 0
     assert not (out / "diagnosis.json").exists()
+    assert not (out / "reliability.png").exists()
 
 
 @pytest.mark.parametrize(
     "damage",
-    [{"methods": {"x": {"lost": "many"}}}, {"flow": {"gap 1": 3}}, {"picture": 1}, {"more": 1}],
+    [
+        {"methods": {"x": {"lost": "many"}}},
+        {"flow": {"gap 1": 3}},
+        {"picture": 1},
+        {"more": 1},
+        {"confidence": {"x": 1}},
+    ],
 )
 def test_a_damaged_diagnosis_is_told_from_a_whole_one(diagnosed, damage):
     outcome = json.loads((diagnosed / "journal.jsonl").read_text().splitlines()[-1])
     measures = outcome["methods"][0]["measures"]
     assert ClipOutcome.from_json(outcome, measures).diagnosis is not None
     outcome["diagnosis"] |= damage
-    with pytest.raises(ValueError, match=r"diagnosis|picture|more"):
+    with pytest.raises(ValueError, match=r"diagnosis|picture|more|confidence"):
         ClipOutcome.from_json(outcome, measures)
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from t4g_tracker.coordinates import inside
 from t4g_tracker.datatypes import FeatureGrid, FlowFields, Video
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features.patch import extract_patch
@@ -285,6 +286,20 @@ def test_a_point_that_leaves_the_frame_is_not_drawn_back_to_a_match_inside(slide
     tracks = tracked(clip, ask((0, 90, 30)), motion=Motion(clip.flow_over(1, 2, 4), MOTION))
     assert tracks.visibility[0].tolist() == [True] * 4 + [False] * 4
     assert (tracks.xy[0, 4:, 0] > 127).all()
+
+
+def test_a_point_outside_is_where_the_border_moves_it_hidden_and_without_confidence(slide, ask):
+    clip, queries = slide(8, velocity=(12.0, -4.0)), ask((0, 90, 30), (7, 30, 40), (0, 60, 8))
+    motion = Motion(clip.flow_over(1, 2, 4), MOTION)
+    true, _ = clip.follow(queries)
+    outside = ~inside(true, clip.size)
+    assert outside.any(1).all()  # to the right, to the left on the way back, and upwards
+    for trust in (0.0, 1.0):  # flow alone, and joined with matches
+        tracks = tracked(clip, queries, motion=motion, trust=trust)
+        assert (tracks.xy - true)[outside].norm(dim=-1).max() < 1
+        assert torch.equal(tracks.visibility, ~outside)
+        assert (tracks.confidence[outside] == 0).all()
+        assert tracks.confidence[~outside].min() > 0.8
 
 
 @pytest.mark.parametrize(

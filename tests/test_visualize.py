@@ -1,5 +1,6 @@
 """Pictures: marks are where the points are, and differ if hidden; curves have the values they are of."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -65,6 +66,32 @@ def test_a_seen_point_is_a_filled_dot_in_its_place():
     colour = point_colours(queries)[0]
     assert (frame[30, 40] == colour).all()
     assert middle_of(coloured(frame, colour)) == pytest.approx((40, 30), abs=0.1)
+
+
+def test_a_seen_point_is_the_fainter_the_less_confident_and_a_hidden_one_is_not():
+    video, places = a_video(), [(40.0, 30.0), (80.0, 30.0), (120.0, 30.0), (60.0, 70.0)]
+    tracks = standing(places, [True, True, True, False])
+    confidence = torch.tensor([1.0, 0.5, 0.0, 0.0])[:, None].expand(4, 4)
+    unsure = dataclasses.replace(tracks, confidence=confidence)
+    queries, behind = queries_at(places), dimmed(video.frames[0], DIM).astype(float)
+    frame = next(paint_overlay(video, unsure, queries, TRAIL, DIM))
+    colours = point_colours(queries).astype(float)
+    for (x, y), colour, share in zip(np.int64(places[:3]), colours, (1, 0.625, 0.25), strict=False):
+        wanted = share * colour + (1 - share) * behind[y, x]
+        assert np.abs(frame[y, x] - wanted).max() <= 1
+    sure = next(paint_overlay(video, tracks, queries, TRAIL, DIM))
+    assert (frame[55:, 40:80] == sure[55:, 40:80]).all()
+
+
+def test_a_faint_dot_at_the_edge_is_painted_as_far_as_it_is_inside():
+    video, places = a_video(), [(-1.0, -1.0), (160.0, 89.0), (500.0, 30.0)]
+    tracks = dataclasses.replace(standing(places, [True] * 3), confidence=torch.full((3, 4), 0.2))
+    frame = next(paint_overlay(video, tracks, queries_at(places), 0, DIM)).astype(int)
+    changed = np.abs(frame - dimmed(video.frames[0], DIM)).max(-1) > 8
+    rows, columns = np.nonzero(changed)
+    assert changed[0, 0]
+    assert changed[89, 159]
+    assert ((columns < 6) & (rows < 6) | (columns > 153) & (rows > 83)).all()
 
 
 def test_a_dot_between_two_pixels_is_painted_between_them():

@@ -9,6 +9,7 @@ from typing import Any
 
 from t4g_tracker.datasets.protocols import WorstTrack
 from t4g_tracker.diagnosis.clip import Diagnosis
+from t4g_tracker.diagnosis.reliability import FINE_BINS, Reliability
 from t4g_tracker.results import Result
 
 NO_LARGER = 100 + 1e-6  # any measure in percent
@@ -97,11 +98,25 @@ def _worst(record: Any) -> WorstTrack:
 
 
 def _diagnosis(record: Any) -> Diagnosis:
-    parts = _checked(record, {"methods": dict, "flow": dict, "picture": str})
+    parts = _checked(record, {"methods": dict, "flow": dict, "picture": str, "confidence": dict})
     for figures in (*parts["methods"].values(), *parts["flow"].values()):
         if not isinstance(figures, dict) or not all(map(_is_number, figures.values())):
             raise ValueError("its diagnosis holds something else than numbers")
-    return Diagnosis(**parts)
+    if not all(isinstance(kinds, dict) for kinds in parts["confidence"].values()):
+        raise ValueError("its confidence is of another type")
+    confidence = {
+        method: {kind: _reliability(part) for kind, part in kinds.items()}
+        for method, kinds in parts["confidence"].items()
+    }
+    return Diagnosis(**{**parts, "confidence": confidence})
+
+
+def _reliability(record: Any) -> Reliability:
+    parts = _checked(record, {"points": list, "confidence": list, "found": list})
+    for values in parts.values():
+        if len(values) != FINE_BINS or not all(_is_number(value) and value >= 0 for value in values):
+            raise ValueError("its confidence is not in bins")
+    return Reliability(**parts)
 
 
 def _is_number(value: Any) -> bool:

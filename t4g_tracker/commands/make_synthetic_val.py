@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str] | None) -> int:
     request = _parse(argv)
-    config = ValConfig(clips=request.clips, frames=request.frames, size=request.size)
+    config = ValConfig(clips=request.clips, first=request.first, frames=request.frames, size=request.size)
 
     from t4g_tracker.synthetic.benchmark import make_val
 
@@ -35,6 +35,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", type=path_text, help="where to write the benchmark")
     parser.add_argument(
         "--clips", type=int, default=default.clips, help="number of clips (default %(default)s)"
+    )
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=default.first,
+        help="number of the first clip; from 8 on they are others than the benchmark's (default %(default)s)",
     )
     parser.add_argument(
         "--frames", type=int, default=default.frames, help="of each clip (default %(default)s)"

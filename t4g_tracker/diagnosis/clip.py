@@ -14,6 +14,7 @@ from t4g_tracker.datatypes import QueryPoints, Tracks
 from t4g_tracker.diagnosis.candidates import errors_from_query, errors_over_gaps, nearest_flow
 from t4g_tracker.diagnosis.figures import (
     LOST_PX,
+    NEAR_PX,
     Figures,
     accuracy,
     by_time,
@@ -21,6 +22,7 @@ from t4g_tracker.diagnosis.figures import (
     since_query,
     visibility_errors,
 )
+from t4g_tracker.diagnosis.reliability import ALL, VISIBLE, Reliability
 from t4g_tracker.metrics import EVALUATION_SIZE, counted_frames
 from t4g_tracker.motion.following import Motion
 from t4g_tracker.occlusion_metrics import since_reappearance
@@ -36,6 +38,7 @@ class Diagnosis:
     methods: dict[str, Figures] = field(default_factory=dict)  # by name; the last one is the finished tracker
     flow: dict[str, Figures] = field(default_factory=dict)  # by hypothesis: over a gap, from the query
     picture: str = ""  # path from the output folder
+    confidence: dict[str, dict[str, Reliability]] = field(default_factory=dict)  # by method, and what counts
 
 
 def diagnose(
@@ -75,7 +78,19 @@ def diagnose(
     }
     over_gaps = errors_over_gaps(on_raster, motion, EVALUATION_SIZE)
     from_query = errors_from_query(queries_on_raster, true, motion, EVALUATION_SIZE)
-    return Diagnosis(figures, over_gaps | from_query)
+    confidence = {
+        name: _reliability(tracks, scaled(tracks.xy), true, counted) for name, tracks in methods.items()
+    }
+    return Diagnosis(figures, over_gaps | from_query, confidence=confidence)
+
+
+def _reliability(tracks: Tracks, xy: Tensor, true: Tracks, counted: Tensor) -> dict[str, Reliability]:
+    """How far one tracker's confidence is a probability; positions ``xy`` and truth are on the raster."""
+    found = true.visibility & ((xy - true.xy).norm(dim=-1) < NEAR_PX)
+    return {
+        ALL: Reliability.of(tracks.confidence, found, counted),
+        VISIBLE: Reliability.of(tracks.confidence, found, counted & true.visibility),
+    }
 
 
 def _figures(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from t4g_tracker.diagnosis.clip import MATCH, OWN_FLOW, SINCE_QUERY, SINCE_REAPPEARANCE, TRUE_FLOW, Diagnosis
-from t4g_tracker.diagnosis.figures import SPAN_NAMES, Figures
+from t4g_tracker.diagnosis.diagram import write_diagram
+from t4g_tracker.diagnosis.figures import NEAR_PX, SPAN_NAMES, Figures
+from t4g_tracker.diagnosis.reliability import BINS, Reliability
 from t4g_tracker.metrics import THRESHOLDS_PX
 from t4g_tracker.storage.files import write_json, write_text
 from t4g_tracker.tables import Table, rounded
 
-FILES = ("diagnosis.md", "diagnosis.json")
+FILES = ("diagnosis.md", "diagnosis.json", "reliability.png")
 FOLDER = "diagnosis"  # of the pictures
 MEAN = "mean"
 
@@ -67,7 +70,66 @@ def diagnosis_tables(diagnoses: Mapping[str, Diagnosis]) -> dict[str, Table]:
         table = _of_flow(rows, start)
         if len(table.header) > 1:
             tables[f"Flow from true positions {title}, {flow}"] = table
-    return tables
+    return tables | _of_confidence(diagnoses)
+
+
+def _of_confidence(diagnoses: Mapping[str, Diagnosis]) -> dict[str, Table]:
+    """Make the tables of confidence; the last rows are of all clips together, each point counted once."""
+    clips = {clip: diagnosis.confidence for clip, diagnosis in diagnoses.items()}
+    if len(clips) > 1:
+        clips[f"all {len(clips)} together"] = joined_confidence(list(diagnoses.values()))
+    rows = [
+        ([clip, method, kind], reliability)
+        for clip, methods in clips.items()
+        for method, kinds in methods.items()
+        for kind, reliability in kinds.items()
+    ]
+    if not rows:
+        return {}
+    words = ["clip", "method", "counted"]
+    edges = [round(100 * place / BINS) for place in range(BINS + 1)]
+    spans = [f"{low}-{high}" for low, high in pairwise(edges)]
+    found = f"found: visible and within {NEAR_PX:.0f} px"
+    figures = ["points", "confidence", "found", "calibration error", "slope", "intercept"]
+    return {
+        f"Confidence, percent; {found}": Table(
+            [*words, *figures], [[*names, *_confidence_cells(part)] for names, part in rows], words=3
+        ),
+        f"Percent found / points, by confidence in percent; {found}": Table(
+            [*words, *spans], [[*names, *_bin_cells(part)] for names, part in rows], words=3
+        ),
+    }
+
+
+def joined_confidence(diagnoses: Sequence[Diagnosis]) -> dict[str, dict[str, Reliability]]:
+    """Join the reliabilities of clips, by method and by what counts."""
+    parts: dict[str, dict[str, list[Reliability]]] = {}
+    for diagnosis in diagnoses:
+        for method, kinds in diagnosis.confidence.items():
+            for kind, reliability in kinds.items():
+                parts.setdefault(method, {}).setdefault(kind, []).append(reliability)
+    return {
+        method: {kind: Reliability.joined(of_kind) for kind, of_kind in kinds.items()}
+        for method, kinds in parts.items()
+    }
+
+
+def _confidence_cells(part: Reliability) -> list[str]:
+    figures = part.figures()
+    shares = [rounded(figures[name]) for name in ("confidence", "found", "calibration error")]
+    return [
+        rounded(figures["points"], 0),
+        *shares,
+        *(rounded(figures[name], 2) for name in ("slope", "intercept")),
+    ]
+
+
+def _bin_cells(part: Reliability) -> list[str]:
+    wide = part.bins()
+    return [
+        f"{100 * found / points:.1f} / {points:.0f}" if points else "-"
+        for points, found in zip(wide.points, wide.found, strict=True)
+    ]
 
 
 def _cells(figures: Figures) -> list[str]:
@@ -103,7 +165,7 @@ def _flow_cell(figures: Figures | None) -> str:
 
 
 def write_diagnosis(folder: Path, diagnoses: Mapping[str, Diagnosis], title: str) -> list[str]:
-    """Write diagnosis.md and diagnosis.json, and return the lines of the tables for a terminal.
+    """Write diagnosis.md, diagnosis.json and reliability.png, and return the tables' lines for a terminal.
 
     Args:
         folder: The output folder.
@@ -117,6 +179,10 @@ def write_diagnosis(folder: Path, diagnoses: Mapping[str, Diagnosis], title: str
     paragraphs = [f"{title}\n"]
     for heading, table in tables.items():
         paragraphs += [f"## {heading}\n", table.markdown()]
+    confidences = [diagnosis.confidence for diagnosis in diagnoses.values() if diagnosis.confidence]
+    if confidences:
+        write_diagram(folder / FILES[2], confidences)
+        paragraphs.append(f"![reliability diagram]({FILES[2]})\n")
     pictures = {clip: diagnosis.picture for clip, diagnosis in diagnoses.items() if diagnosis.picture}
     if pictures:
         paragraphs.append("## Worst tracks\n")
@@ -126,6 +192,10 @@ def write_diagnosis(folder: Path, diagnoses: Mapping[str, Diagnosis], title: str
         "title": title,
         "clips": {clip: asdict(diagnosis) for clip, diagnosis in diagnoses.items()},
         MEAN: asdict(mean_diagnosis(list(diagnoses.values()))),
+        "confidence": {
+            method: {kind: reliability.figures() for kind, reliability in kinds.items()}
+            for method, kinds in joined_confidence(list(diagnoses.values())).items()
+        },
     }
     write_json(folder / FILES[1], record)
     lines: list[str] = []

@@ -22,16 +22,18 @@ log = logging.getLogger(__name__)
 def make_val(folder: Path, config: ValConfig) -> None:
     """Write ``config.clips`` clips to ``folder``: frames as JPEG, tracks as TAP-Vid's fields.
 
+    Each is named by its number, which decides what it shows.
+
     Raises:
         OutputError: If the folder or a file cannot be written.
         TrackerError: If scikit-image is not installed.
     """
     prepare_output_folder(folder)
     remove_leftovers(folder)
-    for index in range(config.clips):
+    for done, index in enumerate(range(config.first, config.first + config.clips), 1):
         clip = generate_clip(val_generator(index), config.frames, config.size, config.points)
         write_clip(folder, f"synthetic-{index:02d}", clip)
-        log.info("clip %d of %d", index + 1, config.clips)
+        log.info("clip %d of %d", done, config.clips)
 
 
 def write_clip(folder: Path, name: str, clip: TrainingClip) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t4g_tracker.storage.files import atomic_write
+from t4g_tracker.visualize.axes import AXES_INK, AXES_SOFT, legend_above, style_axes
 
 if TYPE_CHECKING:  # matplotlib takes a second to load, and most uses of this package plot nothing
     from matplotlib.axes import Axes
@@ -15,7 +16,6 @@ if TYPE_CHECKING:  # matplotlib takes a second to load, and most uses of this pa
 
 History = Sequence[Mapping[str, Any]]
 
-_INK, _SOFT, _GRID = "#22262b", "#7a828c", "#e6e8eb"
 _LABEL_PERCENT = 7  # height of a label beside the measures
 _LOSS_COLOURS = ("#2f6fde", "#e07b39", "#2e9e6b", "#b24fc4", "#c9a227", "#5a6b7b")
 
@@ -57,7 +57,7 @@ def curve_figure(history: History) -> Figure:
     _plot_losses(axes[0], losses)
     if measures:
         _plot_measures(axes[1], measures)
-    axes[-1].set_xlabel("step", color=_INK)
+    axes[-1].set_xlabel("step", color=AXES_INK)
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     return figure
 
@@ -91,9 +91,9 @@ def _loss_series(history: History) -> dict[str, Series]:
 def _plot_losses(axes: Axes, losses: Mapping[str, Series]) -> None:
     from matplotlib.ticker import FuncFormatter, LogFormatter
 
-    _style(axes, "loss")
+    style_axes(axes, "loss")
     if not losses:
-        axes.text(0.5, 0.5, "no loss was recorded", ha="center", color=_SOFT, transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no loss was recorded", ha="center", color=AXES_SOFT, transform=axes.transAxes)
         return
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -101,14 +101,14 @@ def _plot_losses(axes: Axes, losses: Mapping[str, Series]) -> None:
     parts = iter(_LOSS_COLOURS * (1 + len(losses) // len(_LOSS_COLOURS)))
     for name, (steps, values) in losses.items():
         total = name == "total"
-        colour = _INK if total else next(parts)
+        colour = AXES_INK if total else next(parts)
         _plot_line(axes, steps, values, colour, name, 1.9 if total else 1.2)
     if len(losses) > 1:
-        _legend(axes)
+        legend_above(axes)
 
 
 def _plot_measures(axes: Axes, measures: Mapping[str, Series]) -> None:
-    _style(axes, "percent")
+    style_axes(axes, "percent")
     heights = _apart([values[-1] for _, values in measures.values()])
     for (name, (steps, values)), colour, height in zip(
         measures.items(), ("#2e9e6b", "#2f6fde"), heights, strict=False
@@ -123,7 +123,7 @@ def _plot_measures(axes: Axes, measures: Mapping[str, Series]) -> None:
             color=colour,
         )
     axes.set_ylim(0, 104)
-    _legend(axes)
+    legend_above(axes)
 
 
 def _apart(values: Sequence[float]) -> list[float]:
@@ -140,19 +140,3 @@ def _plot_line(
 ) -> None:
     marker = "o" if len(steps) <= 30 else None
     axes.plot(steps, values, color=colour, label=name, linewidth=width, marker=marker, markersize=3.2)
-
-
-def _legend(axes: Axes) -> None:
-    axes.legend(
-        frameon=False, fontsize=9, labelcolor=_INK, ncols=4, loc="lower left", bbox_to_anchor=(-0.01, 1.0)
-    )
-
-
-def _style(axes: Axes, label: str) -> None:
-    axes.set_ylabel(label, color=_INK)
-    axes.grid(True, which="major", color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_SOFT, which="both", labelsize=9)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_GRID)

@@ -1,4 +1,4 @@
-"""Tracks painted on the video: dots where points are visible, rings where they are hidden."""
+"""Tracks painted on the video: dots where points are visible, fainter if unsure, rings where hidden."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from t4g_tracker.visualize.painting import dimmed, dot_radius, paint_points, pos
 from t4g_tracker.visualize.trails import joined_steps, paint_trails
 
 LONGEST_SIDE_PX, SHORTEST_SIDE_PX = 1920, 1080  # larger videos are painted at no more than this
+FAINTEST = 0.25  # opacity of a visible point without any confidence
 
 
 def overlay_size(size: Size) -> Size:
@@ -27,9 +28,9 @@ def paint_overlay(
 ) -> Iterator[np.ndarray]:
     """Paint every point and its trail on the dimmed video.
 
-    A visible point is a filled dot, a hidden one a hollow ring. Trails fade with age. They
-    are painted only between two frames that both show the point, since positions of hidden
-    points are guesses, and not across jumps (``joined_steps``).
+    A visible point is a filled dot, opaque at confidence 1 and the fainter the less confident; a hidden
+    one is a hollow ring. Trails fade with age. They are painted only between two frames that both show
+    the point, since positions of hidden points are guesses, and not across jumps (``joined_steps``).
 
     Args:
         video: T frames.
@@ -44,6 +45,7 @@ def paint_overlay(
     size = overlay_size(video.size)
     xy = positions(tracks.xy, video.size, size)
     visible = tracks.visibility.cpu().numpy()
+    opacity = FAINTEST + (1 - FAINTEST) * tracks.confidence.cpu().double().numpy()
     joined = joined_steps(xy, visible, size)
     colours = point_colours(queries)
     radius = dot_radius(size, len(queries))
@@ -54,7 +56,7 @@ def paint_overlay(
         if first < frame:
             past = xy[:, first : frame + 1]
             canvas = paint_trails(canvas, past, joined[:, first:frame], colours, radius, trail_frames)
-        paint_points(canvas, xy[:, frame], visible[:, frame], colours, radius)
+        paint_points(canvas, xy[:, frame], visible[:, frame], colours, radius, opacity[:, frame])
         return canvas
 
     return in_threads(painted, range(video.frame_count))  # while earlier ones are encoded

@@ -56,7 +56,12 @@ def dot_radius(size: Size, count: int) -> float:
 
 
 def paint_points(
-    picture: np.ndarray, xy: np.ndarray, visible: np.ndarray, colours: np.ndarray, radius: float
+    picture: np.ndarray,
+    xy: np.ndarray,
+    visible: np.ndarray,
+    colours: np.ndarray,
+    radius: float,
+    opacity: np.ndarray | None = None,
 ) -> None:
     """Paint points in place: a filled dot with a dark rim where visible, a hollow ring where hidden.
 
@@ -66,6 +71,7 @@ def paint_points(
         visible: (N,) bool.
         colours: (N, 3) uint8.
         radius: Radius of the dots, in pixels.
+        opacity: (N,) of the filled dots, 0..1; None: all 1. Fainter ones are painted first.
     """
     height, width = picture.shape[:2]
     near = np.isfinite(xy).all(axis=1)
@@ -75,9 +81,22 @@ def paint_points(
     where, colour = fixed(xy), colours.tolist()
     for index in hidden:
         _circle(picture, where[index], radius + 0.5, colour[index], ring)
-    for index in seen:
+    shares = np.ones(len(xy)) if opacity is None else opacity
+    for index in seen[np.argsort(shares[seen], kind="stable")]:
+        share = float(shares[index])
+        around = _around(picture, xy[index], radius + 3)
+        behind = around.copy() if share < 1 else None
         _circle(picture, where[index], radius + min(0.9, 0.3 * radius), (12, 12, 14), cv2.FILLED)
         _circle(picture, where[index], radius, colour[index], cv2.FILLED)
+        if behind is not None and behind.size:
+            around[:] = cv2.addWeighted(around, share, behind, 1 - share, 0)
+
+
+def _around(picture: np.ndarray, xy: np.ndarray, reach: float) -> np.ndarray:
+    """The part of a picture within a square around a position; a view, empty outside the picture."""
+    left, top = np.maximum(np.floor(xy - reach), 0).astype(int)
+    right, bottom = np.maximum(np.ceil(xy + reach) + 1, 0).astype(int)
+    return picture[top:bottom, left:right]
 
 
 def _circle(

@@ -23,6 +23,17 @@ def test_bench_reads_what_make_val_writes(tmp_path):
     assert np.abs(written - expected.frames.numpy()).mean() < 3
 
 
+def test_a_clip_is_the_same_whichever_is_the_first(tmp_path):
+    size = {"frames": 2, "size": (64, 96), "points": 9}
+    make_val(tmp_path / "two", ValConfig(clips=2, **size))
+    make_val(tmp_path / "other", ValConfig(clips=1, first=1, **size))
+    (name,) = FolderClips(tmp_path / "other").names()
+    assert name == "synthetic-01"
+    one, other = (FolderClips(tmp_path / folder).load(name) for folder in ("two", "other"))
+    assert np.array_equal(one.video.frames, other.video.frames)
+    assert torch.equal(one.truth.xy, other.truth.xy)
+
+
 def test_an_impossible_size_is_refused_by_name(tmp_path, capsys):
     assert t4g(["make-synthetic-val", str(tmp_path), "--clips", "0"]) == 2
     assert "clips must be from 1 to" in capsys.readouterr().err
