@@ -98,6 +98,15 @@ def test_near_pairs_come_first_and_each_counts_once(fast):
     assert known[-1][1] == [True] * 4
 
 
+@pytest.mark.parametrize("size", [(16, 16), (16, 300), (33, 40), (64, 64)])
+def test_small_frames_are_not_shrunk_to_what_dis_refuses(slide, size):
+    frames = slide(3, size, velocity=(0.5, 0.0)).frames
+    config = FlowConfig(method="dis", search_scale=0.1)
+    flows = FlowEstimator(config, CPU).pairs(frames, [(0, 1), (1, 2), (0, 2)])
+    assert flows.shape == (3, 2, *size)
+    assert flows.isfinite().all()
+
+
 @pytest.mark.parametrize("scale", [0.5, 0.75])
 def test_a_search_at_a_smaller_size_is_refined_to_a_fraction_of_a_pixel(slide, scale):
     clip = slide(2, SIZE, velocity=(6.3, -3.4))

@@ -19,6 +19,7 @@ from t4g_tracker.flow.resizing import enlarged, shrunk
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.threads import in_threads
 
+LEAST_PX = 32  # of the shorter side that a search shrinks to; DIS refuses frames of a few pixels
 Known = Callable[[int, int], Tensor | None]  # the flow from one frame to another, if it is there
 
 
@@ -50,7 +51,8 @@ def search_flows(
     size = (int(frames.shape[-2]), int(frames.shape[-1]))
     rows = {pair: row for row, pair in enumerate(pairs)}
     only_given = given and config.refine == "dis"
-    smaller = frames if only_given else shrunk(frames, config.search_scale)
+    scale = min(1.0, max(config.search_scale, LEAST_PX / min(size)))
+    smaller = frames if only_given else shrunk(frames, scale)
 
     def known(first: int, second: int) -> Tensor | None:
         if (first, second) in rows:
