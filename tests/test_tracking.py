@@ -303,15 +303,15 @@ def test_a_point_outside_is_where_the_border_moves_it_hidden_and_without_confide
 
 
 @pytest.mark.parametrize(
-    ("found", "trust"), [(None, 0.5), (0.2, 0), (0.4, 0), (0.575, 0.5), (0.75, 1), (1.0, 1)]
+    ("found", "trust"), [(None, 0.5), (0.2, 0), (0.6, 0), (0.7, 0.5), (0.8, 1), (1.0, 1)]
 )
 def test_matches_are_trusted_as_far_as_held_out_points_are_found(found, trust):
     assert TrackingConfig().trust(found) == pytest.approx(trust)
 
 
 def test_trust_must_rise():
-    with pytest.raises(ConfigError, match=r"tracking.trust_from must be below tracking.trust_full, 0.75"):
-        TrackingConfig(trust_from=0.8)
+    with pytest.raises(ConfigError, match=r"tracking.trust_from must be below tracking.trust_full, 0.8"):
+        TrackingConfig(trust_from=0.85)
 
 
 def test_without_trust_progress_still_comes_to_its_end(slide, points):

@@ -21,8 +21,8 @@ class TrackingConfig:
     alike: float = 0.8  # cosine similarity from which a match costs nothing more
     # added in choosing, where similarity is 1 below that of the best match, in proportion
     appearance_cost: float = 5.0
-    trust_from: float = 0.4  # share of held-out trajectories that matching finds, from which matches count
-    trust_full: float = 0.75  # such a share from which they count in full
+    trust_from: float = 0.6  # share of held-out trajectories that matching finds, from which matches count
+    trust_full: float = 0.8  # such a share from which they count in full
     memory: float = 3.0  # weight of features of sure frames in a second round of matching; 0: one round
     sure_cost: float = 1.0  # uncertainty up to which a frame counts as sure, squared working pixels
     subpixel: bool = True  # refine positions by Lucas-Kanade on the original frames
