@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from t4g_tracker.flow.resizing import enlarged, shrunk
 from t4g_tracker.flow.search import search_flows
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.stage_log import Progress
+
+if TYPE_CHECKING:
+    from torchvision.models.optical_flow import RAFT
 
 log = logging.getLogger(__name__)
 
@@ -148,31 +151,33 @@ class FlowEstimator:
         Returns:
             (P, 2, H, W) float16 displacement (dx, dy) in pixels of ``frames``.
         """
-        by_raft, by_dis = self._raft is not None, self._raft is None or self.config.refine != "none"
-        rounds = len(pairs) * (by_raft + by_dis)
+        raft = self._raft
+        by_dis = raft is None or self.config.refine != "none"
+        first = 0 if raft is None else len(pairs)  # of the work, by RAFT
+        total = first + by_dis * len(pairs)
 
         def advance(done: int, _: int) -> None:
             if progress is not None:
-                progress(done * len(pairs) // rounds, len(pairs))
+                progress(done * len(pairs) // total, len(pairs))
 
-        flows = self._raft_pairs(frames, pairs, advance, empty)
+        if raft is None:
+            flows = empty(len(pairs), 2, *frames.shape[-2:], dtype=torch.float16)
+        else:
+            flows = self._by_raft(raft, frames, pairs, advance, empty)
         if by_dis:
-            for done in search_flows(frames, pairs, flows, self.config, over_gaps, given=by_raft):
-                advance(done + len(pairs) * by_raft, rounds)
+            for done in search_flows(frames, pairs, flows, self.config, over_gaps, given=raft is not None):
+                advance(first + done, total)
         return flows
 
-    def _raft_pairs(
-        self, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress, empty: Empty
+    def _by_raft(
+        self, raft: RAFT, frames: Tensor, pairs: list[tuple[int, int]], progress: Progress, empty: Empty
     ) -> Tensor:
-        """``pairs`` by RAFT alone; memory for them where there is no RAFT."""
-        size = (int(frames.shape[-2]), int(frames.shape[-1]))
-        if self._raft is None:
-            return empty(len(pairs), 2, *size, dtype=torch.float16)
+        """``pairs`` by RAFT alone."""
         from t4g_tracker.flow.raft import raft_flow_pairs
 
         small = shrunk(frames, self.config.raft_scale)
-        coarse = raft_flow_pairs(self._raft, small, pairs, self.config.updates, self.device, progress, empty)
-        return enlarged(coarse, size, empty)
+        coarse = raft_flow_pairs(raft, small, pairs, self.config.updates, self.device, progress, empty)
+        return enlarged(coarse, (int(frames.shape[-2]), int(frames.shape[-1])), empty)
 
     def both_ways(
         self,
