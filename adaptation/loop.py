@@ -101,7 +101,8 @@ def adapt(
 
     sample = sample_pairs_uniformly
     if config.sampling == "stretch":
-        sample = partial(sample_pairs, window=stepper.window)
+        # A window may not hold the foreground that half of the pairs are to come from.
+        sample = partial(sample_pairs, window=stepper.window if favoured is None else None)
     last_saved, begin = time.monotonic(), time.perf_counter()
     finished = _finished(state, config)
     while not finished:

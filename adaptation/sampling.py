@@ -56,7 +56,7 @@ class PairBatch(Search):
 
 
 def joined(batches: list[PairBatch]) -> PairBatch:
-    """Join batches with as many frames, and pairs in each frame, into one, each with its own frames."""
+    """Join batches of whole frames, with as many frames and pairs in each, into one, each with its own frames."""
     frames = len(batches[0].frames)
     return PairBatch(
         frames=torch.cat([batch.frames for batch in batches]),
@@ -150,6 +150,7 @@ def sample_pairs(
             unless none of them is usable.
         attempts: Sets of frames to try before giving up.
         window: (H, W) of the frames, and of a window in each that the pairs lie in; None for whole frames.
+            With a foreground none, since a window may not hold it.
 
     Returns:
         A batch of F * P pairs.
@@ -165,7 +166,8 @@ def sample_pairs(
             continue
         windows = None
         if window is not None:
-            windows = sample_windows(trajectories, alive, frames, *window, generator)
+            shown = int(_sample_where(usable.any(0), 1, generator))
+            windows = sample_windows(trajectories, shown, alive, frames, *window, generator)
         found = []
         for g in range(len(frames)):
             count = pairs_per_frame if windows is None else OVERSAMPLED * pairs_per_frame
@@ -295,7 +297,6 @@ def _within(
     Where fewer do, they are taken more than once.
     """
     inside = (windows.hold(source_xy, source) & windows.hold(target_xy, target)).nonzero().squeeze(1)
-    inside = inside[torch.randperm(len(inside), generator=generator)]  # those of a foreground come first
     chosen = inside.repeat(-(-count // max(1, len(inside))))[:count]
     source = source[chosen]
     return source, source_xy[chosen] - windows.corner[source], target_xy[chosen] - windows.corner[target]

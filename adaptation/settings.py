@@ -40,6 +40,11 @@ class LossConfig:
                 "to track with frozen features set adaptation.steps=0"
             )
 
+    @property
+    def between_frames(self) -> bool:
+        """Whether a loss compares the frames of a step beyond the pairs sampled."""
+        return bool(self.frozen_buddies or self.refined_buddies or self.cycle)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptationConfig:
@@ -59,7 +64,7 @@ class AdaptationConfig:
     sampling: Literal["stretch", "uniform"] = "stretch"  # of a step's frames: from a stretch, or all over
     frames_per_step: int = 2  # frames sampled for a step; uniform: for each half, foreground and background
     pairs_per_frame: int = 256  # pairs to find in each frame of a step; uniform: on average
-    window: float = 0.7  # stretch only: share of each side of the frames that a step sees; 1: all of it
+    window: float = 0.7  # stretch only: share of each side of frames that a step sees, 192 px or more; 1: all
     foreground: Literal["given", "auto"] = "given"  # auto: without --foreground, masks from the features
     held_out: float = 0.05  # share of the frame whose trajectories only measure progress
     snapshots: tuple[int, ...] = (100, 500, 1000, 2000, 5000)  # steps whose weights are saved for pictures
@@ -90,6 +95,11 @@ class AdaptationConfig:
         check_limits(self, "adaptation")
         if self.width % 16:
             raise ConfigError(f"adaptation.width must be 16, 32, 48, ..., got {self.width}")
+
+    @property
+    def sees_windows(self) -> bool:
+        """Whether ``window`` acts: on pairs of a stretch, unless losses compare whole frames."""
+        return self.sampling == "stretch" and not self.losses.between_frames
 
     def losses_at(self, step: int) -> LossConfig:
         """The weights of the losses after ``step`` steps; of those that start late, 0 until then."""

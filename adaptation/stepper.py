@@ -70,10 +70,9 @@ class Stepper:
         if self._resident:
             frozen, frames = frozen.to(device), frames.to(device)
         self.frozen, self.frames = frozen, frames
-        losses = config.losses
-        self._between_frames = bool(losses.frozen_buddies or losses.refined_buddies or losses.cycle)
+        self._between_frames = config.losses.between_frames
         constant = config.sampling == "stretch" and not self._between_frames  # shapes of all that is computed
-        window = window_size(self.size, config.window) if constant else self.size
+        window = window_size(self.size, config.window) if config.sees_windows else self.size
         fits = tuple(frozen.shape[-2:]) == (self.size[0] // 8, self.size[1] // 8)
         self.window = (self.size, window) if fits and window != self.size else None
         self._capture = capture and constant and device.type == "cuda"

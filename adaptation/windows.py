@@ -48,6 +48,7 @@ def window_size(size: Size, side: float) -> Size:
 
 def sample_windows(
     trajectories: Trajectories,
+    which: int,
     alive: Tensor,
     frames: Tensor,
     size: Size,
@@ -57,18 +58,17 @@ def sample_windows(
     """Sample a window of each frame around one trajectory, at the same random place in all of them.
 
     Args:
-        trajectories: What to sample from.
+        trajectories: What they are of.
+        which: The trajectory to be seen.
         alive: (F, M) bool, which of them have a position in which frame.
         frames: (F,) int64.
         size: (H, W) of the frames.
         window: (H, W) of the windows.
         generator: Makes every choice.
     """
-    shared = (alive.sum(0) >= 2).nonzero().squeeze(1)
-    which = shared[torch.randint(len(shared), (1,), generator=generator)]
-    shown = alive[:, which[0]].nonzero().squeeze(1)
+    shown = alive[:, which].nonzero().squeeze(1)
     nearest = shown[(shown[None] - torch.arange(len(frames))[:, None]).abs().argmin(1)]
-    xy = trajectories.at(which.expand(len(frames)), frames[nearest])
+    xy = trajectories.at(torch.full_like(frames, which), frames[nearest])
     extent = torch.tensor([window[1], window[0]])
     corner = xy - torch.rand(2, generator=generator) * extent
     corner = (corner / MULTIPLE_PX).round().long() * MULTIPLE_PX

@@ -38,7 +38,7 @@ from t4g_tracker.features.extractor import (
 from t4g_tracker.features.foreground import foreground_masks
 from t4g_tracker.features.settings import FeaturesConfig, feature_channels, size_multiple
 from t4g_tracker.features.tiles import tiled
-from t4g_tracker.flow.estimator import FlowEstimator, effective_flow, weights_stamp
+from t4g_tracker.flow.estimator import FlowEstimator, composes, effective_flow, weights_stamp
 from t4g_tracker.flow.settings import FlowConfig, flow_size
 from t4g_tracker.hardware import check_precision, pick_precision
 from t4g_tracker.inputs.video import content_hash, working_frames
@@ -305,7 +305,7 @@ def _plan_flow(
         if not pairs:
             nothing = torch.zeros(0, 2, *size, dtype=torch.float16)
             return Node("", lambda: FlowFields(torch.zeros(0, 2, dtype=torch.int64), nothing, nothing))
-        return between("query_flow", pairs, {"over_gaps": flow})
+        return between("query_flow", pairs, {"over_gaps": flow} if composes(settings) else {})
 
     return estimator, flow, from_query
 
@@ -404,7 +404,7 @@ def _effective(config: Config, device: torch.device) -> tuple[AdaptationConfig, 
     half = pick_precision(settings.precision, device) == torch.bfloat16
     precision: Precision = "bfloat16" if half else "float32"
     width = settings.width if settings.adapter == "lite" else AdaptationConfig.width
-    window = settings.window if settings.sampling == "stretch" else AdaptationConfig.window
+    window = settings.window if settings.sees_windows else AdaptationConfig.window
     if not settings.steps:  # nothing is optimised: the adapter's shape matters, and for flow how it matches
         untrained = AdaptationConfig(
             steps=0, adapter=settings.adapter, width=width, head=settings.head, precision=precision

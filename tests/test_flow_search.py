@@ -98,10 +98,11 @@ def test_near_pairs_come_first_and_each_counts_once(fast):
     assert known[-1][1] == [True] * 4
 
 
-@pytest.mark.parametrize("size", [(16, 16), (16, 300), (33, 40), (64, 64)])
-def test_small_frames_are_not_shrunk_to_what_dis_refuses(slide, size):
+@pytest.mark.parametrize("finest", range(4))
+@pytest.mark.parametrize("size", [(16, 16), (16, 300), (300, 17), (33, 40), (64, 64), (64, 300), (100, 640)])
+def test_small_frames_are_not_shrunk_to_what_dis_refuses(slide, size, finest):
     frames = slide(3, size, velocity=(0.5, 0.0)).frames
-    config = FlowConfig(method="dis", search_scale=0.1)
+    config = FlowConfig(method="dis", search_scale=0.1, finest_scale=finest)
     flows = FlowEstimator(config, CPU).pairs(frames, [(0, 1), (1, 2), (0, 2)])
     assert flows.shape == (3, 2, *size)
     assert flows.isfinite().all()

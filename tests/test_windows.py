@@ -76,18 +76,6 @@ def test_windows_of_a_pair_of_frames_follow_what_moves(clip):
     assert free.float().mean() > 0.7
 
 
-def test_half_of_the_pairs_come_from_the_foreground_in_windows_too(clip):
-    begin = clip.trajectories.xy[clip.trajectories.first]
-    foreground = (begin / 16).long().sum(1) % 10 == 0  # a tenth, all over the frame
-    share = foreground.float().mean().item()
-    batch = sample_pairs(clip.trajectories, 8, 2, 2000, generator(), foreground, window=(SIZE, WINDOW))
-    source = batch.source_xy + batch.windows.corner[batch.source]
-    start = source - batch.frames[batch.source][:, None] * torch.tensor([20.0, -7.0])
-    known = (start >= 0).all(1) & (start < torch.tensor([576, 320])).all(1)
-    inside = (start[known] / 16).long().sum(1) % 10 == 0
-    assert inside.float().mean() == pytest.approx(0.5 + 0.5 * share, abs=0.15)
-
-
 def test_windows_are_cut_where_they_lie():
     y, x = torch.meshgrid(torch.arange(320), torch.arange(576), indexing="ij")
     frames = torch.stack([x, y]).expand(2, 2, 320, 576)
@@ -99,8 +87,7 @@ def test_windows_are_cut_where_they_lie():
     assert torch.equal(windows.cut(frames[:, :, ::8, ::8], 8), cut[:, :, ::8, ::8])
 
 
-def test_in_a_window_the_loss_of_unchanged_features_is_that_of_its_part_of_the_frame(clip):
-    """The features of a window, whose adapter has learned nothing, are those of the frame around it."""
+def test_a_step_reads_the_window_of_frames_and_of_their_features(clip):
     config = AdaptationConfig(width=16, pairs_per_frame=64, components=0)
     features = prepare_features(clip.features(stride_px=8), config.centre)
     state = start_state(features.channels, config, 0, CPU, generator())
@@ -113,6 +100,34 @@ def test_in_a_window_the_loss_of_unchanged_features_is_that_of_its_part_of_the_f
     x, y = batch.windows.corner[1].tolist()
     whole = features.values[batch.frames[1]]
     assert torch.equal(inputs.frozen[1], whole[:, y // 8 : y // 8 + 28, x // 8 : x // 8 + 52])
+    assert torch.equal(inputs.frames[1], clip.frames[batch.frames[1]][:, y : y + 224, x : x + 416])
+
+
+def test_with_a_foreground_steps_see_whole_frames(clip, monkeypatch):
+    """A window may not hold it, and half of the pairs are to come from there."""
+    asked = []
+
+    def recorded(*args, **kwargs):
+        asked.append(kwargs.get("window"))
+        return sample_pairs(*args, **kwargs)
+
+    monkeypatch.setattr("adaptation.loop.sample_pairs", recorded)
+    config = AdaptationConfig(steps=2, width=16, pairs_per_frame=16, components=0, held_out=0.0, snapshots=())
+    prepared = prepare_features(clip.features(stride_px=8), config.centre)
+    inside = torch.zeros(8, *SIZE, dtype=torch.bool)
+    inside[:, :40, :40] = True
+    for foreground in (None, inside):
+        adapt(
+            prepared,
+            clip.frames,
+            clip.trajectories,
+            config,
+            MatchingConfig(),
+            seed=0,
+            device=CPU,
+            foreground=foreground,
+        )
+    assert asked == [(SIZE, WINDOW)] * 2 + [None] * 2
 
 
 def test_an_adapter_learns_from_windows(slide, monkeypatch):

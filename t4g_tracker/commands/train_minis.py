@@ -74,12 +74,12 @@ def _settings() -> MinisTraining:
 def _train(request: argparse.Namespace) -> None:
     from accelerate import PartialState
 
-    from t4g_tracker.training.track4gen.model_folder import load_autoencoder, save_half
+    from t4g_tracker.training.track4gen.model_folder import save_half
 
     config = read_settings(_settings(), request.config, request.assignments)
     if PartialState().num_processes > 1:
         raise ConfigError("t4g train-minis trains in one process; for several GPUs call the parts' commands")
-    encoder = load_autoencoder(request.encoder_of) if request.encoder_of else None
+    encoder = _encoder_of(request.encoder_of, request.seed) if request.encoder_of else None
     record = _Record.open(request, config, encoder)
     if encoder is not None and "encoder" not in record.parts:
         with replace_folder(request.out / AUTOENCODER / "vae") as temporary:
@@ -94,6 +94,25 @@ def _train(request: argparse.Namespace) -> None:
         models = " ".join(shlex.quote(f"{name}={request.out / name}") for name in MODELS)
         say(f"models in {request.out}; compare them on a picture of yours:")
         say(f"t4g generate --image PICTURE --models {models}")
+
+
+def _encoder_of(model: Path, seed: int) -> AutoencoderKLTemporalDecoder:
+    """An autoencoder with the encoder of a model, the scale of its latents, and an untrained decoder.
+
+    Raises:
+        WeightsError: If the model has none of this kind.
+    """
+    import torch
+
+    from t4g_tracker.training.track4gen.autoencoder import mini_autoencoder
+    from t4g_tracker.training.track4gen.model_folder import load_autoencoder
+
+    given = load_autoencoder(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = mini_autoencoder()
+    given.decoder = fresh.decoder
+    return given
 
 
 def _train_one(
@@ -181,10 +200,10 @@ class _Record:
             return _Record(path, settings, {})
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
-            before, parts = saved["trained"], saved["parts"]
+            before, parts = {"encoder": "", **saved["trained"]}, saved["parts"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CacheError(f"{path}: is damaged; delete it, or give another --out") from error
-        refuse(path, before, settings, "use the same, or another --out")
+        refuse(path, before, settings, "use the same (encoder: that of --encoder-of), or another --out")
         return _Record(path, settings, parts)
 
     def finish(self, part: str, taken: dict[str, int]) -> None:

@@ -5,10 +5,24 @@ Source: Kroeger et al., Fast Optical Flow using Dense Inverse Search, arXiv:1603
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from t4g_tracker.coordinates import Size
+
+LEAST_PX = 32  # of the shorter side of frames that are searched; OpenCV refuses a few pixels
+
+
+def coarsest_possible(size: Size, finest_scale: int) -> int:
+    """The finest scale itself, or a lower one where frames of ``size`` (H, W) are too small for it.
+
+    At it the shorter side must hold a patch of 8 px; OpenCV does not check, and crashes.
+    """
+    return max(0, min(finest_scale, int(math.log2(max(1, min(size) / 16)))))
 
 
 def dis_flow(first: Tensor, second: Tensor, finest_scale: int = 0, patch_stride: int = 3) -> Tensor:

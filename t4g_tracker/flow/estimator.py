@@ -69,6 +69,11 @@ def effective_flow(config: FlowConfig) -> FlowConfig:
     return replace(config, finest_scale=FlowConfig.finest_scale, patch_stride=FlowConfig.patch_stride)
 
 
+def composes(config: FlowConfig) -> bool:
+    """Whether flow of resolved settings may start from other flow, by way of a frame in between."""
+    return config.compose and (config.method == "dis" or config.refine == "best")
+
+
 def weights_stamp(config: FlowConfig) -> str:
     """Identify the weights file of a method, for cache keys; empty if there is none."""
     if config.weights:

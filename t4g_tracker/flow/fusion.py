@@ -56,7 +56,7 @@ def warped_back(second: Tensor, flow: Tensor) -> Tensor:
     """Take every pixel of a first frame from where a flow leads in the second: (C, H, W) float32.
 
     Args:
-        second: (C, H, W), colours or anything else; its edges are repeated beyond it.
+        second: (C, H, W) with at least two channels, such as colours; its edges are repeated beyond it.
         flow: (2, H, W) displacement (dx, dy) from the first to the second frame, pixels.
     """
     x, y = _pixels(int(flow.shape[-2]), int(flow.shape[-1]))

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.datatypes import FlowFields
-from t4g_tracker.flow.dis import dis_flow, refine_flow
+from t4g_tracker.flow.dis import LEAST_PX, coarsest_possible, dis_flow, refine_flow
 from t4g_tracker.flow.fusion import best_flow, warped_back
 from t4g_tracker.flow.resizing import enlarged, shrunk
 from t4g_tracker.flow.settings import FlowConfig
 from t4g_tracker.threads import in_threads
 
-LEAST_PX = 32  # of the shorter side that a search shrinks to; DIS refuses frames of a few pixels
 Known = Callable[[int, int], Tensor | None]  # the flow from one frame to another, if it is there
 
 
@@ -47,12 +46,12 @@ def search_flows(
     Yields:
         The number of pairs done, in the end P.
     """
-    patches = config.finest_scale, config.patch_stride
     size = (int(frames.shape[-2]), int(frames.shape[-1]))
+    patches = coarsest_possible(size, config.finest_scale), config.patch_stride
+    scale = min(1.0, max(config.search_scale, LEAST_PX / min(size)))
+    small_patches = coarsest_possible((int(scale * size[0]), int(scale * size[1])), patches[0]), patches[1]
     rows = {pair: row for row, pair in enumerate(pairs)}
     only_given = given and config.refine == "dis"
-    scale = min(1.0, max(config.search_scale, LEAST_PX / min(size)))
-    smaller = frames if only_given else shrunk(frames, scale)
 
     def known(first: int, second: int) -> Tensor | None:
         if (first, second) in rows:
@@ -68,7 +67,8 @@ def search_flows(
         if only_given:
             flows[row] = starts[0]
             return
-        searched = dis_flow(smaller[first], smaller[second], *patches)
+        small, other = shrunk(torch.stack([here, there]), scale)
+        searched = dis_flow(small, other, *small_patches)
         starts.append(enlarged(searched[None], size)[0])
         through = _through_another(first, second, known) if config.compose else None
         if through is not None:

@@ -19,13 +19,13 @@ class FlowConfig:
     weights: str = ""  # RAFT only: path to a state dict; empty takes the published or bundled weights
     updates: int = 12  # RAFT only: recurrent updates a pair
     raft_scale: float = 1.0  # RAFT only: share of the flow's size that it runs at; its flow is enlarged
-    # RAFT only: dis refines its flow with DIS; best takes, per pixel, that or plain DIS by how frames align
+    # RAFT only: dis refines its flow with DIS; best starts DIS from that too, where it aligns the frames best
     refine: Literal["none", "dis", "best"] = "none"
-    finest_scale: int = 0  # DIS only, also where it refines: 0 searches at full size, 1 (its preset) at half
+    finest_scale: int = 0  # DIS only, also where it refines: 0 ends at full size, 1 (its preset) at half
     patch_stride: int = 3  # DIS only, also where it refines: pixels between the patches of 8x8 it compares
     # DIS only, also with refine=best: share of the size at which it searches, before it refines at full size
     search_scale: float = 0.5
-    # Likewise: over several frames it also starts from flow by way of one in between; pixels take the better
+    # DIS only, also with refine=best: flow by way of a frame in between is a start too, where it fits better
     compose: bool = True
 
     LIMITS: ClassVar[Limits] = {
