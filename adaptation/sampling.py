@@ -56,7 +56,7 @@ class PairBatch(Search):
 
 
 def joined(batches: list[PairBatch]) -> PairBatch:
-    """Join batches of whole frames, with as many frames and pairs in each, into one, each with its own frames."""
+    """Join batches of whole frames, as many frames and pairs in each, into one, each with its own frames."""
     frames = len(batches[0].frames)
     return PairBatch(
         frames=torch.cat([batch.frames for batch in batches]),
