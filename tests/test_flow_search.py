@@ -87,11 +87,11 @@ def test_without_further_starts_a_search_at_full_size_is_plain_dis(fast):
     assert torch.equal(flow, dis_flow(fast.frames[0], fast.frames[2]).half())
 
 
-def test_near_pairs_come_first_and_each_counts_once(fast):
+def test_where_flow_is_composed_near_pairs_come_first_and_each_counts_once(fast):
     pairs = [(0, 3), (3, 0), (0, 1), (1, 3)]
     flows = torch.full((4, 2, *SIZE), torch.nan, dtype=torch.float16)
     known = []
-    for done in search_flows(fast.frames, pairs, flows, PLAIN):
+    for done in search_flows(fast.frames, pairs, flows, FlowConfig(method="dis")):
         known.append((done, [bool(flow.isfinite().all()) for flow in flows]))
     assert [done for done, _ in known] == [1, 2, 3, 4]
     assert known[0][1][2]

@@ -30,7 +30,7 @@ def search_flows(
     over_gaps: FlowFields | None = None,
     given: bool = False,
 ) -> Iterator[int]:
-    """Compute the flow of pairs of frames, each pair on one core, those of near frames first.
+    """Compute the flow of pairs of frames, each pair on one core, those of near frames first if need be.
 
     Each pixel starts from what a search at ``config.search_scale`` finds, from the flow by way of a frame in
     between, or from what is given: the one that fits best. Then all are refined together.
@@ -80,7 +80,8 @@ def search_flows(
         flows[row] = refine_flow(here, there, start, *patches, coarsest_scale=1)
 
     done = 0
-    for level in _by_distance(pairs):
+    levels = _by_distance(pairs) if config.compose and not only_given else [list(range(len(pairs)))]
+    for level in levels:
         for _ in in_threads(store, level):
             done += 1
             yield done
