@@ -74,6 +74,8 @@ def _main(argv: list[str] | None) -> int:
 
 def _generated_failures(found: Found, count: int) -> dict[str, list[ModelFailures]]:
     """Find the ``count`` worst failures of generation of each class and model; tell what is not measured."""
+    import shlex
+
     from t4g_tracker.errors import warn
     from t4g_tracker.gallery.generated_failures import CLASSES, KINDS, evidence_of
     from t4g_tracker.gallery.worst_videos import failures_by_model
@@ -83,16 +85,20 @@ def _generated_failures(found: Found, count: int) -> dict[str, list[ModelFailure
     sections: dict[str, list[ModelFailures]] = {kind: [] for kind in KINDS}
     for folder in found.generated:
         evidence, name = evidence_of(folder, found.measured), folder.path.resolve().name
+        missing: dict[str, int] = {}
         for kind, models in sections.items():
             models += failures_by_model(kind, name, evidence, count)
-            missing = sum(not one.known(kind) for one in evidence)
-            if missing:
-                what = CLASSES[kind]
-                command = what.measured_by.replace("FOLDER", str(folder.path))
-                warn(
-                    f"{folder.path}: {missing} of {len(evidence)} videos are not searched for "
-                    f"{what.heading.lower()!r}; run {command}"
-                )
+            missing[kind] = sum(not one.known(kind) for one in evidence)
+        lacking = {kind: number for kind, number in missing.items() if number}
+        if lacking:
+            counts = ", ".join(
+                f"{CLASSES[kind].heading.lower()!r} ({number})" for kind, number in lacking.items()
+            )
+            commands = "; run ".join(dict.fromkeys(CLASSES[kind].measured_by for kind in lacking))
+            warn(
+                f"{folder.path}: some of {len(evidence)} videos are not searched for {counts}; run "
+                + commands.replace("FOLDER", shlex.quote(str(folder.path)))
+            )
     return sections
 
 
