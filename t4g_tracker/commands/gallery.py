@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,8 +75,6 @@ def _main(argv: list[str] | None) -> int:
 
 def _generated_failures(found: Found, count: int) -> dict[str, list[ModelFailures]]:
     """Find the ``count`` worst failures of generation of each class and model; tell what is not measured."""
-    import shlex
-
     from t4g_tracker.errors import warn
     from t4g_tracker.gallery.generated_failures import CLASSES, KINDS, evidence_of
     from t4g_tracker.gallery.worst_videos import failures_by_model
@@ -85,11 +84,11 @@ def _generated_failures(found: Found, count: int) -> dict[str, list[ModelFailure
     sections: dict[str, list[ModelFailures]] = {kind: [] for kind in KINDS}
     for folder in found.generated:
         evidence, name = evidence_of(folder, found.measured), folder.path.resolve().name
-        missing: dict[str, int] = {}
+        lacking: dict[str, int] = {}
         for kind, models in sections.items():
             models += failures_by_model(kind, name, evidence, count)
-            missing[kind] = sum(not one.known(kind) for one in evidence)
-        lacking = {kind: number for kind, number in missing.items() if number}
+            if missing := sum(not one.known(kind) for one in evidence):
+                lacking[kind] = missing
         if lacking:
             counts = ", ".join(
                 f"{CLASSES[kind].heading.lower()!r} ({number})" for kind, number in lacking.items()
