@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from t4g_tracker.outputs.generated import (
     RECORD,
     find_generated,
     frames_name,
+    generated_within,
     list_generated,
     read_generated,
     read_recorded,
@@ -110,6 +112,15 @@ def test_models_of_the_latest_run_come_first_then_those_of_earlier_ones_then_str
     assert [video.model for video in list_generated(tmp_path)] == ["e", "d", "b", "a", "c"]
     (tmp_path / RECORD).write_text("damaged")
     assert [video.model for video in list_generated(tmp_path)] == ["a", "b", "c", "d", "e"]
+
+
+def test_paths_within_a_folder_are_relative_if_it_is(place, monkeypatch):
+    monkeypatch.chdir(place)
+    for folder in ("runs", "runs/cow", "runs/cow/base"):
+        expected = [one for one in list_generated(Path("runs")) if Path(folder) in one.path.parents]
+        assert generated_within(Path(folder)) == expected
+    monkeypatch.chdir(place / "runs" / "cow")
+    assert str(generated_within(Path())[0].path) == "tuned/seed-1.mp4"
 
 
 def test_the_record_of_a_run_says_that_its_videos_are_alike(place):

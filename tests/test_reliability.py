@@ -70,6 +70,20 @@ def test_without_points_or_with_all_found_nothing_is_claimed():
     assert all(map(math.isnan, of([0.3, 0.6], [True, True]).logistic()))
 
 
+@pytest.mark.parametrize(
+    ("confidence", "found", "told"),
+    [
+        ([0.2, 0.3, 0.8, 0.9], [False, False, True, True], False),
+        ([0.2, 0.3, 0.8, 0.9], [True, True, False, False], False),
+        ([0.2, 0.5, 0.5, 0.9], [False, False, True, True], False),  # they touch
+        ([0.5, 0.5], [False, True], False),
+        ([0.2, 0.3, 0.8, 0.9], [False, True, False, True], True),
+    ],
+)
+def test_the_slope_is_told_only_if_found_and_missed_points_overlap(confidence, found, told):
+    assert all(map(math.isfinite if told else math.isnan, of(confidence, found).logistic()))
+
+
 def test_clips_join_with_every_point_of_equal_weight():
     first, second = of([0.9, 0.9], [True, True]), of([0.9, 0.1], [False, False])
     joined = Reliability.joined([first, second])

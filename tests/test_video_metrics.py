@@ -401,6 +401,16 @@ def test_the_bar_takes_videos_not_read_yet_for_as_long_as_the_others():
     assert said == [(10, 30), (30, 45), (33, 33)]
 
 
+def test_the_bar_ends_full_if_the_last_video_cannot_be_read():
+    said = []
+    bar = FrameBar(lambda done, total, name: said.append((done, total)), 2)
+    bar.begin("good")
+    bar.update(10, 10)
+    bar.begin("bad")
+    bar.finish()
+    assert said == [(10, 20), (10, 10)]
+
+
 def test_other_folders_hold_videos_or_frames(generated, save_frames, slide, tmp_path):
     clip = slide(frame_count=2, size=(64, 96))
     frames = save_frames(clip, tmp_path / "clips" / "a")

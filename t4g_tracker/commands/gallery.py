@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,16 +84,20 @@ def _generated_failures(found: Found, count: int) -> dict[str, list[ModelFailure
     sections: dict[str, list[ModelFailures]] = {kind: [] for kind in KINDS}
     for folder in found.generated:
         evidence, name = evidence_of(folder, found.measured), folder.path.resolve().name
+        lacking: dict[str, int] = {}
         for kind, models in sections.items():
             models += failures_by_model(kind, name, evidence, count)
-            missing = sum(not one.known(kind) for one in evidence)
-            if missing:
-                what = CLASSES[kind]
-                command = what.measured_by.replace("FOLDER", str(folder.path))
-                warn(
-                    f"{folder.path}: {missing} of {len(evidence)} videos are not searched for "
-                    f"{what.heading.lower()!r}; run {command}"
-                )
+            if missing := sum(not one.known(kind) for one in evidence):
+                lacking[kind] = missing
+        if lacking:
+            counts = ", ".join(
+                f"{CLASSES[kind].heading.lower()!r} ({number})" for kind, number in lacking.items()
+            )
+            commands = "; run ".join(dict.fromkeys(CLASSES[kind].measured_by for kind in lacking))
+            warn(
+                f"{folder.path}: some of {len(evidence)} videos are not searched for {counts}; run "
+                + commands.replace("FOLDER", shlex.quote(str(folder.path)))
+            )
     return sections
 
 

@@ -38,6 +38,11 @@ class FrameBar:
         in_all = round(sum(self.counts) * self.videos / len(self.counts))
         self.advance(sum(self.counts[:-1]) + done, in_all, self.name)
 
+    def finish(self) -> None:
+        """There are no more frames, though the last video may not have been read."""
+        if any(self.counts):
+            self.advance(sum(self.counts), sum(self.counts), "")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code, 1 if a video failed."""
@@ -113,6 +118,7 @@ def _main(argv: list[str] | None) -> int:
                     scores.append(meter.measure(read, video, bar.update))
                 except VideoError as error:
                     failures.append(error)
+            bar.finish()
         if not scores:
             raise failures[0]
         models = compare_models(scores, measures.names, baseline) if baseline else None

@@ -103,7 +103,8 @@ class Reliability:
         out: they are told to be outside the frame, whatever their uncertainty.
 
         Returns:
-            Slope and intercept, 1 and 0 if confidence is calibrated; NaN where they cannot be told.
+            Slope and intercept, 1 and 0 if confidence is calibrated; NaN where they cannot be told: if found
+            and missed points do not overlap in confidence, no slope is the likeliest.
         """
         points, confidence, found = (
             torch.tensor(values[1:], dtype=torch.float64)
@@ -112,7 +113,10 @@ class Reliability:
         some = points > 0
         points, found = points[some], found[some]
         odds = torch.logit(confidence[some] / points, eps=EDGE)
-        if len(points) < 2 or not 0 < found.sum() < points.sum():
+        of_found, of_missed = odds[found > 0], odds[found < points]
+        if not (len(of_found) and len(of_missed)):
+            return math.nan, math.nan
+        if of_missed.max() <= of_found.min() or of_found.max() <= of_missed.min():
             return math.nan, math.nan
         line = odds.new_tensor([1.0, 0.0], requires_grad=True)
         fit = torch.optim.LBFGS([line], max_iter=FIT_STEPS, line_search_fn="strong_wolfe")

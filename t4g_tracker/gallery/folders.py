@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,15 +65,17 @@ def find_results(folders: Sequence[Path]) -> Found:
                 if result is not None:
                     found[file.parent.resolve()] = result
         for file in sorted(folder.rglob(METRICS)):
-            for digest, pairs in _read_metrics(file).items():
-                measured.setdefault(digest, {}).update(pairs)
+            for digest, pairs in _read_metrics(file):
+                kept = measured.setdefault(digest, {})
+                for figure, values in pairs.items():  # of two measurements, that of more frames
+                    kept[figure] = max(kept.get(figure, []), values, key=len)
         for root in find_generated(folder):
             try:
                 generated[root.resolve()] = read_generated(root)
             except VideoError as error:
                 warn(f"{root}: is left out, {error}")
-    measured_clips = {file.parent for folder in folders for file in folder.rglob(BATCH) if _is_bench(file)}
-    for folder in sorted(measured_clips):
+    benches = {file.parent for folder in folders for file in folder.rglob(BATCH) if _is_bench(file)}
+    for folder in sorted(benches):
         warn(f"{folder}: is left out, t4g bench keeps no tracks and has its own page; open {folder / REPORT}")
     if not (runs or comparisons or generated):
         given = ", ".join(map(str, folders))
@@ -95,30 +97,30 @@ def _read(file: Path) -> ResultFolder | None:
 
 
 def _is_bench(file: Path) -> bool:
-    record = _read_json(file)
+    record = _read_json(file, quiet=True)  # other programs write files of this name too
     return isinstance(record, dict) and record.get("what") == "bench"
 
 
-def _read_metrics(file: Path) -> dict[str, dict[str, list[float]]]:
-    """Read ``measured`` of ``Found`` from a file of t4g video-metrics; what is none of that is left out."""
-    record, found = _read_json(file), dict[str, dict[str, list[float]]]()
+def _read_metrics(file: Path) -> Iterator[tuple[str, dict[str, list[float]]]]:
+    """Yield digest and figures of each video of t4g video-metrics; what is none of that is left out."""
+    record = _read_json(file)
     videos = record.get("videos") if isinstance(record, dict) else None
     for video in videos if isinstance(videos, list) else []:
         digest, pairs = (video.get(name) if isinstance(video, dict) else None for name in ("digest", "pairs"))
         if isinstance(digest, str) and isinstance(pairs, dict):
-            found[digest] = {name: values for name, values in pairs.items() if _are_numbers(values)}
-    return found
+            yield digest, {name: values for name, values in pairs.items() if _are_numbers(values)}
 
 
 def _are_numbers(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, int | float) for value in values)
 
 
-def _read_json(file: Path) -> Any:
-    """Read a record; None, with a warning, if that fails."""
+def _read_json(file: Path, quiet: bool = False) -> Any:
+    """Read a record; None, with a warning unless ``quiet``, if that fails."""
     try:
         with open_input(file, MOST_BYTES, OutputError, "the record of a run") as opened:
             return json.loads(decoded(opened.read(), OutputError))
     except (OutputError, ValueError, RecursionError) as error:
-        warn(f"{file}: is left out, it cannot be read ({one_line(error)}); run its command again")
+        if not quiet:
+            warn(f"{file}: is left out, it cannot be read ({one_line(error)}); run its command again")
         return None

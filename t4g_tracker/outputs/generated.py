@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,7 @@ def generated_within(folder: Path) -> list[GeneratedVideo] | None:
     """List the generated videos of a folder that has a record, of one of its pictures, or of one model of it.
 
     Returns:
-        As ``list_generated``; None if ``folder`` is no such folder.
+        As ``list_generated``, with paths below ``folder`` as it was given; None if it is no such folder.
 
     Raises:
         VideoError: If it holds no generated video.
@@ -181,7 +181,11 @@ def generated_within(folder: Path) -> list[GeneratedVideo] | None:
     whole = next((above for above in place.parents[:2] if (above / RECORD).is_file()), None)
     if whole is None:
         return None
-    videos = [video for video in list_generated(whole) if video.path.is_relative_to(place)]
+    videos = [
+        replace(video, path=folder / video.path.relative_to(place))
+        for video in list_generated(whole)
+        if video.path.is_relative_to(place)
+    ]
     if not videos:
         raise VideoError(f"{folder}: holds no video {VIDEO} of {whole}; name files, or give that folder")
     return videos
