@@ -21,7 +21,7 @@ from adaptation.objective import batch_losses, found_positions
 from adaptation.sampling import PairBatch, sent
 from adaptation.settings import AdaptationConfig
 from adaptation.state import LoopState
-from adaptation.windows import window_size
+from adaptation.windows import CELL_PX, window_size
 from t4g_tracker.errors import TrackerError
 from t4g_tracker.hardware import pick_precision
 from t4g_tracker.matching.settings import MatchingConfig
@@ -73,7 +73,7 @@ class Stepper:
         self._between_frames = config.losses.between_frames
         constant = config.sampling == "stretch" and not self._between_frames  # shapes of all that is computed
         window = window_size(self.size, config.window) if config.sees_windows else self.size
-        fits = tuple(frozen.shape[-2:]) == (self.size[0] // 8, self.size[1] // 8)
+        fits = tuple(frozen.shape[-2:]) == tuple(side // CELL_PX for side in self.size)
         self.window = (self.size, window) if fits and window != self.size else None
         self._capture = capture and constant and device.type == "cuda"
         self._captured: CapturedPass | None = None

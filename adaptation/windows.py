@@ -14,7 +14,8 @@ from torch import Tensor
 from t4g_tracker.coordinates import Size
 from t4g_tracker.datatypes import Trajectories
 
-MULTIPLE_PX = 32  # of corners and sides: the coarsest grid of the adapter lies as it does in whole frames
+MULTIPLE_PX = 32  # of sides, and of corners but at the far borders: coarse grids lie as in whole frames
+CELL_PX = 8  # of the features that windows are cut out of
 LEAST_PX = 192  # of a side, so that windows hold look-alikes to tell apart; smaller frames are seen whole
 
 
@@ -72,5 +73,5 @@ def sample_windows(
     extent = torch.tensor([window[1], window[0]])
     corner = xy - torch.rand(2, generator=generator) * extent
     corner = (corner / MULTIPLE_PX).round().long() * MULTIPLE_PX
-    most = (torch.tensor([size[1], size[0]]) - extent) // MULTIPLE_PX * MULTIPLE_PX
+    most = (torch.tensor([size[1], size[0]]) - extent) // CELL_PX * CELL_PX  # the far borders are seen too
     return Windows(corner.clamp_min(0).minimum(most), window)

@@ -65,6 +65,17 @@ def test_pairs_are_the_same_points_counted_from_the_corners_of_their_windows(cli
     assert seen[:, 1].unique().tolist() == [0, 32, 64, 96]
 
 
+def test_the_far_borders_are_seen_where_frames_are_no_multiple_of_the_coarsest_grid(slide):
+    clip = slide(3, (328, 584), velocity=(1.0, 1.0))
+    corners = [
+        sample_pairs(clip.trajectories, 3, 2, 8, generator(seed), window=((328, 584), WINDOW)).windows.corner
+        for seed in range(40)
+    ]
+    seen = torch.cat(corners)
+    assert seen.amax(0).tolist() == [584 - 416, 328 - 224]
+    assert (seen % 8 == 0).all()
+
+
 def test_windows_of_a_pair_of_frames_follow_what_moves(clip):
     """What leaves the one window without leaving the frame is in the other: most points can be paired."""
     offsets = []
