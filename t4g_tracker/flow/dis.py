@@ -17,7 +17,7 @@ from t4g_tracker.coordinates import Size
 LEAST_PX = 32  # of the shorter side of frames that are searched; OpenCV refuses a few pixels
 
 
-def coarsest_possible(size: Size, finest_scale: int) -> int:
+def possible_scale(size: Size, finest_scale: int) -> int:
     """The finest scale itself, or a lower one where frames of ``size`` (H, W) are too small for it.
 
     At it the shorter side must hold a patch of 8 px; OpenCV does not check, and crashes.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.datatypes import FlowFields
-from t4g_tracker.flow.dis import LEAST_PX, coarsest_possible, dis_flow, refine_flow
+from t4g_tracker.flow.dis import LEAST_PX, possible_scale, dis_flow, refine_flow
 from t4g_tracker.flow.fusion import best_flow, warped_back
 from t4g_tracker.flow.resizing import enlarged, shrunk
 from t4g_tracker.flow.settings import FlowConfig
@@ -47,9 +47,9 @@ def search_flows(
         The number of pairs done, in the end P.
     """
     size = (int(frames.shape[-2]), int(frames.shape[-1]))
-    patches = coarsest_possible(size, config.finest_scale), config.patch_stride
+    patches = possible_scale(size, config.finest_scale), config.patch_stride
     scale = min(1.0, max(config.search_scale, LEAST_PX / min(size)))
-    small_patches = coarsest_possible((int(scale * size[0]), int(scale * size[1])), patches[0]), patches[1]
+    small_patches = possible_scale((int(scale * size[0]), int(scale * size[1])), patches[0]), patches[1]
     rows = {pair: row for row, pair in enumerate(pairs)}
     only_given = given and config.refine == "dis"
 
