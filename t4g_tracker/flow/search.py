@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from t4g_tracker.datatypes import FlowFields
-from t4g_tracker.flow.dis import LEAST_PX, possible_scale, dis_flow, refine_flow
+from t4g_tracker.flow.dis import LEAST_PX, dis_flow, possible_scale, refine_flow
 from t4g_tracker.flow.fusion import best_flow, warped_back
 from t4g_tracker.flow.resizing import enlarged, shrunk
 from t4g_tracker.flow.settings import FlowConfig
