@@ -97,8 +97,8 @@ class AdaptationConfig:
             raise ConfigError(f"adaptation.width must be 16, 32, 48, ..., got {self.width}")
 
     @property
-    def sees_windows(self) -> bool:
-        """Whether ``window`` acts: on pairs of a stretch, unless losses compare whole frames."""
+    def samples_pairs_alone(self) -> bool:
+        """Whether a step is as many pairs in each frame and nothing else; only then does ``window`` act."""
         return self.sampling == "stretch" and not self.losses.between_frames
 
     def losses_at(self, step: int) -> LossConfig:

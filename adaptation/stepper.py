@@ -71,8 +71,8 @@ class Stepper:
             frozen, frames = frozen.to(device), frames.to(device)
         self.frozen, self.frames = frozen, frames
         self._between_frames = config.losses.between_frames
-        constant = config.sampling == "stretch" and not self._between_frames  # shapes of all that is computed
-        window = window_size(self.size, config.window) if config.sees_windows else self.size
+        constant = config.samples_pairs_alone  # shapes of all that is computed
+        window = window_size(self.size, config.window) if constant else self.size
         fits = tuple(frozen.shape[-2:]) == tuple(side // CELL_PX for side in self.size)
         self.window = (self.size, window) if fits and window != self.size else None
         self._capture = capture and constant and device.type == "cuda"
@@ -140,10 +140,7 @@ class Stepper:
         which = there.frames if self._resident else batch.frames
         frames, frozen = self.frames[which], self.frozen[which]
         if batch.windows is not None:
-            frames, frozen = (
-                batch.windows.cut(frames),
-                batch.windows.cut(frozen, self.size[0] // frozen.shape[-2]),
-            )
+            frames, frozen = batch.windows.cut(frames), batch.windows.cut(frozen, CELL_PX)
         return StepInputs(sent(frames, self.device), sent(frozen, self.device), there)
 
     def _cast(self, frozen: Tensor) -> Tensor:

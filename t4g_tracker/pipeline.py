@@ -404,7 +404,7 @@ def _effective(config: Config, device: torch.device) -> tuple[AdaptationConfig, 
     half = pick_precision(settings.precision, device) == torch.bfloat16
     precision: Precision = "bfloat16" if half else "float32"
     width = settings.width if settings.adapter == "lite" else AdaptationConfig.width
-    window = settings.window if settings.sees_windows else AdaptationConfig.window
+    window = settings.window if settings.samples_pairs_alone else AdaptationConfig.window
     if not settings.steps:  # nothing is optimised: the adapter's shape matters, and for flow how it matches
         untrained = AdaptationConfig(
             steps=0, adapter=settings.adapter, width=width, head=settings.head, precision=precision
