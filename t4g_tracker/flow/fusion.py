@@ -31,9 +31,12 @@ def best_flow(first: Tensor, second: Tensor, flows: Tensor) -> Tensor:
     """
     if len(flows) == 1:
         return flows[0]
-    misfit = torch.stack([colour_misfit(first, second, flow) for flow in flows])
-    choice = misfit.argmin(dim=0)
-    return flows.gather(0, choice[None, None].expand(1, 2, -1, -1))[0]
+    best, least = flows[0], colour_misfit(first, second, flows[0])
+    for flow in flows[1:]:
+        misfit = colour_misfit(first, second, flow)
+        fits_better = misfit < least
+        best, least = torch.where(fits_better, flow, best), torch.where(fits_better, misfit, least)
+    return best
 
 
 def colour_misfit(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
