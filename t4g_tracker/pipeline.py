@@ -44,7 +44,7 @@ from t4g_tracker.hardware import check_precision, pick_precision
 from t4g_tracker.inputs.video import content_hash, working_frames
 from t4g_tracker.matching.settings import MatchingConfig
 from t4g_tracker.memory import MemoryConfig, check_memory, long_arrays
-from t4g_tracker.motion.fields import pairs_over_gaps
+from t4g_tracker.motion.fields import pairs_from, pairs_over_gaps
 from t4g_tracker.motion.settings import (
     MotionConfig,
     TrajectoriesConfig,
@@ -293,15 +293,15 @@ def _plan_flow(
             pairs=pairs,
         )
 
-    frame_count, gaps, reach = clip.video.frame_count, config.motion.gaps, config.motion.reach
-    over_gaps = pairs_over_gaps(frame_count, gaps)
+    frame_count, motion = clip.video.frame_count, config.motion
+    over_gaps = pairs_over_gaps(frame_count, motion.gaps)
     flow = between("flow", over_gaps, {})
 
     # One is held: that of another frame is read from the cache, or computed where there is none.
     @lru_cache(maxsize=1)
     def from_query(frame: int) -> Node[FlowFields]:
-        others = [t for t in range(frame_count) if 0 < abs(t - frame) <= reach]
-        pairs = sorted({(min(frame, t), max(frame, t)) for t in others} - set(over_gaps))
+        straight = pairs_from(frame, frame_count, motion.reach, motion.dense_reach)
+        pairs = sorted(set(straight) - set(over_gaps))
         if not pairs:
             nothing = torch.zeros(0, 2, *size, dtype=torch.float16)
             return Node("", lambda: FlowFields(torch.zeros(0, 2, dtype=torch.int64), nothing, nothing))

@@ -72,6 +72,15 @@ def test_flow_from_one_frame_to_all_goes_by_way_of_the_one_before_and_of_flow_ov
         assert missed(fast, with_them.between(begin, end), begin, end) < 0.1
 
 
+def test_flow_to_far_frames_goes_by_way_of_frames_that_lie_further_apart(fast):
+    """No flow leads from frame 0 to the last but one, nor from halfway to the last."""
+    estimator = FlowEstimator(dataclasses.replace(PLAIN, compose=True), CPU)
+    over_gaps = estimator.both_ways(fast.frames, [*((t, t + 1) for t in range(5)), (0, 2), (3, 5)])
+    far = estimator.both_ways(fast.frames, [(0, 3), (0, 5)], over_gaps=over_gaps)
+    for begin, end in ((0, 5), (5, 0)):
+        assert missed(fast, far.between(begin, end), begin, end) < 0.1
+
+
 def test_a_start_that_fits_worse_is_left_alone(slide):
     """What is in between is hidden there: both frames around it are the same, the one in between is not."""
     clip = slide(3, SIZE, velocity=(1.0, 0.0))

@@ -33,6 +33,7 @@ DEPENDS = {
     "motion.jump_px": ("trajectories", "buddies", "adaptation"),
     "motion.from_query": (),
     "motion.reach": ("query_flow",),
+    "motion.dense_reach": ("query_flow",),
     "trajectories": ("trajectories", "buddies", "adaptation"),
     "matching": ("adaptation",),
     "adaptation": ("adaptation",),
@@ -57,6 +58,7 @@ OTHER_NUMBER = {
     "flow.raft_scale": 0.5,
     "motion.gaps": [1, 3],
     "motion.reach": 2,
+    "motion.dense_reach": 1,
     "adaptation.width": 32,
     "adaptation.window": 0.5,
     "adaptation.frames_per_step": 3,
@@ -233,6 +235,9 @@ def test_flow_straight_from_a_frame_is_of_that_frame_and_of_no_pair_that_is_ther
     near = read_settings(config, None, ["motion.reach=3"])
     stages = plan(open_clip(clip.video, near), near, Run(device=CPU))
     assert stages.query_flow(0).value.pairs.tolist() == [[0, 3]]
+    sparse = read_settings(config, None, ["motion.dense_reach=1"])
+    stages = plan(open_clip(clip.video, sparse), sparse, Run(device=CPU))
+    assert stages.query_flow(0).value.pairs.tolist() == [[0, 4]]
 
 
 def test_mined_buddies_depend_on_features_and_trajectories_and_matter_to_their_loss_alone(clip):

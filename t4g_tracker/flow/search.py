@@ -98,8 +98,9 @@ def _by_distance(pairs: list[tuple[int, int]]) -> list[list[int]]:
 def _through_another(first: int, second: int, known: Known) -> Tensor | None:
     """Flow (2, H, W) from one frame to another by way of one in between, if both parts are known."""
     step = 1 if second > first else -1
-    for middle in ((first + second) // 2, second - step, first + step):
-        if middle in (first, second):
+    near_the_ends = [middle for by in (1, 2, 4, 8) for middle in (second - step * by, first + step * by)]
+    for middle in ((first + second) // 2, *near_the_ends):
+        if not min(first, second) < middle < max(first, second):
             continue
         begin, end = known(first, middle), known(middle, second)
         if begin is not None and end is not None:

@@ -24,6 +24,22 @@ def pairs_over_gaps(frame_count: int, gaps: Sequence[int]) -> list[tuple[int, in
     return sorted(pairs, key=lambda pair: (pair[1], -pair[0]))
 
 
+def pairs_from(frame: int, frame_count: int, reach: int, dense_reach: int) -> list[tuple[int, int]]:
+    """List pairs (i, j), i < j, of a frame and others near it, of farther ones ever fewer.
+
+    Args:
+        frame: In each of the pairs.
+        frame_count: T.
+        reach: Frames before and after it that a pair spans at most.
+        dense_reach: Frames up to which each is in a pair; up to twice as many every second one is, up to
+            four times every fourth, and so on.
+    """
+    others = [t for t in range(frame_count) if 0 < abs(t - frame) <= reach]
+    doublings = {t: ((abs(t - frame) - 1) // dense_reach).bit_length() for t in others}
+    kept = [t for t in others if (t - frame) % 2 ** doublings[t] == 0]
+    return [(min(frame, t), max(frame, t)) for t in kept]
+
+
 def sample_flow(flow: Tensor, xy: Tensor) -> Tensor:
     """Sample the displacement at positions between pixels, bilinearly.
 

@@ -19,6 +19,8 @@ class MotionConfig:
     jump_px: float = 6.0  # working pixels; what leaves it by less costs less, by the square
     from_query: bool = True  # query points also follow flow straight from their query frame
     reach: int = 48  # frames before and after its query frame that such flow spans at most
+    # frames up to which it leads to each; up to twice as many to every second, to four times every fourth, ...
+    dense_reach: int = 8
 
     LIMITS: ClassVar[Limits] = {
         "gaps": (1, 1_000_000),
@@ -26,6 +28,7 @@ class MotionConfig:
         "jump_cost": (0, 1000),
         "jump_px": (0.01, 10_000),
         "reach": (1, 1_000_000),
+        "dense_reach": (1, 1_000_000),
     }
 
     def __post_init__(self) -> None:
