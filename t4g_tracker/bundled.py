@@ -22,7 +22,10 @@ def shipped(name: str) -> Path:
 
 CONFIGS = shipped("configs")
 WEIGHTS = shipped("assets") / "weights"
-TRACK4GEN_MINI = WEIGHTS / "track4gen-mini"  # diffusers folder with refiner/
+TRACK4GEN_MINI = WEIGHTS / "track4gen-mini"  # diffusers folder with refiner/: gives features
+GENERATING_MINI = (
+    WEIGHTS / "generating-mini"
+)  # the same, trained to denoise first: generates better, tracks worse
 RAFT_MINI = WEIGHTS / "raft-mini.safetensors"
 
 

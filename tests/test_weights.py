@@ -21,7 +21,7 @@ from t4g_tracker.features.not_here import NotHere
 from t4g_tracker.generation.models import find_models
 from t4g_tracker.generation.settings import GenerationConfig, ModelChoice
 
-NAMES = ["track4gen-mini", "raft-mini", "svd", "track4gen", "zeroscope", "dinov2", "dino"]
+NAMES = ["track4gen-mini", "generating-mini", "raft-mini", "svd", "track4gen", "zeroscope", "dinov2", "dino"]
 NAMES += ["raft-small", "raft-large", "clip", "clip-large", "lpips-alex", "lpips-vgg", "lpips-squeeze"]
 
 
@@ -37,6 +37,7 @@ def places(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "torch"))
     monkeypatch.setattr(weights, "TRACK4GEN_MINI", tmp_path / "bundled" / "track4gen-mini")
+    monkeypatch.setattr(weights, "GENERATING_MINI", tmp_path / "bundled" / "generating-mini")
     monkeypatch.setattr(weights, "RAFT_MINI", tmp_path / "bundled" / "raft-mini.safetensors")
     return tmp_path
 
@@ -199,8 +200,9 @@ def test_a_full_disk_is_not_blamed_on_the_hub(capsys, monkeypatch):
 
 def test_the_models_in_the_checkout_are_whole(capsys, monkeypatch):
     monkeypatch.setattr(weights, "TRACK4GEN_MINI", bundled.TRACK4GEN_MINI)
+    monkeypatch.setattr(weights, "GENERATING_MINI", bundled.GENERATING_MINI)
     monkeypatch.setattr(weights, "RAFT_MINI", bundled.RAFT_MINI)
     listed = _listed(capsys)
     whole = {name for name, row in listed.items() if row["state"] == "complete"}
-    assert whole == {"track4gen-mini", "raft-mini"}
+    assert whole == {"track4gen-mini", "generating-mini", "raft-mini"}
     assert listed["raft-mini"]["place"] == str(bundled.RAFT_MINI)

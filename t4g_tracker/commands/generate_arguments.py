@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import get_args
 
-from t4g_tracker.bundled import TRACK4GEN_MINI
+from t4g_tracker.bundled import GENERATING_MINI
 from t4g_tracker.commands.arguments import add_device, add_mask_object, add_out, path_text, seed_number
 from t4g_tracker.commands.parser import Parser, number, whole
 from t4g_tracker.errors import ConfigError, shortened
@@ -39,10 +39,10 @@ def parse_generate(argv: list[str] | None) -> argparse.Namespace:
         "--models",
         type=_choice,
         nargs="+",
-        default=[ModelChoice(TRACK4GEN_MINI.name, TRACK4GEN_MINI.name)],
+        default=[ModelChoice(GENERATING_MINI.name, GENERATING_MINI.name)],
         metavar="NAME=MODEL",
         help="a name for the results, and a folder, a hub name or a bundled model; svd alone is the "
-        f"published one (default {TRACK4GEN_MINI.name})",
+        f"published one (default {GENERATING_MINI.name})",
     )
     parser.add_argument(
         "--seeds", type=seed_number, nargs="+", default=[0], help="one video for each (default 0)"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t4g_tracker.bundled import RAFT_MINI, TRACK4GEN_MINI, find_bundled
+from t4g_tracker.bundled import GENERATING_MINI, RAFT_MINI, TRACK4GEN_MINI, find_bundled
 from t4g_tracker.commands.guarded import guarded
 from t4g_tracker.commands.parser import Parser
 from t4g_tracker.commands.printing import say
@@ -69,6 +69,12 @@ def models() -> tuple[Model, ...]:
             "a small Track4Gen: features.extractor=track4gen-mini",
             TRACK4GEN_MINI,
             lambda: _is_complete(TRACK4GEN_MINI, TRACK4GEN),
+        ),
+        _bundled(
+            "generating-mini",
+            "a small Track4Gen that generates: t4g generate",
+            GENERATING_MINI,
+            lambda: _is_complete(GENERATING_MINI, TRACK4GEN),
         ),
         _bundled(
             "raft-mini",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from diffusers import StableVideoDiffusionPipeline
 
-from t4g_tracker.bundled import WEIGHTS
+from t4g_tracker.bundled import GENERATING_MINI, TRACK4GEN_MINI, WEIGHTS
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features import diffusion_folder, diffusion_weights
 from t4g_tracker.features.extractor import weights_identity
@@ -20,7 +20,8 @@ from t4g_tracker.features.settings import SVD_MODEL, DiffusionConfig
 from t4g_tracker.generation.settings import Decoder, GenerationConfig, ModelChoice
 
 FEATURE_BLOCK = DiffusionConfig().block  # the up-block that Track4Gen takes features from
-UNTRAINED_DECODERS = ("track4gen-mini",)  # bundled models whose latents are read by linear regression
+# Bundled models whose latents are read by linear regression, since their decoders are trained little or not
+WEAK_DECODERS = (TRACK4GEN_MINI.name, GENERATING_MINI.name)
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,14 @@ def _find(choice: ModelChoice, config: GenerationConfig, decoder: Decoder) -> Mo
         folder = diffusion_folder.find_folder(named, need_refiner=False, setting=setting)
     refined = (folder / "refiner").is_dir()
     configs = diffusion_folder.check_folder(folder, FEATURE_BLOCK, refined, setting)
-    untrained = any(name in bundled and folder.samefile(bundled[name]) for name in UNTRAINED_DECODERS)
+    weak = any(name in bundled and folder.samefile(bundled[name]) for name in WEAK_DECODERS)
     model = Model(
         name=choice.name,
         folder=folder,
         weights=hashlib.blake2b(weights_identity(folder).encode(), digest_size=12).hexdigest(),
         refined=refined,
         fed_back=diffusion_folder.has_feedback(folder),
-        linear=decoder == "linear" or (decoder == "auto" and untrained),
+        linear=decoder == "linear" or (decoder == "auto" and weak),
         trained_frames=int(configs["unet/config.json"].get("num_frames", 25)),
         latent_channels=int(configs["vae/config.json"].get("latent_channels", 4)),
         latent_scale=2 ** (_levels(configs["vae/config.json"]) - 1),

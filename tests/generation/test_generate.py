@@ -15,7 +15,7 @@ from PIL import Image
 from tiny_models import NUM_FRAMES, WIDTHS, save_tiny_svd, save_tiny_track4gen
 from tiny_published import save_tiny_mini
 
-from t4g_tracker.bundled import TRACK4GEN_MINI
+from t4g_tracker.bundled import GENERATING_MINI
 from t4g_tracker.commands.generate import main
 from t4g_tracker.commands.generate_arguments import parse_generate
 from t4g_tracker.features.feedback import Feedback
@@ -293,7 +293,7 @@ def test_models_with_other_latents_start_from_other_noise_and_this_is_told(place
 def test_without_a_choice_the_bundled_mini_generates_and_its_latents_are_read_linearly():
     request = parse_generate(["--image", "x.png"])
     (model,) = find_models(request.models, GenerationConfig(), "auto")
-    assert model.folder == TRACK4GEN_MINI
+    assert model.folder == GENERATING_MINI
     assert model.noise_shape(GenerationConfig()) == (4, 16, 40, 72)
     assert model.refined
     assert model.linear
