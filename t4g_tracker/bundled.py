@@ -23,9 +23,7 @@ def shipped(name: str) -> Path:
 CONFIGS = shipped("configs")
 WEIGHTS = shipped("assets") / "weights"
 TRACK4GEN_MINI = WEIGHTS / "track4gen-mini"  # diffusers folder with refiner/: gives features
-GENERATING_MINI = (
-    WEIGHTS / "generating-mini"
-)  # the same, trained to denoise first: generates better, tracks worse
+GENERATING_MINI = WEIGHTS / "generating-mini"  # the same; generates better, tracks worse
 RAFT_MINI = WEIGHTS / "raft-mini.safetensors"
 
 
