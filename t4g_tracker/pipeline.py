@@ -119,6 +119,7 @@ def frame_bytes(config: Config) -> Callable[[Size], int]:
     Source: ``peak_memory_mb`` of tracking in run.json, 16 and 48 frames, points in one frame,
     features.extractor=patch, differs by 9.8 MB a frame at 426x240, 17.3 at 854x480 and 23.3 at 1920x1080, and
     this gives 9.9, 17.6 and 24.3; with features.patch.channels=256 by 19.0 at 426x240, and this gives 20.9.
+    That was with flow straight from one frame to every other; to fewer, as now, it takes less.
     """
 
     def of_size(size: Size) -> int:

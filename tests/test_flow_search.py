@@ -10,8 +10,9 @@ from torch import Tensor
 
 from t4g_tracker.flow.dis import dis_flow
 from t4g_tracker.flow.estimator import FlowEstimator
-from t4g_tracker.flow.search import composed, search_flows
+from t4g_tracker.flow.search import _through_another, composed, search_flows
 from t4g_tracker.flow.settings import FlowConfig
+from t4g_tracker.motion.fields import pairs_from, pairs_over_gaps
 
 CPU = torch.device("cpu")
 SIZE = (128, 256)
@@ -78,6 +79,28 @@ def test_flow_to_far_frames_goes_by_way_of_frames_that_lie_further_apart(fast):
     over_gaps = estimator.both_ways(fast.frames, [*((t, t + 1) for t in range(5)), (0, 2), (3, 5)])
     far = estimator.both_ways(fast.frames, [(0, 3), (0, 5)], over_gaps=over_gaps)
     assert missed(fast, far.between(0, 5), 0, 5) < 0.1
+
+
+OUT_AND_BACK = [
+    *((0, 1, None), (0, 3, 1), (0, 16, 8), (0, 14, 12), (0, 24, 20), (0, 40, 32)),
+    *((3, 0, 1), (24, 0, 8), (14, 0, None), (40, 0, None)),
+]
+
+
+@pytest.mark.parametrize(("begin", "end", "by_way_of"), OUT_AND_BACK)
+def test_the_way_out_goes_by_the_last_frame_before_and_the_way_back_by_one_near_0(begin, end, by_way_of):
+    pairs = {*pairs_over_gaps(49, (1, 2, 4, 8, 16)), *pairs_from(0, 49, 48, 8)}
+    pairs -= {(min(begin, end), max(begin, end))}
+
+    def known(first, second):  # each way tells its ends
+        there = (min(first, second), max(first, second)) in pairs
+        return torch.full((2, 4, 4), 100.0 * first + second) if there else None
+
+    through = _through_another(begin, end, known)
+    if by_way_of is None:
+        assert through is None
+    else:
+        assert through.unique().tolist() == [100 * begin + by_way_of + 100 * by_way_of + end]
 
 
 def test_a_start_that_fits_worse_is_left_alone(slide):

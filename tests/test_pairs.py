@@ -15,8 +15,13 @@ def test_from_a_frame_near_ones_are_all_paired_and_far_ones_ever_fewer():
 
 
 @pytest.mark.parametrize(("dense_reach", "count"), [(1, 6), (4, 11), (8, 18), (48, 48), (1000, 48)])
-def test_pairs_from_a_frame_grow_with_the_logarithm_of_reach(dense_reach, count):
+def test_a_smaller_dense_reach_leaves_fewer_pairs(dense_reach, count):
     assert len(pairs_from(0, 100, 48, dense_reach)) == count
+
+
+def test_where_reach_doubles_pairs_from_a_frame_grow_by_as_many():
+    counts = [len(pairs_from(0, 10_000, reach, 8)) for reach in (64, 128, 256, 512)]
+    assert counts == [20, 24, 28, 32]
 
 
 def test_pairs_from_a_frame_in_the_middle_reach_both_ways_and_stay_in_the_video():

@@ -22,8 +22,8 @@ def parse_generate(argv: list[str] | None) -> argparse.Namespace:
     default, limits = GenerationConfig(), GenerationConfig.LIMITS
     parser = Parser(
         prog="t4g generate",
-        description="Generate videos from pictures with Stable Video Diffusion, Track4Gen or the bundled "
-        "mini, all from the same noise, and play them side by side. The same command goes on where an "
+        description="Generate videos from pictures with Stable Video Diffusion, Track4Gen or a bundled "
+        "model, all from the same noise, and play them side by side. The same command goes on where an "
         "interrupted one stopped.",
     )
     parser.add_argument(
@@ -107,7 +107,7 @@ def parse_generate(argv: list[str] | None) -> argparse.Namespace:
         choices=get_args(Decoder),
         default="auto",
         help="own: the model's; linear: latents read by linear regression on the picture, for a model whose "
-        "decoder is not trained; auto (default): linear for bundled models of which that is true",
+        "decoder is trained little or not; auto (default): linear for the bundled models",
     )
     parser.add_argument("--float32", action="store_true", help="compute in float32, not in half precision")
     parser.add_argument("--save-frames", action="store_true", help="write the frames as png too")

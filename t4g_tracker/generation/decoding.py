@@ -1,4 +1,4 @@
-"""From latents to pictures: by a model's own decoder, or by linear regression for one that is not trained."""
+"""From latents to pictures: by a model's own decoder, or by linear regression for one hardly trained."""
 
 from __future__ import annotations
 

@@ -25,14 +25,17 @@ def pairs_over_gaps(frame_count: int, gaps: Sequence[int]) -> list[tuple[int, in
 
 
 def pairs_from(frame: int, frame_count: int, reach: int, dense_reach: int) -> list[tuple[int, int]]:
-    """List pairs (i, j), i < j, of a frame and others near it, of farther ones ever fewer.
+    """Pair a frame with all that are near it, and with ever fewer that are far.
 
     Args:
         frame: In each of the pairs.
         frame_count: T.
         reach: Frames before and after it that a pair spans at most.
-        dense_reach: Frames up to which each is in a pair; up to twice as many every second one is, up to
-            four times every fourth, and so on.
+        dense_reach: Every frame up to this far away is paired, every second up to twice as far, every fourth
+            up to four times as far, and so on; at least 1.
+
+    Returns:
+        Pairs (i, j), i < j, in the order of the other frame.
     """
     others = [t for t in range(frame_count) if 0 < abs(t - frame) <= reach]
     doublings = {t: ((abs(t - frame) - 1) // dense_reach).bit_length() for t in others}

@@ -19,7 +19,7 @@ class MotionConfig:
     jump_px: float = 6.0  # working pixels; what leaves it by less costs less, by the square
     from_query: bool = True  # query points also follow flow straight from their query frame
     reach: int = 48  # frames before and after its query frame that such flow spans at most
-    # frames up to which it leads to each; up to twice as many to every second, to four times every 4th ...
+    # it leads to every frame up to this far away, to every second up to twice as far, then to every 4th ...
     dense_reach: int = 8
 
     LIMITS: ClassVar[Limits] = {

@@ -298,6 +298,8 @@ def test_without_a_choice_the_bundled_mini_generates_and_its_latents_are_read_li
     assert model.refined
     assert model.linear
     assert not find_models(request.models, GenerationConfig(), "own")[0].linear
+    features = parse_generate(["--image", "x.png", "--models", "track4gen-mini"]).models
+    assert find_models(features, GenerationConfig(), "auto")[0].linear
 
 
 def test_half_precision_stays_near_single(place, tmp_path, cpu_has_bfloat16):
