@@ -16,7 +16,7 @@ from t4g_tracker.motion.fields import pairs_from, pairs_over_gaps
 
 CPU = torch.device("cpu")
 SIZE = (128, 256)
-PLAIN = FlowConfig(method="dis", search_scale=1, compose=False)
+PLAIN = FlowConfig(method="dis", search_scale=1, compose=False, still=False)
 
 
 @pytest.fixture(scope="module")

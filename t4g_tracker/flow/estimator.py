@@ -59,11 +59,12 @@ def effective_flow(config: FlowConfig) -> FlowConfig:
     """
     config = replace(resolve_flow(config), pixels=FlowConfig.pixels)
     if config.method == "dis":
-        own = ("finest_scale", "patch_stride", "search_scale", "compose")
+        own = ("finest_scale", "patch_stride", "search_scale", "compose", "still")
         return FlowConfig(method="dis", **{name: getattr(config, name) for name in own})
     if config.refine == "best":
         return config
-    config = replace(config, search_scale=FlowConfig.search_scale, compose=FlowConfig.compose)
+    starts = {name: getattr(FlowConfig, name) for name in ("search_scale", "compose", "still")}
+    config = replace(config, **starts)
     if config.refine == "dis":
         return config
     return replace(config, finest_scale=FlowConfig.finest_scale, patch_stride=FlowConfig.patch_stride)

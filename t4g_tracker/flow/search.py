@@ -2,7 +2,8 @@
 
 A search from coarse to fine loses what moves far and fast. Over a gap of several frames a better start is at
 hand: the flow to a frame in between, followed by the flow from there. It fails where that frame hides the
-point, and there the search does not, so both are computed.
+point, and there the search does not, so both are computed. Between neighbouring frames no motion is a start as
+well: what stands still behind something fast is otherwise drawn along with it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def search_flows(
     """Compute the flow of pairs of frames, each pair on one core, those of near frames first if need be.
 
     Each pixel starts from what a search at ``config.search_scale`` finds, from the flow by way of a frame in
-    between, or from what is given: the one that fits best. Then all are refined together.
+    between, from no motion, or from what is given: the one that fits best. Then all are refined together.
 
     Args:
         frames: (T, 3, H, W) uint8.
@@ -70,6 +71,8 @@ def search_flows(
         small, other = shrunk(torch.stack([here, there]), scale)
         searched = dis_flow(small, other, *small_patches)
         starts.append(enlarged(searched[None], size)[0])
+        if config.still and abs(second - first) == 1:
+            starts.append(torch.zeros_like(starts[0]))
         through = _through_another(first, second, known) if config.compose else None
         if through is not None:
             starts.append(through)

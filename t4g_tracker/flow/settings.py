@@ -27,6 +27,8 @@ class FlowConfig:
     search_scale: float = 0.5
     # DIS only, also with refine=best: flow by way of a frame in between is a start too, where it fits better
     compose: bool = True
+    # DIS only, also with refine=best: no motion is a start too, between neighbouring frames
+    still: bool = True
 
     LIMITS: ClassVar[Limits] = {
         "patch_stride": (1, 8),
