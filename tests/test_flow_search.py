@@ -81,6 +81,28 @@ def test_flow_to_far_frames_goes_by_way_of_frames_that_lie_further_apart(fast):
     assert missed(fast, far.between(0, 5), 0, 5) < 0.1
 
 
+@pytest.mark.parametrize("width", [4.0, 8.0, 12.0])
+def test_a_pole_that_stands_still_before_a_fast_background_is_found_more_often_by_starting_from_no_motion(
+    slide, width
+):
+    frames = slide(2, SIZE, velocity=(-30.0, 2.0), bar_px=width, bar_left_px=120.0).frames
+    wrong = []
+    for still in (False, True):
+        flow = FlowEstimator(FlowConfig(method="dis", still=still), CPU).pairs(frames, [(0, 1)])[0]
+        pole = flow[:, 8:-8, 120 : 120 + int(width)].float()
+        wrong.append(float((pole.norm(dim=0) > 1).float().mean()))
+    assert wrong[1] < 0.95 * wrong[0]
+
+
+def test_no_motion_is_no_start_over_gaps(slide):
+    frames = slide(3, SIZE, velocity=(-9.0, 2.0), bar_px=8.0, bar_left_px=120.0).frames
+    flows = [
+        FlowEstimator(FlowConfig(method="dis", still=still), CPU).pairs(frames, [(0, 2)])
+        for still in (False, True)
+    ]
+    assert torch.equal(*flows)
+
+
 OUT_AND_BACK = [
     *((0, 1, None), (0, 3, 1), (0, 16, 8), (0, 14, 12), (0, 24, 20), (0, 40, 32)),
     *((3, 0, 1), (24, 0, 8), (14, 0, None), (40, 0, None)),

@@ -2,8 +2,8 @@
 
 A search from coarse to fine loses what moves far and fast. Over a gap of several frames a better start is at
 hand: the flow to a frame in between, followed by the flow from there. It fails where that frame hides the
-point, and there the search does not, so both are computed. Between neighbouring frames no motion is a start as
-well: what stands still behind something fast is otherwise drawn along with it.
+point, and there the search does not, so both are computed. Between neighbouring frames no motion is a start
+too: a pole that stands still before a fast background is otherwise drawn along with it.
 """
 
 from __future__ import annotations
