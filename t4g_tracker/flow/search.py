@@ -101,9 +101,8 @@ def _by_distance(pairs: list[tuple[int, int]]) -> list[list[int]]:
 def _through_another(first: int, second: int, known: Known) -> Tensor | None:
     """Flow (2, H, W) from one frame to another by way of one in between, if both parts are known.
 
-    Out from a query frame, whose flow leads to few of the far ones, that is the last before with such flow.
-    Back from a far frame it is one near the query frame, if any: two ways by the same frame err alike, and
-    their cycle error hides it.
+    Out from a query frame, whose flow leads to few of the far ones, that is the last before with such flow;
+    back from a far frame it is one near the query frame, if any.
     """
     step = 1 if second > first else -1
     near_the_second = [second - step * by for by in (1, 2, 4, 8)]
