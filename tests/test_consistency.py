@@ -5,13 +5,12 @@ import dataclasses
 
 import pytest
 import torch
+from fit_clip import fit_clip
 from torch.nn.functional import avg_pool2d, cross_entropy, normalize
 
 from adaptation.buddies import BestBuddies, mutual_best
 from adaptation.consistency import StepFrames, cycle_loss, frozen_buddy_loss, refined_buddy_loss
-from adaptation.loop import adapt
 from adaptation.objective import found_positions
-from adaptation.prepare import prepare_features
 from adaptation.sampling import Search
 from adaptation.settings import AdaptationConfig, LossConfig
 from t4g_tracker.errors import ConfigError, Interrupted
@@ -142,22 +141,11 @@ LATE = {"refined_buddies", "cycle"}
 @pytest.fixture(scope="module")
 def run(slide):
     clip = slide(6)
-    prepared = prepare_features(clip.features(stride_px=8), True)
     known = buddies([0 * 6 + 4, 1 * 6 + 5], [[3, 9], [40, 41]], [1.0, 2.0])
     known = dataclasses.replace(known, frame_count=6, grid=(8, 16))
 
     def fit(config=SHORT, **kwargs):
-        return adapt(
-            prepared,
-            clip.frames,
-            clip.trajectories,
-            config,
-            MatchingConfig(),
-            seed=0,
-            device=CPU,
-            buddies=known,
-            **kwargs,
-        )
+        return fit_clip(clip, clip.features(stride_px=8), config, buddies=known, **kwargs)
 
     return fit
 

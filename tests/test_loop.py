@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from fit_clip import fit_clip
 
 from adaptation.adapter import build_adapter
 from adaptation.loop import adapt
@@ -43,11 +44,8 @@ def noise(clip):
     return FeatureGrid(values.half(), 8, 3.5, clip.size)
 
 
-def fit(clip, features, config=SHORT, seed=0, **kwargs):
-    prepared = prepare_features(features, config.centre)
-    return adapt(
-        prepared, clip.frames, clip.trajectories, config, MatchingConfig(), seed=seed, device=CPU, **kwargs
-    )
+def fit(clip, features, config=SHORT, **kwargs):
+    return fit_clip(clip, features, config, **kwargs)
 
 
 def assert_same_weights(first, second):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from fit_clip import fit_clip
 
 import adaptation.windows
-from adaptation.loop import adapt
 from adaptation.prepare import prepare_features
 from adaptation.sampling import sample_pairs
 from adaptation.settings import AdaptationConfig
@@ -124,20 +124,10 @@ def test_with_a_foreground_steps_see_whole_frames(clip, monkeypatch):
 
     monkeypatch.setattr("adaptation.loop.sample_pairs", recorded)
     config = AdaptationConfig(steps=2, width=16, pairs_per_frame=16, components=0, held_out=0.0, snapshots=())
-    prepared = prepare_features(clip.features(stride_px=8), config.centre)
     inside = torch.zeros(8, *SIZE, dtype=torch.bool)
     inside[:, :40, :40] = True
     for foreground in (None, inside):
-        adapt(
-            prepared,
-            clip.frames,
-            clip.trajectories,
-            config,
-            MatchingConfig(),
-            seed=0,
-            device=CPU,
-            foreground=foreground,
-        )
+        fit_clip(clip, clip.features(stride_px=8), config, foreground=foreground)
     assert asked == [(SIZE, WINDOW)] * 2 + [None] * 2
 
 
@@ -156,8 +146,7 @@ def test_an_adapter_learns_from_windows(slide, monkeypatch):
         evaluate_every=160,
         precision="float32",
     )
-    prepared = prepare_features(noise, config.centre)
-    fitted = adapt(prepared, clip.frames, clip.trajectories, config, MatchingConfig(), seed=0, device=CPU)
+    fitted = fit_clip(clip, noise, config)
     shares = [row["held_out_2px"] for row in fitted.history if "held_out_2px" in row]
     assert shares[0] < 0.1
     assert shares[-1] > shares[0] + 0.2  # of whole frames, which are larger than these

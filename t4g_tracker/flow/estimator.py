@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+STARTS = ("search_scale", "compose", "still")  # settings of where DIS starts if it does more than refine
+
 
 def resolve_flow(config: FlowConfig) -> FlowConfig:
     """Replace "auto" by the method that it stands for on this machine.
@@ -59,12 +61,11 @@ def effective_flow(config: FlowConfig) -> FlowConfig:
     """
     config = replace(resolve_flow(config), pixels=FlowConfig.pixels)
     if config.method == "dis":
-        own = ("finest_scale", "patch_stride", "search_scale", "compose", "still")
+        own = ("finest_scale", "patch_stride", *STARTS)
         return FlowConfig(method="dis", **{name: getattr(config, name) for name in own})
     if config.refine == "best":
         return config
-    starts = {name: getattr(FlowConfig, name) for name in ("search_scale", "compose", "still")}
-    config = replace(config, **starts)
+    config = replace(config, **{name: getattr(FlowConfig, name) for name in STARTS})
     if config.refine == "dis":
         return config
     return replace(config, finest_scale=FlowConfig.finest_scale, patch_stride=FlowConfig.patch_stride)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from diffusers import StableVideoDiffusionPipeline
 
-from t4g_tracker.bundled import GENERATING_MINI, TRACK4GEN_MINI, WEIGHTS
+from t4g_tracker.bundled import WEIGHTS
 from t4g_tracker.errors import ConfigError
 from t4g_tracker.features import diffusion_folder, diffusion_weights
 from t4g_tracker.features.extractor import weights_identity
@@ -20,8 +20,6 @@ from t4g_tracker.features.settings import SVD_MODEL, DiffusionConfig
 from t4g_tracker.generation.settings import Decoder, GenerationConfig, ModelChoice
 
 FEATURE_BLOCK = DiffusionConfig().block  # the up-block that Track4Gen takes features from
-# Bundled models whose latents are read by linear regression, since their decoders are trained little or not
-WEAK_DECODERS = (TRACK4GEN_MINI.name, GENERATING_MINI.name)
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def _find(choice: ModelChoice, config: GenerationConfig, decoder: Decoder) -> Mo
         folder = diffusion_folder.find_folder(named, need_refiner=False, setting=setting)
     refined = (folder / "refiner").is_dir()
     configs = diffusion_folder.check_folder(folder, FEATURE_BLOCK, refined, setting)
-    weak = any(name in bundled and folder.samefile(bundled[name]) for name in WEAK_DECODERS)
+    weak = any(map(folder.samefile, bundled.values()))  # the decoders of bundled models are hardly trained
     model = Model(
         name=choice.name,
         folder=folder,
